@@ -1,0 +1,1 @@
+"""Bus and store seams, machine and runner, dispatcher."""

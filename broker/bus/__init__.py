@@ -1,0 +1,1 @@
+"""The bus seam and its three implementations."""

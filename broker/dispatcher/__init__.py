@@ -1,0 +1,1 @@
+"""The dispatcher: pure machine, its tables, and its edge."""

@@ -1,0 +1,1 @@
+"""Topic definitions, compose files and the local Kafka and Redis runner."""

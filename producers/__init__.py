@@ -1,0 +1,1 @@
+"""Everything that puts work on the bus."""

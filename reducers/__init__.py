@@ -1,0 +1,1 @@
+"""Reducers: sweep fold, reductions, projector of read models."""

@@ -1,0 +1,1 @@
+"""Records on the wire: Avro schemas, codec, packed arrays, ids, errors."""

@@ -1,0 +1,1 @@
+"""Message-bus job broker for hybrid quantum-classical work: the public facade."""

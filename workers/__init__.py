@@ -1,0 +1,1 @@
+"""Worker pools: leases, child processes, adapters."""

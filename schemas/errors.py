@@ -1,0 +1,177 @@
+"""The one error object: stable code, place, limit, actual value, hint. Pure.
+
+The same fields travel on ``results``, on ``dead-letters``, in the command line's ``--json`` and (RFC
+9457) over HTTP. A document's errors are reported together, at most :data:`MAX_PROBLEMS` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_PROBLEMS = 20
+_MAX_TEXT = 200
+
+#: Every code that can reach a user, with its title. A code is never reused for another meaning.
+CODES: Mapping[str, str] = {
+    # 10xx: bytes on the wire
+    "SB-1001": "record is not a known Avro record",
+    "SB-1002": "record is not in canonical form",
+    "SB-1003": "record is too large",
+    "SB-1004": "packed arrays are malformed",
+    # 11xx: the request around the circuit
+    "SB-1101": "unknown priority class",
+    "SB-1102": "unknown pool",
+    "SB-1103": "shots out of range",
+    "SB-1104": "deadline has passed",
+    "SB-1105": "field is too long",
+    "SB-1106": "idempotency key was used with another payload",
+    "SB-1107": "field is missing",
+    "SB-1108": "field has the wrong value",
+    "SB-1109": "job id does not belong to this tenant and route",
+    "SB-1110": "pool cannot run this job",
+    "SB-1111": "too many jobs are waiting",
+    "SB-1112": "request is too large",
+    "SB-1113": "result would be too large",
+    # 12xx: the circuit
+    "SB-1200": "circuit text is not readable",
+    "SB-1201": "circuit is too large",
+    "SB-1202": "include is not allowed",
+    "SB-1203": "syntax error in the circuit",
+    "SB-1204": "register size out of range",
+    "SB-1205": "circuit expands to too many operations",
+    "SB-1206": "loop is not bounded",
+    "SB-1207": "nesting is too deep",
+    "SB-1208": "unknown gate",
+    "SB-1209": "wrong number of gate arguments",
+    "SB-1210": "undeclared name",
+    "SB-1211": "index out of range",
+    "SB-1212": "qubit used twice in one gate",
+    "SB-1213": "name is not allowed",
+    "SB-1214": "number is not finite",
+    "SB-1215": "construct is not supported",
+    "SB-1216": "name is declared twice",
+    "SB-1217": "version header is missing or unknown",
+    "SB-1218": "circuit measures nothing",
+    "SB-1219": "circuit is not known here",
+    "SB-1220": "SDK refused the circuit",
+    # 13xx: bindings
+    "SB-1301": "parameter has no value",
+    "SB-1302": "value for a parameter that the circuit does not have",
+    "SB-1303": "bindings are not finite numbers",
+    "SB-1304": "bindings have the wrong shape",
+    "SB-1305": "too many points",
+    # 14xx: observables and problems
+    "SB-1401": "observable is malformed",
+    "SB-1402": "observable does not fit the circuit",
+    "SB-1403": "problem is malformed",
+    "SB-1404": "problem is of an unknown kind",
+    # 20xx: configuration and run files
+    "SB-2001": "unknown key",
+    "SB-2002": "wrong value",
+    "SB-2003": "file cannot be read",
+    "SB-2004": "not reachable",
+    "SB-2005": "data directory is in use",
+    # 40xx: what became of a job
+    "SB-4001": "job was not found",
+    "SB-4002": "job was cancelled",
+    "SB-4003": "job expired before it could run",
+    "SB-4004": "job failed",
+    "SB-4005": "job was dead-lettered",
+    "SB-4006": "no answer in time",
+    "SB-4007": "sweep was not found",
+    # 50xx: workers and backends
+    "SB-5001": "backend failed",
+    "SB-5002": "worker was lost",
+    "SB-5003": "worker process died",
+    "SB-5004": "attempt took too long",
+    "SB-5005": "result is implausible",
+    "SB-5006": "bundle arrived too late to start",
+    # 90xx: our own defects
+    "SB-9001": "internal error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with one place.
+
+    ``path`` is a JSON path (``$.shots``) or ``line:column``; ``limit`` and ``actual`` are short texts;
+    ``hint`` says what to do next.
+    """
+
+    code: str
+    path: str = "$"
+    limit: str = ""
+    actual: str = ""
+    hint: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"unregistered error code {self.code}")
+        for name in ("path", "limit", "actual", "hint", "detail"):
+            object.__setattr__(self, name, _short(getattr(self, name)))
+
+    @property
+    def title(self) -> str:
+        """The code's fixed meaning."""
+        return CODES[self.code]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the fields as they travel in Avro and JSON."""
+        return {
+            "code": self.code,
+            "path": self.path,
+            "limit": self.limit,
+            "actual": self.actual,
+            "hint": self.hint,
+            "detail": self.detail,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the RFC 9457 style object of ``--json``."""
+        return {"title": self.title, **self.as_record(), "doc": f"docs/errors.md#{self.code.lower()}"}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Problem:
+        """Read what :meth:`as_record` wrote; codes of newer versions become SB-9001 with the code kept."""
+        fields = {name: str(record.get(name, "")) for name in ("path", "limit", "actual", "hint", "detail")}
+        code = str(record["code"])
+        if code not in CODES:
+            fields["detail"] = f"{code} {fields['detail']}"
+            code = "SB-9001"
+        return cls(code=code, **fields)
+
+    def __str__(self) -> str:
+        parts = [f"{self.code} {self.path}: {self.title}"]
+        if self.actual:
+            parts.append(f"got {self.actual}")
+        if self.limit:
+            parts.append(f"limit {self.limit}")
+        if self.detail:
+            parts.append(self.detail)
+        if self.hint:
+            parts.append(self.hint)
+        return "; ".join(parts)
+
+
+class ShotbusError(Exception):
+    """Something was refused or failed; ``problems`` says everything that is wrong with it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Keep at most :data:`MAX_PROBLEMS` of ``problems``."""
+        self.problems = tuple(problems)[:MAX_PROBLEMS]
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def fail(code: str, path: str = "$", **fields: object) -> ShotbusError:
+    """Return an error with one problem: ``raise fail("SB-1103", "$.shots", limit=…, actual=…)``."""
+    return ShotbusError([Problem(code, path, **{name: str(value) for name, value in fields.items()})])
+
+
+def _short(text: object) -> str:
+    """Bound what is echoed, and keep control characters out of terminals and logs."""
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)[: _MAX_TEXT + 1])
+    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"

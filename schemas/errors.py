@@ -167,11 +167,12 @@ class ShotbusError(Exception):
 
 
 def fail(code: str, path: str = "$", **fields: object) -> ShotbusError:
-    """Return an error with one problem: ``raise fail("SB-1103", "$.shots", limit=…, actual=…)``."""
+    """Make an error of one problem, to be raised; ``fields`` are those of :class:`Problem`."""
     return ShotbusError([Problem(code, path, **{name: str(value) for name, value in fields.items()})])
 
 
 def _short(text: object) -> str:
     """Bound what is echoed, and keep control characters out of terminals and logs."""
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)[: _MAX_TEXT + 1])
+    kept = str(text)[: _MAX_TEXT + 1]
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in kept)
     return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"

@@ -97,5 +97,3 @@ def _array(data: bytes, offset: int, dtype: str, shape: list[int]) -> tuple[Arra
         raise ValueError("array runs past the end")
     array = np.frombuffer(data, dtype=dtype, count=count, offset=offset).reshape(shape)
     return array, offset + size + (-size % 8)
-
-

@@ -1,0 +1,81 @@
+"""The project's own fixed table of schema ids, and the schemas as files. Reads package data once.
+
+Ids are frozen: a record's next version gets a new id, and old ids stay readable for ever. Without a
+Confluent registry these ids are what stands behind the magic byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import fastavro
+
+
+class SchemaKey(NamedTuple):
+    """A record and its version."""
+
+    name: str
+    version: int
+
+
+#: id -> (record, version). Append only; compatibility kinds are in :data:`COMPATIBILITY`.
+IDS: Mapping[int, SchemaKey] = {
+    1001: SchemaKey("circuit", 1),
+    1002: SchemaKey("circuit_request", 1),
+    1003: SchemaKey("work_bundle", 1),
+    1004: SchemaKey("outcome", 1),
+    1005: SchemaKey("circuit_result", 1),
+    1006: SchemaKey("refusal", 1),
+    1007: SchemaKey("located", 1),
+    1008: SchemaKey("job_row", 1),
+    1009: SchemaKey("ledger_page", 1),
+    1010: SchemaKey("event_batch", 1),
+    1011: SchemaKey("control", 1),
+    1012: SchemaKey("pool_status", 1),
+    1013: SchemaKey("sweep_command", 1),
+    1014: SchemaKey("sweep_reduction", 1),
+    1015: SchemaKey("fold_row", 1),
+    1016: SchemaKey("status_document", 1),
+}
+
+#: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).
+COMPATIBILITY: Mapping[str, str] = {
+    "job_row": "FULL_TRANSITIVE",
+    "ledger_page": "FULL_TRANSITIVE",
+    "fold_row": "FULL_TRANSITIVE",
+}
+
+_BY_KEY = {key: number for number, key in IDS.items()}
+
+
+def compatibility(name: str) -> str:
+    """Return the compatibility kind that versions of a record must keep."""
+    return COMPATIBILITY.get(name, "BACKWARD_TRANSITIVE")
+
+
+def latest(name: str) -> SchemaKey:
+    """Return the newest version of a record."""
+    return max(key for key in IDS.values() if key.name == name)
+
+
+def schema_id(key: SchemaKey) -> int:
+    """Return the fixed id of a record's version."""
+    return _BY_KEY[key]
+
+
+@cache
+def raw_schema(key: SchemaKey) -> dict[str, Any]:
+    """Return the schema as it stands in its file."""
+    path = resources.files("shotbus.schemas") / "avro" / f"{key.name}.v{key.version}.avsc"
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+@cache
+def parsed_schema(key: SchemaKey) -> Any:
+    """Return the schema as fastavro wants it."""
+    return fastavro.parse_schema(raw_schema(key), named_schemas={})

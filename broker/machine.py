@@ -1,0 +1,112 @@
+"""What a machine is: the pure half of everything that decides. Types only.
+
+A machine is synchronous, does no I/O and reads no clock. It is fed events and answers with commands;
+the runner turns a micro-batch of commands, the touched ledger rows and the input positions into one
+transaction. State is keyed: each key has a snapshot, which is its row in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
+
+
+class Now(NamedTuple):
+    """The two clocks of a machine.
+
+    ``wall_ms``: wall time, for deadlines and not-before. ``seen``: seconds of *time seen* since the
+    shard was taken; it only advances while the shard keeps up with its inputs, so leases and time-outs
+    measured in it never fire because this process was asleep or behind.
+    """
+
+    wall_ms: int
+    seen: float
+
+
+class Tick(NamedTuple):
+    """Time has passed; fed at the end of every micro-batch and when a timer is due."""
+
+
+class Emit(NamedTuple):
+    """Command: publish a record of schema ``schema`` on a logical topic, in this transaction."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    schema: str
+    fields: Mapping[str, Any]
+    headers: Headers = ()
+
+
+class Machine(Protocol):
+    """A pure decider with keyed, restorable state."""
+
+    def handle(self, event: Any, now: Now) -> Sequence[Any]:
+        """Take one event and return commands. An exception undoes the event and dead-letters its record."""
+        ...
+
+    def touched(self) -> list[bytes]:
+        """Return, in a deterministic order, the keys whose rows changed since the last call."""
+        ...
+
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return the ledger row of a key, or None when the key is gone (written as a tombstone)."""
+        ...
+
+    def restore(self, key: bytes, snapshot: bytes) -> None:
+        """Take a row back; called once a key, before any event."""
+        ...
+
+    def restored(self, now: Now) -> None:
+        """All rows are back: leases start a full period from ``now.seen``."""
+        ...
+
+    def wake_at(self, now: Now) -> float | None:
+        """Return the seconds from now until the next timer, None without one."""
+        ...
+
+
+class Input(NamedTuple):
+    """One input partition of a shard. Lower ``rank`` is read first; rank 0 is read to its end before others."""
+
+    partition: TopicPartition
+    rank: int
+    trimmed: bool = False
+
+
+class Edge(Protocol):
+    """The I/O half that stands beside a machine: decodes its inputs and encodes its commands."""
+
+    @property
+    def machine(self) -> Machine: ...
+
+    @property
+    def inputs(self) -> Sequence[Input]: ...
+
+    @property
+    def ledger(self) -> TopicPartition: ...
+
+    def decode(self, record: Record) -> Any:
+        """Return the event, or None for a record that is none of the machine's business.
+
+        Raises ShotbusError for a record that cannot be one: it is dead-lettered.
+        """
+        ...
+
+    async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
+        """Attach what decisions need from outside, for the whole micro-batch; never raises for a dead store."""
+        ...
+
+    async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:
+        """Encode commands as records; may read the bus (bodies by reference), never writes."""
+        ...
+
+    def low_waters(self) -> Mapping[TopicPartition, int]:
+        """Return, for inputs whose records live state still references, the oldest offset needed."""
+        ...
+
+    def committed(self, commands: Sequence[Any]) -> None:
+        """Learn that the commands are durable: count metrics, wake neighbours. Must not raise."""
+        ...

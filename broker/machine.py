@@ -8,6 +8,7 @@ transaction. State is keyed: each key has a snapshot, which is its row in the le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
@@ -25,7 +26,8 @@ class Now(NamedTuple):
     seen: float
 
 
-class Tick(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tick:
     """Time has passed; fed at the end of every micro-batch and when a timer is due."""
 
 
@@ -69,7 +71,7 @@ class Machine(Protocol):
 
 
 class Input(NamedTuple):
-    """One input partition of a shard. Lower ``rank`` is read first; rank 0 is read to its end before others."""
+    """One input partition of a shard; lower ranks are read first, rank 0 to its end before any other."""
 
     partition: TopicPartition
     rank: int
@@ -96,7 +98,15 @@ class Edge(Protocol):
         ...
 
     async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
-        """Attach what decisions need from outside, for the whole micro-batch; never raises for a dead store."""
+        """Attach what decisions need from outside, once a micro-batch; a dead store is an empty one."""
+        ...
+
+    def must_catch_up(self, events: Sequence[Any]) -> bool:
+        """Tell whether an event can only be judged after rank 0 has been read to its end."""
+        ...
+
+    def tick(self) -> Tick:
+        """Return the event that closes a micro-batch, with what only this moment knows (free credits)."""
         ...
 
     async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:

@@ -1,0 +1,174 @@
+"""Configuration as frozen data: what ``shotbus.toml`` may say, with defaults. Pure.
+
+Every key can also be given as ``SHOTBUS__SECTION__KEY``. Loading, checking and "where does this value
+come from" are in :mod:`shotbus.broker.config_loader`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MODES = ("sample", "estimate")
+
+
+class Secret(str):
+    """A secret by reference: the configuration holds ``env:NAME`` or ``file:/path``, never the value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Secret({self!s})"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix."""
+
+    url: str = "sqlite://.shotbus"
+    prefix: str = "shotbus."
+    partitions: int = 2
+    work_partitions: int = 8
+    retention_days: float = 3.0
+    synchronous: str = "FULL"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassConfig:
+    """A priority class: its share is ``weight`` over the sum of the waiting classes' weights."""
+
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """A group of identical workers for one backend.
+
+    ``slots`` child processes a worker, each with ``prefetch`` bundles in hand; a bundle holds at most
+    ``bundle_jobs`` jobs and about ``bundle_seconds`` of estimated work. ``seconds_per_point`` is the
+    first estimate, measured values replace it. ``lease_seconds`` is time seen.
+    """
+
+    adapter: str = ""
+    kind: str = "simulator"
+    modes: tuple[str, ...] = MODES
+    max_qubits: int = 28
+    slots: int = 2
+    prefetch: int = 1
+    bundle_jobs: int = 16
+    bundle_seconds: float = 0.5
+    seconds_per_point: float = 0.002
+    lease_seconds: float = 10.0
+    start_seconds: float = 60.0
+    attempt_seconds: float = 600.0
+    memory_mb: int = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingConfig:
+    """Where a job goes that names no pool. Going from simulator to QPU is this one line."""
+
+    default: str = "aer"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """Caps at the door; what exceeds them is refused with the limit and the actual value."""
+
+    max_shots: int = 10_000_000
+    max_points: int = 1_000_000
+    max_request_bytes: int = 262_144
+    max_circuit_bytes: int = 1_048_576
+    max_waiting: int = 1_000_000
+    max_field: int = 256
+    max_tags: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """Backoff of failed attempts: ``base * factor**n`` seconds with jitter, at most ``cap``."""
+
+    max_attempts: int = 5
+    base: float = 0.2
+    factor: float = 2.0
+    cap: float = 30.0
+    max_deaths: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """Security of the Kafka connection."""
+
+    security_protocol: str = "PLAINTEXT"
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: Secret = Secret("")
+    replication_factor: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RedisConfig:
+    """Security of the Redis connection; its address is in the URL's ``store=``."""
+
+    username: str = ""
+    password: Secret = Secret("")
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Prometheus endpoint of each process; port 0 picks a free one and logs it, -1 is off."""
+
+    host: str = "127.0.0.1"
+    port: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """``format``: ``json`` or ``console``; ``level`` as in the standard library."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+def _classes() -> dict[str, ClassConfig]:
+    weights = {"interactive": 8.0, "production": 4.0, "experiment": 2.0, "bulk": 1.0}
+    return {name: ClassConfig(weight) for name, weight in weights.items()}
+
+
+def _pools() -> dict[str, PoolConfig]:
+    return {
+        "aer": PoolConfig(adapter="aer", seconds_per_point=0.002),
+        "classical": PoolConfig(
+            adapter="classical", kind="classical", slots=1, modes=("estimate",), seconds_per_point=0.005
+        ),
+        "noop": PoolConfig(
+            adapter="noop",
+            kind="none",
+            slots=8,
+            prefetch=8,
+            bundle_jobs=256,
+            bundle_seconds=0.05,
+            seconds_per_point=0.000_02,
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be configured."""
+
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    classes: dict[str, ClassConfig] = field(default_factory=_classes)
+    pools: dict[str, PoolConfig] = field(default_factory=_pools)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    redis: RedisConfig = field(default_factory=RedisConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)

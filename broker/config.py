@@ -20,11 +20,14 @@ class Secret(str):
         return f"Secret({self!s})"
 
 
+NO_SECRET = Secret("")
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix."""
 
-    url: str = "sqlite://.shotbus"
+    url: str = "sqlite:///.shotbus"
     prefix: str = "shotbus."
     partitions: int = 2
     work_partitions: int = 8
@@ -104,7 +107,7 @@ class KafkaConfig:
     ssl_keyfile: str = ""
     sasl_mechanism: str = ""
     sasl_username: str = ""
-    sasl_password: Secret = Secret("")
+    sasl_password: Secret = NO_SECRET
     replication_factor: int = 1
 
 
@@ -113,7 +116,7 @@ class RedisConfig:
     """Security of the Redis connection; its address is in the URL's ``store=``."""
 
     username: str = ""
-    password: Secret = Secret("")
+    password: Secret = NO_SECRET
     tls_ca_file: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""

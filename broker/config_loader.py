@@ -135,7 +135,7 @@ def _build(shape: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     return _build_scalar(shape, value, path, problems)
 
 
-def _build_record(shape: type, value: Any, path: str, problems: list[Problem], base: Any = None) -> Any:
+def _build_record(shape: Any, value: Any, path: str, problems: list[Problem], base: Any = None) -> Any:
     if not isinstance(value, Mapping):
         problems.append(Problem("SB-2002", path, limit="a table", actual=str(value)))
         return base

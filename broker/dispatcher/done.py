@@ -1,0 +1,123 @@
+"""Done entries: what is remembered of finished jobs, 32 bytes each, in pages. Pure.
+
+An entry answers "was this id finished, with which payload, how and when" for the retention window, so
+that a repeated submission is recognised. Pages are ledger rows; only the page that grew is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+_ENTRY = struct.Struct("<QQQIB3x")
+ENTRIES_A_PAGE = 128
+OUTCOMES: tuple[str, ...] = (
+    "succeeded",
+    "succeeded_by_fallback",
+    "served_from_cache",
+    "failed",
+    "timed_out",
+    "expired",
+    "superseded",
+    "cancelled",
+    "dead_lettered",
+)
+_PREFIX = b"done/"
+
+
+class DoneEntry(NamedTuple):
+    """A finished job: 8 bytes of its payload hash, its outcome, when it finished, when to forget it."""
+
+    payload: bytes
+    outcome: str
+    finished_ms: int
+    expires_s: int
+
+
+def is_done_key(key: bytes) -> bool:
+    """Tell whether a ledger key is a done page's."""
+    return key.startswith(_PREFIX)
+
+
+class DoneLog:
+    """Finished jobs of one shard, bounded by age and by count.
+
+    Args:
+        retention_s: how long an entry is kept, seconds.
+        max_pages: the oldest page goes when there are more.
+
+    """
+
+    def __init__(self, *, retention_s: int, max_pages: int = 8_192) -> None:
+        self._retention_s, self._max_pages = retention_s, max_pages
+        self._pages: dict[int, bytearray] = {}
+        self._index: dict[int, int] = {}
+        self._open = 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def add(self, job_id: str, payload_hash: bytes, outcome: str, now_ms: int) -> list[bytes]:
+        """Remember a finished job; returns the ledger keys that changed."""
+        number = self._hash(job_id)
+        page = self._pages.setdefault(self._open, bytearray())
+        self._index[number] = self._open * ENTRIES_A_PAGE + len(page) // _ENTRY.size
+        expires = now_ms // 1000 + self._retention_s
+        payload = int.from_bytes(payload_hash[:8], "little")
+        page += _ENTRY.pack(number, payload, now_ms, expires & 0xFFFFFFFF, OUTCOMES.index(outcome))
+        changed = [self.key(self._open)]
+        if len(page) >= ENTRIES_A_PAGE * _ENTRY.size:
+            self._open += 1
+            changed += self.forget(now_ms)
+        return changed
+
+    def find(self, job_id: str) -> DoneEntry | None:
+        """Return what is remembered of a job."""
+        place = self._index.get(self._hash(job_id))
+        if place is None:
+            return None
+        page, slot = divmod(place, ENTRIES_A_PAGE)
+        _, payload, finished, expires, outcome = _ENTRY.unpack_from(self._pages[page], slot * _ENTRY.size)
+        return DoneEntry(payload.to_bytes(8, "little"), OUTCOMES[outcome], finished, expires)
+
+    def forget(self, now_ms: int) -> list[bytes]:
+        """Drop pages that are too old or too many; returns their keys."""
+        dropped = []
+        for number in sorted(self._pages):
+            if number == self._open or not self._too_old(number, now_ms):
+                break
+            self._drop(number)
+            dropped.append(self.key(number))
+        return dropped
+
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return a page's bytes, None when it was dropped."""
+        page = self._pages.get(int(key.removeprefix(_PREFIX)))
+        return bytes(page) if page is not None else None
+
+    def restore(self, key: bytes, data: bytes) -> None:
+        """Take a page back."""
+        number = int(key.removeprefix(_PREFIX))
+        self._pages[number] = bytearray(data)
+        for slot, entry in enumerate(_ENTRY.iter_unpack(data)):
+            self._index[entry[0]] = number * ENTRIES_A_PAGE + slot
+        full = len(data) >= ENTRIES_A_PAGE * _ENTRY.size
+        self._open = max(self._open, number + 1 if full else number)
+
+    @staticmethod
+    def key(page: int) -> bytes:
+        """Return a page's ledger key."""
+        return _PREFIX + b"%08d" % page
+
+    @staticmethod
+    def _hash(job_id: str) -> int:
+        return int(job_id[8:24], 16)
+
+    def _too_old(self, number: int, now_ms: int) -> bool:
+        last = self._pages[number][-_ENTRY.size :]
+        return len(self._pages) > self._max_pages or _ENTRY.unpack(last)[3] * 1000 <= now_ms
+
+    def _drop(self, number: int) -> None:
+        for slot, entry in enumerate(_ENTRY.iter_unpack(self._pages.pop(number))):
+            if self._index.get(entry[0]) == number * ENTRIES_A_PAGE + slot:
+                del self._index[entry[0]]

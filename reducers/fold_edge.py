@@ -1,0 +1,93 @@
+"""What stands between the fold and the bus: decodes its inputs, encodes its commands. No I/O of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
+from shotbus.broker.machine import Emit, Input
+from shotbus.broker.topics import Topics
+from shotbus.reducers.fold import Fold, ShardRefused, ShardResult, SweepCancelled, SweepDeclared, SweepSealed
+from shotbus.schemas.codec import decode, decode_untrusted, encode, identify
+
+SWEEP_ID_HEADER = "sweep-id"
+
+
+class FoldEdge:
+    """The edge of fold shard ``shard``; see :class:`shotbus.broker.machine.Edge`.
+
+    Partition ``shard`` of ``sweeps`` and of ``results`` belong together, since both are partitioned by
+    sweep id. ``results`` has readers of its own and is not trimmed here.
+    """
+
+    def __init__(self, topics: Topics, shard: int) -> None:
+        self._topics = topics
+        self._sweeps = TopicPartition(topics.name("sweeps"), shard)
+        self._results = TopicPartition(topics.name("results"), shard)
+        self._ledger = TopicPartition(topics.name("folds"), shard)
+        self._machine = Fold(topics.partitions, topics.retention_ms)
+
+    @property
+    def machine(self) -> Fold:
+        """The machine itself."""
+        return self._machine
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """Declarations before results: a result of an unknown sweep would be ignored for good."""
+        return (Input(self._sweeps, 0, trimmed=True), Input(self._results, 1))
+
+    @property
+    def ledger(self) -> TopicPartition:
+        """Where the rows are kept."""
+        return self._ledger
+
+    def decode(self, record: Record) -> Any:
+        """Return the event, None for jobs outside sweeps. Raises ShotbusError for what cannot be one."""
+        if record.topic == self._sweeps.topic:
+            return _command(decode_untrusted(record.value, "sweep_command"))
+        if not _header(record.headers, SWEEP_ID_HEADER):
+            return None
+        name = identify(record.value).name
+        if name == "located":
+            return None
+        _, fields = decode(record.value, "circuit_result", "refusal")
+        return ShardResult(fields) if name == "circuit_result" else ShardRefused(fields)
+
+    async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
+        """Return the events as they are: the fold needs nothing from outside."""
+        return events
+
+    async def materialise(self, commands: Sequence[Emit]) -> list[Outgoing]:
+        """Encode reductions."""
+        return [
+            Outgoing(
+                self._topics.name(command.topic),
+                command.partition,
+                command.key,
+                encode(command.schema, command.fields),
+                command.headers,
+            )
+            for command in commands
+        ]
+
+    def low_waters(self) -> Mapping[TopicPartition, int]:
+        """Return nothing: rows hold what they need and refer to no record."""
+        return {}
+
+    def committed(self, commands: Sequence[Emit]) -> None:
+        """Nothing waits for a reduction here; :attr:`Fold.stats` has counted it."""
+
+
+def _header(headers: Headers, name: str) -> bytes:
+    return next((value for key, value in headers if key == name), b"")
+
+
+def _command(fields: Mapping[str, Any]) -> SweepDeclared | SweepSealed | SweepCancelled:
+    sweep_id, tenant, at_us = fields["sweep_id"], fields["tenant"], fields["at_us"]
+    if fields["command"] == "declare":
+        return SweepDeclared(fields)
+    if fields["command"] == "seal":
+        return SweepSealed(sweep_id, tenant, fields["shards"], at_us)
+    return SweepCancelled(sweep_id, tenant, at_us)

@@ -19,8 +19,12 @@ class Queued(Protocol):
     priority: str
     cost: float
     deadline_ms: int
-    order: int
     queued: int
+
+    @property
+    def order(self) -> int:
+        """Order of admission."""
+        ...
 
 
 J = TypeVar("J", bound=Queued)

@@ -1,0 +1,140 @@
+"""Admission: everything that can be said against a request from its envelope. Pure.
+
+All problems of one request are returned at once. The circuit text is checked by the client before it
+is published and by the worker before any SDK parses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.config import Config, LimitsConfig, PoolConfig
+from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import job_id as derive_job_id
+from shotbus.schemas.ids import route_of
+
+_TEXT_FIELDS = (
+    "tenant",
+    "principal",
+    "session_id",
+    "idempotency_key",
+    "priority",
+    "experiment",
+    "family",
+    "family_version",
+    "circuit_id",
+    "backend",
+    "sweep_id",
+    "code_commit",
+    "rerun_of",
+)
+MAX_YEAR_MS = 253_402_300_799_000  # the last millisecond of year 9999
+
+
+def check_request(request: Mapping[str, Any], config: Config, *, now_ms: int) -> list[Problem]:
+    """Return every problem of a request's envelope."""
+    limits = config.limits
+    problems = _check_identity(request)
+    problems += _check_lengths(request, limits)
+    problems += check_numbers(request, limits)
+    problems += check_times(request, now_ms)
+    if request["priority"] not in config.classes:
+        names = ", ".join(config.classes)
+        problems.append(Problem("SB-1101", "$.priority", limit=names, actual=request["priority"]))
+    return problems
+
+
+def check_pool(request: Mapping[str, Any], pool: str, config: Config) -> list[Problem]:
+    """Return why ``pool`` cannot take the request."""
+    settings = config.pools.get(pool)
+    if settings is None:
+        return [Problem("SB-1102", "$.backend", limit=", ".join(sorted(config.pools)), actual=pool)]
+    return _check_fit(request, pool, settings)
+
+
+def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig) -> list[Problem]:
+    problems = []
+    if request["mode"] not in settings.modes:
+        modes = ", ".join(settings.modes)
+        problems.append(Problem("SB-1110", "$.mode", limit=f"{pool}: {modes}", actual=request["mode"]))
+    exact = request["shots"] == 0
+    if exact and request["mode"] == "sample" and settings.kind != "none":
+        hint = "exact mode needs observables; sampling needs at least one shot"
+        problems.append(Problem("SB-1103", "$.shots", limit="1 or more", actual="0", hint=hint))
+    if settings.kind == "classical" and request["problem"] is None:
+        hint = "pass problem=… so that a classical solver knows what to solve"
+        problems.append(Problem("SB-1110", "$.problem", limit=f"{pool} answers problems", hint=hint))
+    return problems
+
+
+def _check_identity(request: Mapping[str, Any]) -> list[Problem]:
+    problems = [
+        Problem("SB-1107", f"$.{name}", hint="set it")
+        for name in ("tenant", "principal", "circuit_id")
+        if not request[name]
+    ]
+    job_id, key = request["job_id"], request["idempotency_key"]
+    try:
+        route_of(job_id)
+    except ValueError as error:
+        return [*problems, Problem("SB-1109", "$.job_id", actual=job_id, detail=str(error))]
+    if key:
+        wanted = derive_job_id(request["tenant"], session=request["session_id"], idempotency_key=key)
+        if wanted != job_id:
+            problems.append(Problem("SB-1109", "$.job_id", limit=wanted, actual=job_id))
+    if len(request["payload_hash"]) != 16:
+        actual = f"{len(request['payload_hash'])} bytes"
+        problems.append(Problem("SB-1108", "$.payload_hash", limit="16 bytes", actual=actual))
+    return problems
+
+
+def _check_lengths(request: Mapping[str, Any], limits: LimitsConfig) -> list[Problem]:
+    problems = [
+        Problem(
+            "SB-1105", f"$.{name}", limit=f"{limits.max_field} characters", actual=str(len(request[name]))
+        )
+        for name in _TEXT_FIELDS
+        if len(request[name]) > limits.max_field
+    ]
+    for name in ("tags", "options", "sdk_versions"):
+        if len(request[name]) > limits.max_tags:
+            actual = str(len(request[name]))
+            problems.append(
+                Problem("SB-1105", f"$.{name}", limit=f"{limits.max_tags} entries", actual=actual)
+            )
+    return problems
+
+
+def check_numbers(request: Mapping[str, Any], limits: LimitsConfig) -> list[Problem]:
+    """Return what is wrong with shots, points and the shape of what is asked for."""
+    problems = []
+    if not 0 <= request["shots"] <= limits.max_shots:
+        problems.append(
+            Problem("SB-1103", "$.shots", limit=f"0 to {limits.max_shots}", actual=str(request["shots"]))
+        )
+    if not 1 <= request["points"] <= limits.max_points:
+        problems.append(
+            Problem("SB-1305", "$.points", limit=f"1 to {limits.max_points}", actual=str(request["points"]))
+        )
+    if request["mode"] == "estimate" and not request["observables"] and request["problem"] is None:
+        problems.append(Problem("SB-1107", "$.observables", hint="estimation needs observables"))
+    seed = request["seed"]
+    if seed is not None and not 0 <= seed < 2**31:
+        problems.append(Problem("SB-1108", "$.seed", limit="0 to 2147483647", actual=str(seed)))
+    return problems
+
+
+def check_times(request: Mapping[str, Any], now_ms: int) -> list[Problem]:
+    """Return what is wrong with deadline and not-before."""
+    problems = []
+    deadline, not_before = request["deadline_ms"], request["not_before_ms"]
+    if deadline is not None and deadline <= now_ms:
+        late = f"{(now_ms - deadline) / 1000:.3f} s ago"
+        problems.append(Problem("SB-1104", "$.deadline", limit="in the future", actual=late))
+    for name, value in (("deadline", deadline), ("not_before", not_before)):
+        if value is not None and value > MAX_YEAR_MS:
+            problems.append(Problem("SB-1108", f"$.{name}", limit="before year 10000", actual=str(value)))
+    if deadline is not None and not_before is not None and deadline <= not_before:
+        problems.append(Problem("SB-1104", "$.deadline", limit="after not_before", actual=str(deadline)))
+    return problems

@@ -1,0 +1,129 @@
+"""Bundles in flight: who holds which attempts, and until when. Pure.
+
+A bundle occupies one credit of one worker from forwarding until its last attempt is reported or its
+lease lapses. Leases are measured in time seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from shotbus.broker.dispatcher.job import Job, Seat
+from shotbus.broker.machine import Now
+
+# A worker drops a bundle unread after start_by; the dispatcher waits this much longer before it
+# sends the jobs again, so that a slow clock on either side cannot make both run.
+START_MARGIN_MS = 2_000
+
+
+@dataclass(slots=True)
+class Bundle:
+    """Attempts that travel together; ``open`` maps job id to attempt number."""
+
+    bundle_id: str
+    pool: str
+    worker: str
+    partition: int
+    start_by_ms: int
+    lease_id: str = ""
+    lease_until: float = 0.0
+    open: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def started(self) -> bool:
+        """Tell whether a worker has claimed it."""
+        return bool(self.lease_id)
+
+    def seat(self) -> Seat:
+        """Return what each of its jobs' rows repeats."""
+        return Seat(self.worker, self.lease_id, self.partition, self.start_by_ms)
+
+    def lapsed(self, now: Now) -> bool:
+        """Tell whether its worker has lost it."""
+        if self.started:
+            return now.seen >= self.lease_until
+        return now.wall_ms >= self.start_by_ms + START_MARGIN_MS and now.seen >= self.lease_until
+
+
+class BundleBook:
+    """The bundles of one shard."""
+
+    def __init__(self) -> None:
+        self._bundles: dict[str, Bundle] = {}
+        self._load: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._bundles)
+
+    def get(self, bundle_id: str) -> Bundle | None:
+        """Return a bundle that is in flight."""
+        return self._bundles.get(bundle_id)
+
+    def load(self) -> dict[tuple[str, str], int]:
+        """Return the number of bundles by (pool, worker)."""
+        return self._load
+
+    def add(self, bundle: Bundle) -> None:
+        """Enter a bundle."""
+        self._bundles[bundle.bundle_id] = bundle
+        self._count(bundle, 1)
+
+    def claim(self, bundle: Bundle, worker: str, lease_id: str, until: float) -> None:
+        """Note which worker holds it; it may be the successor on the partition it was sent to."""
+        self._count(bundle, -1)
+        bundle.worker, bundle.lease_id, bundle.lease_until = worker, lease_id, until
+        self._count(bundle, 1)
+
+    def close(self, bundle: Bundle, job_id: str) -> None:
+        """Take an attempt out; the bundle goes with its last one."""
+        bundle.open.pop(job_id, None)
+        if not bundle.open:
+            self.drop(bundle)
+
+    def drop(self, bundle: Bundle) -> None:
+        """Forget a bundle and return its credit."""
+        if self._bundles.pop(bundle.bundle_id, None):
+            self._count(bundle, -1)
+
+    def lapsed(self, now: Now) -> list[Bundle]:
+        """Return the bundles whose lease has ended."""
+        return [bundle for bundle in self._bundles.values() if bundle.lapsed(now)]
+
+    def next_lapse(self, now: Now) -> float | None:
+        """Return the seconds until the next lease could end."""
+        untils = [bundle.lease_until for bundle in self._bundles.values()]
+        return max(0.0, min(untils) - now.seen) if untils else None
+
+    def restore(self, job: Job, seat: Seat) -> None:
+        """Rebuild a bundle from a row of one of its jobs."""
+        bundle = self._bundles.get(job.bundle_id)
+        if bundle is None:
+            bundle = Bundle(
+                job.bundle_id, job.pool, seat.worker, seat.partition, seat.start_by_ms, seat.lease_id
+            )
+            self.add(bundle)
+        bundle.open[job.job_id] = job.attempt
+
+    def renew_all(self, until: float) -> None:
+        """Give every lease a full period: the shard has just been taken."""
+        for bundle in self._bundles.values():
+            bundle.lease_until = until
+
+    def _count(self, bundle: Bundle, change: int) -> None:
+        key = (bundle.pool, bundle.worker)
+        count = self._load.get(key, 0) + change
+        if count:
+            self._load[key] = count
+        else:
+            self._load.pop(key, None)
+
+
+def bundle_id_of(jobs: Sequence[Job]) -> str:
+    """Return an id that follows from the first attempt inside, hence is new each time."""
+    return f"{jobs[0].job_id}.{jobs[0].attempt}"
+
+
+def total_bytes(jobs: Iterable[Job]) -> int:
+    """Return the bytes of the requests inside."""
+    return sum(job.bytes_in for job in jobs)

@@ -1,0 +1,156 @@
+"""A live job as the dispatcher holds it, and its ledger row. Pure.
+
+Small on purpose: hundreds of thousands may wait. The request itself stays on the bus and is referenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from shotbus.broker.dispatcher.states import Cause, Phase, next_phase
+from shotbus.schemas.codec import decode, encode
+
+
+class Reference(NamedTuple):
+    """Where a request stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Job:
+    """One live job. ``queued`` belongs to the queue, ``persisted`` to the ledger."""
+
+    __slots__ = (
+        "accepted_us",
+        "attempt",
+        "bundle_id",
+        "bytes_in",
+        "cache_key",
+        "circuit_id",
+        "cost",
+        "deadline_ms",
+        "deaths",
+        "experiment",
+        "failures",
+        "forwarded_us",
+        "intent",
+        "job_id",
+        "not_before_ms",
+        "payload_hash",
+        "persisted",
+        "phase",
+        "points",
+        "pool",
+        "prepare_us",
+        "priority",
+        "queued",
+        "reference",
+        "seed",
+        "shard_index",
+        "shots",
+        "submitted_us",
+        "sweep_id",
+        "tenant",
+        "think_us",
+        "traceparent",
+    )
+
+    def __init__(self, fields: Mapping[str, Any], reference: Reference, pool: str) -> None:
+        """Start from a request's or a row's fields; the phase is set by the first move."""
+        self.job_id: str = fields["job_id"]
+        self.payload_hash: bytes = fields["payload_hash"]
+        self.reference, self.pool = reference, pool
+        self.tenant: str = fields["tenant"]
+        self.priority: str = fields["priority"]
+        self.points: int = fields["points"]
+        self.shots: int = fields["shots"]
+        self.sweep_id: str = fields["sweep_id"]
+        self.shard_index: int = fields["shard_index"]
+        self.circuit_id: str = fields["circuit_id"]
+        self.experiment: str = fields["experiment"]
+        self.intent: str = fields["intent"]
+        self.submitted_us: int = fields["submitted_us"]
+        self.deadline_ms: int = fields["deadline_ms"] or 0
+        self.not_before_ms: int = fields["not_before_ms"] or 0
+        self.prepare_us: int = fields.get("client_prepare_us", 0)
+        self.think_us: int = fields.get("think_us", 0)
+        self.phase: Phase | None = None
+        self.seed = 0
+        self.cost = 0.0
+        self.attempt = self.failures = self.deaths = 0
+        self.bundle_id = self.cache_key = self.traceparent = ""
+        self.accepted_us = self.forwarded_us = self.bytes_in = 0
+        self.queued = 0
+        self.persisted = False
+
+    @property
+    def order(self) -> int:
+        """Order of admission, the same after a restore: acceptance time, then place on the bus."""
+        return (self.accepted_us << 20) + (self.reference.offset & 0xFFFFF)
+
+    def move(self, cause: Cause) -> None:
+        """Change phase along the table. Raises IllegalTransitionError."""
+        self.phase = next_phase(self.phase, cause)
+
+
+class Seat(NamedTuple):
+    """The worker-side facts of a bundle that a row repeats for each of its jobs."""
+
+    worker: str = ""
+    lease_id: str = ""
+    partition: int = 0
+    start_by_ms: int = 0
+
+
+_PLAIN = (
+    "job_id",
+    "payload_hash",
+    "tenant",
+    "priority",
+    "pool",
+    "attempt",
+    "failures",
+    "deaths",
+    "bundle_id",
+    "points",
+    "shots",
+    "cost",
+    "seed",
+    "deadline_ms",
+    "not_before_ms",
+    "sweep_id",
+    "shard_index",
+    "cache_key",
+    "circuit_id",
+    "experiment",
+    "intent",
+    "traceparent",
+    "submitted_us",
+    "accepted_us",
+    "bytes_in",
+)
+
+
+def encode_row(job: Job, seat: Seat) -> bytes:
+    """Return a job's ledger row."""
+    fields = {name: getattr(job, name) for name in _PLAIN}
+    fields["request_topic"], fields["request_partition"], fields["request_offset"] = job.reference
+    fields["state"] = job.phase.value if job.phase else ""
+    fields["sub_status"] = ""
+    fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"] = seat
+    return encode("job_row", fields)
+
+
+def decode_row(row: bytes) -> tuple[Job, Seat]:
+    """Read a ledger row."""
+    _, fields = decode(row, "job_row")
+    reference = Reference(fields["request_topic"], fields["request_partition"], fields["request_offset"])
+    job = Job(fields, reference, fields["pool"])
+    for name in ("attempt", "failures", "deaths", "bundle_id", "cost", "seed", "cache_key", "traceparent"):
+        setattr(job, name, fields[name])
+    job.accepted_us, job.bytes_in = fields["accepted_us"], fields["bytes_in"]
+    job.phase, job.persisted = Phase(fields["state"]), True
+    return job, Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])

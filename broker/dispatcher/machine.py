@@ -1,0 +1,544 @@
+"""The dispatcher's machine: admit, queue fairly, forward against credits, judge outcomes. Pure.
+
+Invariants, checked by the property tests at every step: a live job is in exactly one of queue, timer
+or bundle; a job ends once; nothing is forwarded without a credit; what the ledger holds rebuilds it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.admission import check_pool, check_request
+from shotbus.broker.dispatcher.bundles import Bundle, BundleBook, bundle_id_of
+from shotbus.broker.dispatcher.done import DoneLog, is_done_key
+from shotbus.broker.dispatcher.fairqueue import FairQueue
+from shotbus.broker.dispatcher.job import Job, Seat, decode_row, encode_row
+from shotbus.broker.dispatcher.messages import (
+    Bury,
+    Commanded,
+    Credit,
+    Dispatch,
+    Forward,
+    ForwardedItem,
+    Relay,
+    Reported,
+    Submitted,
+)
+from shotbus.broker.dispatcher.reports import Reports
+from shotbus.broker.dispatcher.retry import Verdict, decide
+from shotbus.broker.dispatcher.standing import Standing, is_standing_key
+from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_WORKER, Cause, Phase
+from shotbus.broker.machine import Now
+from shotbus.broker.stages import INDEX, Timings
+from shotbus.schemas.codec import decode, encode
+from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import digest, partition_of
+
+MAX_BUNDLE_BYTES = 524_288
+# While work waits for credits, another shard or a new worker may free one at any time.
+_HUNGRY_SECONDS = 0.02
+_SEATLESS = Seat()
+
+
+class Counters:
+    """What happened since the last look; the edge turns it into metrics."""
+
+    __slots__ = ("dedup_hits", "fenced", "retries")
+
+    def __init__(self) -> None:
+        self.dedup_hits = 0
+        self.fenced = 0
+        self.retries: dict[str, int] = {}
+
+
+class Dispatcher:
+    """One shard of the dispatcher.
+
+    Args:
+        shard: its number, which is its partition on every topic partitioned by route.
+        partitions: how many shards there are.
+        config: classes, pools, limits, retry.
+
+    """
+
+    def __init__(self, shard: int, partitions: int, config: Config) -> None:
+        self._shard, self._partitions, self._config = shard, partitions, config
+        weights = {name: entry.weight for name, entry in config.classes.items()}
+        self._queues: dict[str, FairQueue[Job]] = {pool: FairQueue(weights) for pool in sorted(config.pools)}
+        self._jobs: dict[str, Job] = {}
+        self._bundles = BundleBook()
+        self._done = DoneLog(retention_s=int(config.broker.retention_days * 86_400))
+        self._reports = Reports(shard, partitions)
+        self._timers: list[tuple[int, int, str]] = []
+        self._deadlines: list[tuple[int, str]] = []
+        self._standing = Standing()
+        self._touched: dict[bytes, None] = {}
+        self._speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
+        self.counters = Counters()
+        self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
+            Submitted: self._submitted,
+            Reported: self._reported,
+            Commanded: self._commanded,
+            Dispatch: self._dispatch,
+        }
+
+    # --- the machine's contract ---
+
+    def handle(self, event: Any, now: Now) -> Sequence[Any]:
+        """Take one event; see :class:`shotbus.broker.machine.Machine`."""
+        return self._handlers[type(event)](event, now)
+
+    def touched(self) -> list[bytes]:
+        """Return the keys whose rows changed."""
+        keys, self._touched = list(self._touched), {}
+        return keys
+
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return a key's row."""
+        if is_done_key(key):
+            page = self._done.snapshot(key)
+            return None if page is None else encode("ledger_page", {"kind": "done", "data": page})
+        if is_standing_key(key):
+            return self._standing.snapshot(key)
+        job = self._jobs.get(key.decode())
+        if job is None:
+            return None
+        job.persisted = True
+        bundle = self._bundles.get(job.bundle_id) if job.phase in WITH_A_WORKER else None
+        return encode_row(job, bundle.seat() if bundle else _SEATLESS)
+
+    def restore(self, key: bytes, snapshot: bytes) -> None:
+        """Take a row back."""
+        if is_done_key(key):
+            self._done.restore(key, decode(snapshot, "ledger_page")[1]["data"])
+        elif is_standing_key(key):
+            self._standing.restore(key, snapshot)
+        else:
+            self._restore_job(*decode_row(snapshot))
+
+    def restored(self, now: Now) -> None:
+        """Give every lease a full period."""
+        longest = max((pool.lease_seconds for pool in self._config.pools.values()), default=0.0)
+        self._bundles.renew_all(now.seen + longest)
+
+    def wake_at(self, now: Now) -> float | None:
+        """Return the seconds until something could become due."""
+        waits = [] if (lapse := self._bundles.next_lapse(now)) is None else [lapse]
+        if self._timers:
+            waits.append((self._timers[0][0] - now.wall_ms) / 1000)
+        if self._deadlines:
+            waits.append((self._deadlines[0][0] - now.wall_ms) / 1000)
+        if any(queue.length for pool, queue in self._queues.items() if not self._standing.is_paused(pool)):
+            waits.append(_HUNGRY_SECONDS)
+        return max(0.0, min(waits)) if waits else None
+
+    # --- what the edge and the displays read ---
+
+    @property
+    def live(self) -> Mapping[str, Job]:
+        """The live jobs by id."""
+        return self._jobs
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The pools that get no work."""
+        return self._standing.paused
+
+    def load(self) -> Mapping[tuple[str, str], int]:
+        """Return bundles in flight by (pool, worker)."""
+        return self._bundles.load()
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """Return (jobs, estimated backend seconds) waiting by pool."""
+        return {pool: (queue.length, queue.seconds) for pool, queue in self._queues.items()}
+
+    def waiting_by_class(self) -> dict[str, int]:
+        """Return the number of waiting jobs by class (walks the queues: for displays)."""
+        counts = dict.fromkeys(self._config.classes, 0)
+        for queue in self._queues.values():
+            for job in queue:
+                counts[job.priority] += 1
+        return counts
+
+    def low_offsets(self) -> dict[tuple[str, int], int]:
+        """Return the oldest request offset that a live job still references, by partition."""
+        lows: dict[tuple[str, int], int] = {}
+        for job in self._jobs.values():
+            place = (job.reference.topic, job.reference.partition)
+            lows[place] = min(lows.get(place, job.reference.offset), job.reference.offset)
+        return lows
+
+    # --- admission ---
+
+    def _submitted(self, event: Submitted, now: Now) -> list[Any]:
+        request = event.request
+        known = self._repeated(event, now)
+        if known is not None:
+            return known
+        problems = check_request(request, self._config, now_ms=now.wall_ms)
+        if not event.reference.topic.endswith(f"requests.{request['priority']}"):
+            limit = f"the class of its topic, {event.reference.topic}"
+            problems.append(Problem("SB-1101", "$.priority", limit=limit, actual=request["priority"]))
+        if not problems and partition_of(request["job_id"], self._partitions) != self._shard:
+            if not event.relayed:
+                return [Relay(event.reference, partition_of(request["job_id"], self._partitions))]
+            problems = [Problem("SB-1109", "$.job_id", detail="relayed to a shard that is not its own")]
+        problems += check_pool(request, event.pool, self._config)
+        if problems:
+            return [self._reports.refusal(request, problems, now, traceparent=event.traceparent)]
+        limit = self._config.limits.max_waiting // self._partitions
+        if len(self._jobs) >= limit:
+            full = [Problem("SB-1111", "$", limit=str(limit), actual=str(len(self._jobs)))]
+            return [self._reports.refusal(request, full, now, retry_after_ms=5_000)]
+        return self._accept(event, now)
+
+    def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
+        """Recognise a job id that is live or finished; None for a new one."""
+        job_id, payload = event.request["job_id"], event.request["payload_hash"]
+        live = self._jobs.get(job_id)
+        done = None if live else self._done.find(job_id)
+        if live is None and done is None:
+            return None
+        self.counters.dedup_hits += 1
+        same = live.payload_hash == payload if live else done is not None and done.payload == payload[:8]
+        if not same:
+            problem = Problem("SB-1106", "$.idempotency_key", hint="use a new key for a new payload")
+            return [self._reports.refusal(event.request, [problem], now)]
+        if done is None:
+            return []
+        home = self._reports.home(event.request["sweep_id"])
+        located = self._reports.located(
+            job_id, now, outcome=done.outcome, finished_ms=done.finished_ms, partition=home
+        )
+        return [located]
+
+    def _accept(self, event: Submitted, now: Now) -> list[Any]:
+        job = Job(event.request, event.reference, event.pool)
+        seed = event.request["seed"]
+        job.seed = (
+            seed if seed is not None else int.from_bytes(digest("seed", job.job_id, size=4), "little") >> 1
+        )
+        job.cost = job.points * self._speed[job.pool]
+        job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
+        job.accepted_us = now.wall_ms * 1000
+        self._jobs[job.job_id] = job
+        if self._standing.wanted_gone(job):
+            job.move(Cause.ACCEPT)
+            return self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
+        if event.cached is not None:
+            return self._end(job, Cause.CACHE_HIT, "served_from_cache", now, _from_cache(event.cached))
+        if job.not_before_ms > now.wall_ms:
+            job.move(Cause.ACCEPT_LATER)
+            self._later(job, job.not_before_ms)
+        else:
+            job.move(Cause.ACCEPT)
+            self._queues[job.pool].push(job)
+        if job.deadline_ms:
+            heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+        self._note(job, Cause.ACCEPT)
+        return []
+
+    # --- outcomes ---
+
+    def _reported(self, event: Reported, now: Now) -> list[Any]:
+        outcome = event.outcome
+        bundle = self._bundles.get(outcome["bundle_id"])
+        if bundle is None or (bundle.started and bundle.lease_id != outcome["lease_id"]):
+            self.counters.fenced += max(1, len(outcome["items"]))
+            return []
+        until = now.seen + self._config.pools[bundle.pool].lease_seconds
+        first = not bundle.started
+        self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], until)
+        if outcome["kind"] == "started" and first:
+            self._started(bundle)
+        commands: list[Any] = []
+        if outcome["kind"] == "finished":
+            self._measure(bundle.pool, outcome["items"])
+            for item in outcome["items"]:
+                commands += self._judge(bundle, outcome, item, now)
+        return commands
+
+    def _started(self, bundle: Bundle) -> None:
+        for job_id in bundle.open:
+            job = self._jobs.get(job_id)
+            if job is not None and job.bundle_id == bundle.bundle_id:
+                job.move(Cause.START)
+                self._note(job, Cause.START)
+
+    def _judge(
+        self, bundle: Bundle, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now
+    ) -> list[Any]:
+        """Judge one attempt: the fencing token must be the one in flight."""
+        job_id = item["job_id"]
+        attempt = bundle.open.get(job_id)
+        job = self._jobs.get(job_id)
+        self._bundles.close(bundle, job_id)
+        if job is None or attempt != item["attempt"] or job.bundle_id != bundle.bundle_id:
+            self.counters.fenced += 1
+            return []
+        if not item["error_class"]:
+            return self._end(job, Cause.SUCCEED, "succeeded", now, _answer(outcome, item))
+        return self._failed(job, item["error_class"], item["problems"], now, item["retry_after_ms"])
+
+    def _failed(
+        self,
+        job: Job,
+        error_class: str,
+        problems: Sequence[Mapping[str, Any]],
+        now: Now,
+        retry_after_ms: int = 0,
+    ) -> list[Any]:
+        verdict = decide(
+            error_class,
+            job=job.job_id,
+            attempt=job.attempt,
+            failures=job.failures,
+            deaths=job.deaths,
+            retry_after_ms=retry_after_ms,
+            policy=self._config.retry,
+        )
+        job.failures += verdict.charged
+        job.deaths += verdict.death
+        if verdict.delay_ms is not None:
+            return self._retry(job, error_class, verdict.delay_ms, now)
+        return self._give_up(job, error_class, problems, verdict, now)
+
+    def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
+        self.counters.retries[error_class] = self.counters.retries.get(error_class, 0) + 1
+        job.move(Cause.RETRY)
+        job.bundle_id = ""
+        job.not_before_ms = now.wall_ms + delay_ms
+        self._later(job, job.not_before_ms)
+        self._note(job, Cause.RETRY, f"retry after {error_class}")
+        return []
+
+    def _give_up(
+        self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
+    ) -> list[Any]:
+        records = [dict(problem) for problem in problems] or _problems("SB-5001")
+        commands = self._end(job, Cause.FAIL, verdict.outcome, now, {"problems": records})
+        if verdict.outcome == "dead_lettered":
+            buried_as = "POISON" if verdict.death else error_class
+            problem = Problem.from_record(records[0])
+            commands.append(Bury(job.reference, job.job_id, buried_as, problem, job.attempt))
+        return commands
+
+    def _measure(self, pool: str, items: Sequence[Mapping[str, Any]]) -> None:
+        """Learn how long a point takes; the estimate is what fairness and bundles are counted in."""
+        for item in items[:1]:
+            job = self._jobs.get(item["job_id"])
+            if job is None or item["error_class"]:
+                continue
+            spent = Timings.unpack(item["timings"]).seconds[INDEX["execute"]]
+            if spent > 0:
+                self._speed[pool] += 0.1 * (spent / job.points - self._speed[pool])
+
+    # --- control ---
+
+    def _commanded(self, event: Commanded, now: Now) -> list[Any]:
+        control = event.control
+        command, name = control["command"], control["name"]
+        if command == "cancel":
+            return self._cancel(control["target"], name, control["tenant"], now)
+        if command == "locate":
+            return [self._locate(name, control["correlation"], now)]
+        if command in ("pause", "drain", "resume") and name in self._queues:
+            self._touched[self._standing.set_paused(name, paused=command != "resume")] = None
+        return []
+
+    def _cancel(self, target: str, name: str, tenant: str, now: Now) -> list[Any]:
+        """Cancel what is here and remember the wish for what is still on its way."""
+        if target == "job":
+            found = [job for job in [self._jobs.get(name)] if job is not None]
+            unknown = not found and self._done.find(name) is None
+        else:
+            found = [job for job in self._jobs.values() if job.sweep_id == name]
+            unknown = True
+        if unknown:
+            self._touched[self._standing.intend(name, now)] = None
+        commands: list[Any] = []
+        for job in found:
+            if job.tenant == tenant:
+                commands += self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
+        return commands
+
+    def _locate(self, job_id: str, correlation: str, now: Now) -> Any:
+        job, done = self._jobs.get(job_id), self._done.find(job_id)
+        return self._reports.located(
+            job_id,
+            now,
+            phase=job.phase if job else None,
+            outcome=done.outcome if done else "",
+            finished_ms=done.finished_ms if done else 0,
+            correlation=correlation,
+        )
+
+    # --- time and dispatch ---
+
+    def _dispatch(self, event: Dispatch, now: Now) -> list[Any]:
+        commands = self._expire_leases(now)
+        commands += self._expire_deadlines(now)
+        self._wake_due(now)
+        self._touched |= dict.fromkeys(self._standing.forget(now))
+        for pool in sorted(event.credits):
+            if pool in self._queues and not self._standing.is_paused(pool):
+                commands += self._forward_pool(pool, event.credits[pool], now)
+        commands += self._reports.flush(now)
+        return commands
+
+    def _expire_leases(self, now: Now) -> list[Any]:
+        commands: list[Any] = []
+        for bundle in self._bundles.lapsed(now):
+            error_class = "LOST" if bundle.started else "NOT_STARTED"
+            self._bundles.drop(bundle)
+            for job_id in bundle.open:
+                job = self._jobs.get(job_id)
+                if job is not None and job.bundle_id == bundle.bundle_id:
+                    commands += self._failed(job, error_class, _problems("SB-5002"), now)
+        return commands
+
+    def _expire_deadlines(self, now: Now) -> list[Any]:
+        """End the jobs that did not leave the queue in time; what runs may finish."""
+        commands: list[Any] = []
+        while self._deadlines and self._deadlines[0][0] <= now.wall_ms:
+            deadline, job_id = heapq.heappop(self._deadlines)
+            job = self._jobs.get(job_id)
+            if job is None or job.deadline_ms != deadline or job.phase in WITH_A_WORKER:
+                continue
+            commands += self._end(job, Cause.EXPIRE, "expired", now, {"problems": _problems("SB-4003")})
+        return commands
+
+    def _wake_due(self, now: Now) -> None:
+        while self._timers and self._timers[0][0] <= now.wall_ms:
+            due, _, job_id = heapq.heappop(self._timers)
+            job = self._jobs.get(job_id)
+            if job is None or job.not_before_ms != due or job.phase not in (Phase.SCHEDULED, Phase.RETRYING):
+                continue
+            job.move(Cause.DUE)
+            if job.deadline_ms and job.deadline_ms <= now.wall_ms:
+                heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+            self._queues[job.pool].push(job)
+            self._note(job, Cause.DUE)
+
+    def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
+        """Send bundles while there is work and room; the emptiest worker first."""
+        commands: list[Any] = []
+        queue = self._queues[pool]
+        room = {credit: credit.bundles for credit in free if credit.bundles > 0}
+        while queue.length and room:
+            credit = max(room, key=lambda one: (room[one], one.worker))
+            share = -(-queue.length // sum(room.values()))
+            jobs = self._take(pool, share)
+            if not jobs:
+                break
+            commands.append(self._send(pool, credit, jobs, now))
+            room[credit] -= 1
+            if not room[credit]:
+                del room[credit]
+        return commands
+
+    def _take(self, pool: str, share: int) -> list[Job]:
+        """Pop one bundle: bounded by count, estimated time, bytes, and an even share of the backlog."""
+        settings, queue = self._config.pools[pool], self._queues[pool]
+        jobs: list[Job] = []
+        seconds, size = 0.0, 0
+        most = min(settings.bundle_jobs, max(1, share))
+        while len(jobs) < most and seconds < settings.bundle_seconds and size < MAX_BUNDLE_BYTES:
+            job = queue.pop()
+            if job is None:
+                break
+            jobs.append(job)
+            seconds += job.cost
+            size += job.bytes_in
+        return jobs
+
+    def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now) -> Forward:
+        settings = self._config.pools[pool]
+        for job in jobs:
+            job.attempt += 1
+            job.forwarded_us = now.wall_ms * 1000
+            job.move(Cause.FORWARD)
+        bundle = Bundle(
+            bundle_id_of(jobs),
+            pool,
+            credit.worker,
+            credit.partition,
+            now.wall_ms + int(settings.start_seconds * 1000),
+            lease_until=now.seen + settings.start_seconds,
+        )
+        for job in jobs:
+            job.bundle_id = bundle.bundle_id
+            bundle.open[job.job_id] = job.attempt
+            self._note(job, Cause.FORWARD)
+        self._bundles.add(bundle)
+        items = tuple(
+            ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference) for job in jobs
+        )
+        lease_ms = int(settings.lease_seconds * 1000)
+        return Forward(
+            bundle.bundle_id, pool, credit.partition, bundle.start_by_ms, lease_ms, now.wall_ms * 1000, items
+        )
+
+    # --- bookkeeping ---
+
+    def _end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
+        """Finish a job: the one place where a terminal result is made."""
+        if job.phase is Phase.WAITING:
+            self._queues[job.pool].remove(job)
+        job.move(cause)
+        assert job.phase in TERMINAL
+        del self._jobs[job.job_id]
+        key = job.job_id.encode()
+        if job.persisted:
+            self._touched[key] = None
+        else:
+            self._touched.pop(key, None)
+        for page in self._done.add(job.job_id, job.payload_hash, outcome, now.wall_ms):
+            self._touched[page] = None
+        self._reports.note(job, cause, outcome)
+        return [self._reports.result(job, outcome, now, answer)]
+
+    def _note(self, job: Job, cause: Cause, detail: str = "") -> None:
+        self._touched[job.job_id.encode()] = None
+        self._reports.note(job, cause, detail)
+
+    def _later(self, job: Job, due_ms: int) -> None:
+        heapq.heappush(self._timers, (due_ms, job.order, job.job_id))
+
+    def _restore_job(self, job: Job, seat: Seat) -> None:
+        self._jobs[job.job_id] = job
+        if job.phase in WITH_A_WORKER:
+            self._bundles.restore(job, seat)
+        elif job.phase is Phase.WAITING:
+            self._queues[job.pool].push(job)
+        else:
+            self._later(job, job.not_before_ms)
+        if job.deadline_ms:
+            heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+
+
+def _drawn_seed(job_id: str) -> int:
+    """Draw an unseeded job's seed, 31 bits, from its id: a restored shard draws the same."""
+    return int.from_bytes(digest("seed", job_id, size=4), "little") >> 1
+
+
+def _problems(code: str) -> list[dict[str, Any]]:
+    return [Problem(code).as_record()]
+
+
+def _answer(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "executed_on": outcome["executed_on"],
+        "provenance": outcome["provenance"],
+        "payload": item["payload"],
+        "shots": item["shots"],
+        "timings": item["timings"],
+    }
+
+
+def _from_cache(cached: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("executed_on", "provenance", "payload", "seed")
+    return {name: cached[name] for name in names} | {"shots": 0}

@@ -1,0 +1,97 @@
+"""What goes into the dispatcher's machine and what comes out. Types only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from shotbus.broker.dispatcher.job import Reference
+from shotbus.broker.machine import Tick
+from shotbus.schemas.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Event: a decoded request, with what was looked up for it."""
+
+    request: Mapping[str, Any]
+    reference: Reference
+    size: int
+    published_ms: int
+    traceparent: str = ""
+    relayed: bool = False
+    pool: str = ""
+    cache_key: str = ""
+    cached: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Event: a worker's outcome record."""
+
+    outcome: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """Event: a control record."""
+
+    control: Mapping[str, Any]
+
+
+class Credit(NamedTuple):
+    """Room at one worker for ``bundles`` more bundles from this process."""
+
+    worker: str
+    partition: int
+    bundles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch(Tick):
+    """Event: the end of a micro-batch, with the credits that are free at this moment, by pool."""
+
+    credits: Mapping[str, Sequence[Credit]]
+
+
+class ForwardedItem(NamedTuple):
+    """One attempt in a bundle; its request is fetched by reference."""
+
+    job_id: str
+    attempt: int
+    seed: int
+    traceparent: str
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Command: send a bundle to a partition of ``work.<pool>``."""
+
+    bundle_id: str
+    pool: str
+    partition: int
+    start_by_ms: int
+    lease_ms: int
+    sent_us: int
+    items: tuple[ForwardedItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Command: copy a request that came on the wrong partition to the right one."""
+
+    reference: Reference
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Command: dead-letter a job's original request."""
+
+    reference: Reference
+    job_id: str
+    error_class: str
+    problem: Problem
+    deliveries: int

@@ -1,0 +1,168 @@
+"""Builds what the dispatcher publishes: results, refusals, locations, events. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shotbus.broker.bus.base import Headers
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.states import WORDS, Cause, Phase
+from shotbus.broker.machine import Emit, Now
+from shotbus.broker.stages import Timings
+from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import keyed_partition
+
+
+class Reports:
+    """Builder for one shard.
+
+    Args:
+        shard: partition of this shard on every topic that is partitioned by route.
+        partitions: partitions of those topics.
+
+    """
+
+    def __init__(self, shard: int, partitions: int) -> None:
+        self._shard, self._partitions = shard, partitions
+        self._events: list[dict[str, Any]] = []
+        self._sequence = 0
+
+    def home(self, sweep_id: str) -> int:
+        """Return the partition of ``results`` that a job's submitter tails."""
+        return keyed_partition(sweep_id, self._partitions) if sweep_id else self._shard
+
+    def result(self, job: Job, outcome: str, now: Now, answer: Mapping[str, Any]) -> Emit:
+        """Return the terminal result; ``answer`` overrides what a job without an answer has."""
+        timings = _timings(job, now, answer.get("timings", b""))
+        fields = {
+            "job_id": job.job_id,
+            "tenant": job.tenant,
+            "sweep_id": job.sweep_id,
+            "shard_index": job.shard_index,
+            "outcome": outcome,
+            "executed_on": "",
+            "pool": job.pool,
+            "attempt": job.attempt,
+            "points": job.points,
+            "shots": 0,
+            "seed": job.seed,
+            "circuit_id": job.circuit_id,
+            "experiment": job.experiment,
+            "intent": job.intent,
+            "payload": b"",
+            "problems": (),
+            "bytes_in": job.bytes_in,
+            "provenance": b"",
+            "cache_key": job.cache_key,
+            "request_topic": job.reference.topic,
+            "request_partition": job.reference.partition,
+            "request_offset": job.reference.offset,
+            "submitted_us": job.submitted_us,
+            "accepted_us": job.accepted_us,
+            "finished_us": now.wall_ms * 1000,
+            **answer,
+            "timings": timings,
+        }
+        headers = _headers(job.job_id, job.tenant, job.sweep_id, job.traceparent)
+        return Emit(
+            "results", self.home(job.sweep_id), job.job_id.encode(), "circuit_result", fields, headers
+        )
+
+    def refusal(
+        self,
+        request: Mapping[str, Any],
+        problems: Sequence[Problem],
+        now: Now,
+        *,
+        retry_after_ms: int = 0,
+        traceparent: str = "",
+    ) -> Emit:
+        """Return the answer to a submission that was not accepted."""
+        fields = {
+            "job_id": request["job_id"],
+            "tenant": request["tenant"],
+            "sweep_id": request["sweep_id"],
+            "shard_index": request["shard_index"],
+            "problems": [problem.as_record() for problem in problems],
+            "retry_after_ms": retry_after_ms,
+            "refused_us": now.wall_ms * 1000,
+        }
+        headers = _headers(request["job_id"], request["tenant"], request["sweep_id"], traceparent)
+        key = request["job_id"].encode()
+        return Emit("results", self.home(request["sweep_id"]), key, "refusal", fields, headers)
+
+    def located(
+        self,
+        job_id: str,
+        now: Now,
+        *,
+        phase: Phase | None = None,
+        outcome: str = "",
+        finished_ms: int = 0,
+        correlation: str = "",
+        partition: int | None = None,
+    ) -> Emit:
+        """Return where a job is: live (``phase``), finished (``outcome``), or not known."""
+        words = WORDS[phase] if phase else None
+        fields = {
+            "job_id": job_id,
+            "correlation": correlation,
+            "status": words.status if words else ("FINISHED" if outcome else "UNKNOWN"),
+            "sub_status": words.sub_status if words else "",
+            "outcome": outcome,
+            "finished_ms": finished_ms,
+            "at_us": now.wall_ms * 1000,
+        }
+        place = self._shard if partition is None else partition
+        return Emit("results", place, job_id.encode(), "located", fields, (("job-id", job_id.encode()),))
+
+    def note(self, job: Job, cause: Cause, detail: str = "") -> None:
+        """Add a state change to this micro-batch's event record."""
+        words = WORDS[job.phase] if job.phase else ("", "")
+        self._events.append(
+            {
+                "job_id": job.job_id,
+                "state": words[0],
+                "sub_status": words[1],
+                "cause": detail or cause.value,
+                "attempt": job.attempt,
+                "pool": job.pool,
+                "tenant": job.tenant,
+                "sweep_id": job.sweep_id,
+                "traceparent": job.traceparent,
+            }
+        )
+
+    def flush(self, now: Now) -> list[Emit]:
+        """Return the micro-batch's event record, when anything happened."""
+        if not self._events:
+            return []
+        events, self._events = self._events, []
+        self._sequence = max(self._sequence + 1, now.wall_ms * 1000)
+        fields = {
+            "shard": self._shard,
+            "sequence": self._sequence,
+            "at_us": now.wall_ms * 1000,
+            "events": events,
+        }
+        return [Emit("events", self._shard, None, "event_batch", fields)]
+
+
+def _headers(job_id: str, tenant: str, sweep_id: str, traceparent: str) -> Headers:
+    return (
+        ("job-id", job_id.encode()),
+        ("tenant", tenant.encode()),
+        ("sweep-id", sweep_id.encode()),
+        ("traceparent", traceparent.encode()),
+    )
+
+
+def _timings(job: Job, now: Now, worker: bytes) -> bytes:
+    timings = Timings.unpack(worker)
+    timings.add("client-prepare", job.prepare_us / 1e6)
+    timings.add("think", job.think_us / 1e6)
+    timings.add("admit", (job.accepted_us - job.submitted_us) / 1e6, bytes_in=job.bytes_in)
+    left_queue = job.forwarded_us or now.wall_ms * 1000
+    timings.add("queue", (left_queue - job.accepted_us) / 1e6)
+    return timings.pack()

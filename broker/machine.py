@@ -120,3 +120,7 @@ class Edge(Protocol):
     def committed(self, commands: Sequence[Any]) -> None:
         """Learn that the commands are durable: count metrics, wake neighbours. Must not raise."""
         ...
+
+    async def close(self) -> None:
+        """Close what the edge opened."""
+        ...

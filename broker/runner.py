@@ -128,6 +128,7 @@ class ShardRunner:
         """Let go of reader and writer; the state is dropped."""
         held, self._held = self._held, None
         if held:
+            await held.edge.close()
             await held.reader.close()
             await held.writer.close()
 

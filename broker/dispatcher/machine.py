@@ -77,7 +77,7 @@ class Dispatcher:
         self._standing = Standing()
         self._touched: dict[bytes, None] = {}
         self._speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
-        self.counters = Counters()
+        self._counters = Counters()
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._submitted,
             Reported: self._reported,
@@ -147,6 +147,11 @@ class Dispatcher:
         """The pools that get no work."""
         return self._standing.paused
 
+    def take_counters(self) -> Counters:
+        """Return what happened since the last call."""
+        counters, self._counters = self._counters, Counters()
+        return counters
+
     def load(self) -> Mapping[tuple[str, str], int]:
         """Return bundles in flight by (pool, worker)."""
         return self._bundles.load()
@@ -189,9 +194,9 @@ class Dispatcher:
         problems += check_pool(request, event.pool, self._config)
         if problems:
             return [self._reports.refusal(request, problems, now, traceparent=event.traceparent)]
-        limit = self._config.limits.max_waiting // self._partitions
-        if len(self._jobs) >= limit:
-            full = [Problem("SB-1111", "$", limit=str(limit), actual=str(len(self._jobs)))]
+        most = self._config.limits.max_waiting // self._partitions
+        if len(self._jobs) >= most:
+            full = [Problem("SB-1111", "$", limit=str(most), actual=str(len(self._jobs)))]
             return [self._reports.refusal(request, full, now, retry_after_ms=5_000)]
         return self._accept(event, now)
 
@@ -202,7 +207,7 @@ class Dispatcher:
         done = None if live else self._done.find(job_id)
         if live is None and done is None:
             return None
-        self.counters.dedup_hits += 1
+        self._counters.dedup_hits += 1
         same = live.payload_hash == payload if live else done is not None and done.payload == payload[:8]
         if not same:
             problem = Problem("SB-1106", "$.idempotency_key", hint="use a new key for a new payload")
@@ -247,7 +252,7 @@ class Dispatcher:
         outcome = event.outcome
         bundle = self._bundles.get(outcome["bundle_id"])
         if bundle is None or (bundle.started and bundle.lease_id != outcome["lease_id"]):
-            self.counters.fenced += max(1, len(outcome["items"]))
+            self._counters.fenced += max(1, len(outcome["items"]))
             return []
         until = now.seen + self._config.pools[bundle.pool].lease_seconds
         first = not bundle.started
@@ -277,7 +282,7 @@ class Dispatcher:
         job = self._jobs.get(job_id)
         self._bundles.close(bundle, job_id)
         if job is None or attempt != item["attempt"] or job.bundle_id != bundle.bundle_id:
-            self.counters.fenced += 1
+            self._counters.fenced += 1
             return []
         if not item["error_class"]:
             return self._end(job, Cause.SUCCEED, "succeeded", now, _answer(outcome, item))
@@ -307,7 +312,7 @@ class Dispatcher:
         return self._give_up(job, error_class, problems, verdict, now)
 
     def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
-        self.counters.retries[error_class] = self.counters.retries.get(error_class, 0) + 1
+        self._counters.retries[error_class] = self._counters.retries.get(error_class, 0) + 1
         job.move(Cause.RETRY)
         job.bundle_id = ""
         job.not_before_ms = now.wall_ms + delay_ms

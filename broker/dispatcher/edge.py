@@ -1,0 +1,281 @@
+"""The dispatcher's edge: records to events, commands to records, lookups. All I/O of a shard is here."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
+from shotbus.broker.config import Config
+from shotbus.broker.deadletters import dead_letter
+from shotbus.broker.dispatcher.bodies import Bodies
+from shotbus.broker.dispatcher.job import Reference
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import (
+    Bury,
+    Commanded,
+    Credit,
+    Dispatch,
+    Forward,
+    Relay,
+    Reported,
+    Submitted,
+)
+from shotbus.broker.machine import Emit, Input
+from shotbus.broker.stages import Timings
+from shotbus.broker.store.base import Store, StoreError
+from shotbus.broker.telemetry import Metrics
+from shotbus.broker.topics import Topics
+from shotbus.schemas.codec import decode, decode_untrusted, encode
+from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.ids import digest
+
+# A lookup that takes longer is a miss: a slow store must not slow the dispatcher.
+LOOKUP_SECONDS = 0.02
+FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
+
+
+class DispatcherEdge:
+    """Edge of one dispatcher shard.
+
+    Args:
+        shard: its number.
+        bus: started bus.
+        store: result cache; may be dead.
+        topics: names and partition count.
+        config: everything that can be configured.
+        free_credits: called at the end of a micro-batch; see :class:`CreditBook`.
+        metrics: of this process.
+
+    """
+
+    def __init__(
+        self,
+        shard: int,
+        *,
+        bus: Bus,
+        store: Store,
+        topics: Topics,
+        config: Config,
+        free_credits: FreeCredits,
+        metrics: Metrics,
+    ) -> None:
+        self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
+        self._free_credits, self._metrics = free_credits, metrics
+        self._machine = Dispatcher(shard, topics.partitions, config)
+        self._requests = {topics.requests(name): name for name in config.classes}
+        self._outcomes, self._control = topics.name("outcomes"), topics.name("control")
+        self._bodies = Bodies(bus, [TopicPartition(topic, shard) for topic in self._requests])
+
+    @property
+    def machine(self) -> Dispatcher:
+        """The pure half."""
+        return self._machine
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """Control before outcomes before requests."""
+        requests = [
+            Input(TopicPartition(topic, self._shard), 2 + rank, trimmed=True)
+            for rank, topic in enumerate(self._requests)
+        ]
+        control = Input(TopicPartition(self._control, self._shard), 0, trimmed=True)
+        return [control, Input(TopicPartition(self._outcomes, self._shard), 1, trimmed=True), *requests]
+
+    @property
+    def ledger(self) -> TopicPartition:
+        """Partition of ``jobs``."""
+        return TopicPartition(self._topics.name("jobs"), self._shard)
+
+    def decode(self, record: Record) -> Any:
+        """Return the event. Raises ShotbusError for bytes that cannot be one."""
+        if record.topic in self._requests:
+            return self._submitted(record)
+        if record.topic == self._outcomes:
+            return Reported(decode(record.value, "outcome")[1])
+        return Commanded(decode_untrusted(record.value, "control"))
+
+    def _submitted(self, record: Record) -> Submitted:
+        limit = self._config.limits.max_request_bytes
+        request = decode_untrusted(record.value, "circuit_request", max_bytes=limit)
+        headers = dict(record.headers)
+        return Submitted(
+            request,
+            self._bodies.keep(record),
+            len(record.value or b""),
+            record.timestamp_ms,
+            headers.get("traceparent", b"").decode("ascii", "replace")[:64],
+            "relayed" in headers,
+            request["backend"] or self._config.routing.default,
+        )
+
+    def must_catch_up(self, events: Sequence[Any]) -> bool:
+        """Tell whether control must be read to its end first: never, early cancels are remembered."""
+        del events
+        return False
+
+    async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
+        """Look every cacheable request of the micro-batch up, in one call."""
+        keys = [
+            cache_key(event.request, event.pool) if isinstance(event, Submitted) else "" for event in events
+        ]
+        wanted = [key for key in keys if key]
+        if not wanted:
+            return events
+        found = dict(zip(wanted, await self._lookup(wanted), strict=True))
+        return [
+            dataclasses.replace(event, cache_key=key, cached=_usable(found[key], event)) if key else event
+            for event, key in zip(events, keys, strict=True)
+        ]
+
+    async def _lookup(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                return await self._store.get_many([f"cache:{key}" for key in keys])
+        except (StoreError, TimeoutError):
+            return [None] * len(keys)
+
+    def tick(self) -> Dispatch:
+        """Close the micro-batch with the credits that are free now."""
+        return Dispatch(self._free_credits())
+
+    async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:
+        """Encode commands; original requests are fetched by reference."""
+        bodies = await self._bodies.fetch(_references(commands))
+        return [self._encode(command, bodies) for command in commands]
+
+    def _encode(self, command: Any, bodies: Mapping[Reference, Record]) -> Outgoing:
+        if isinstance(command, Emit):
+            value = encode(command.schema, command.fields)
+            topic = self._topics.name(command.topic)
+            return Outgoing(topic, command.partition, command.key, value, command.headers)
+        if isinstance(command, Forward):
+            return self._bundle(command, bodies)
+        record = bodies[command.reference]
+        if isinstance(command, Relay):
+            headers = (*record.headers, ("relayed", b"1"))
+            return Outgoing(record.topic, command.partition, record.key, record.value, headers)
+        return self._letter(command, record)
+
+    def _bundle(self, command: Forward, bodies: Mapping[Reference, Record]) -> Outgoing:
+        items = [
+            {
+                "job_id": item.job_id,
+                "attempt": item.attempt,
+                "seed": item.seed,
+                "traceparent": item.traceparent,
+                "request": bodies[item.reference].value,
+            }
+            for item in command.items
+        ]
+        fields = {
+            "bundle_id": command.bundle_id,
+            "pool": command.pool,
+            "shard": self._shard,
+            "start_by_ms": command.start_by_ms,
+            "lease_ms": command.lease_ms,
+            "sent_us": command.sent_us,
+            "items": items,
+        }
+        key = command.bundle_id.encode()
+        return Outgoing(
+            self._topics.work(command.pool), command.partition, key, encode("work_bundle", fields)
+        )
+
+    def _letter(self, command: Bury, record: Record) -> Outgoing:
+        return dead_letter(
+            record,
+            topic=self._topics.name("dead-letters"),
+            partition=self._shard,
+            group=f"dispatcher-{self._shard}",
+            error_class=command.error_class,
+            code=command.problem.code,
+            message=str(command.problem),
+            deliveries=command.deliveries,
+        )
+
+    def low_waters(self) -> Mapping[TopicPartition, int]:
+        """Return the oldest request that a live job still needs, by partition."""
+        return {TopicPartition(*place): low for place, low in self._machine.low_offsets().items()}
+
+    async def close(self) -> None:
+        """Close what this edge opened."""
+        await self._bodies.close()
+
+    def committed(self, commands: Sequence[Any]) -> None:
+        """Count what has become durable."""
+        for command in commands:
+            if isinstance(command, Emit):
+                self._count(command)
+            elif isinstance(command, Bury):
+                self._metrics.dlq.labels(command.error_class).inc()
+        counters = self._machine.take_counters()
+        self._metrics.fenced.inc(counters.fenced)
+        self._metrics.dedup.inc(counters.dedup_hits)
+        for error_class, count in counters.retries.items():
+            self._metrics.retries.labels(error_class).inc(count)
+
+    def _count(self, emit: Emit) -> None:
+        fields = emit.fields
+        if emit.schema == "circuit_result":
+            self._metrics.terminal.labels(fields["outcome"], fields["pool"]).inc()
+            self._metrics.shots.labels(fields["pool"]).inc(fields["shots"])
+            self._metrics.observe(Timings.unpack(fields["timings"]))
+            if fields["outcome"] == "served_from_cache":
+                self._metrics.cache_hits.labels("result").inc()
+        elif emit.schema == "refusal":
+            self._metrics.refused.labels(fields["problems"][0]["code"]).inc()
+
+
+def cache_key(request: Mapping[str, Any], pool: str) -> str:
+    """Return the key of a request's result, empty when the result must not be served to another job.
+
+    Cacheable are exact mode, an explicit seed, or a declared maximum age: ten unseeded repeats must
+    not return one sample with variance zero. The tenant is part of the key.
+    """
+    exact = request["mode"] == "estimate" and request["shots"] == 0
+    if not exact and request["seed"] is None and request["max_result_age_ms"] is None:
+        return ""
+    problem = request["problem"]
+    options = "\n".join(f"{name}={value}" for name, value in sorted(request["options"].items()))
+    parts = (
+        request["tenant"],
+        pool,
+        request["circuit_id"],
+        request["mode"],
+        f"{request['shots']}/{request['points']}/{request['seed']}/{request['intent']}",
+        request["bindings"],
+        request["observables"],
+        options,
+        problem["payload"] if problem and pool == "classical" else b"",
+    )
+    return digest(*parts).hex()
+
+
+def _key_of(event: Any) -> str:
+    return cache_key(event.request, event.pool) if isinstance(event, Submitted) else ""
+
+
+def _usable(raw: bytes | None, event: Submitted) -> Mapping[str, Any] | None:
+    """Decode a cached result; None when there is none, it is unreadable or too old for this request."""
+    if raw is None:
+        return None
+    try:
+        _, cached = decode(raw, "circuit_result")
+    except ShotbusError:
+        return None
+    oldest = event.request["max_result_age_ms"]
+    age_ms = event.published_ms - cached["finished_us"] // 1000
+    return cached if oldest is None or age_ms <= oldest else None
+
+
+def _references(commands: Sequence[Any]) -> list[Reference]:
+    found: list[Reference] = []
+    for command in commands:
+        if isinstance(command, Forward):
+            found += [item.reference for item in command.items]
+        elif isinstance(command, Relay | Bury):
+            found.append(command.reference)
+    return found

@@ -1,0 +1,186 @@
+"""A dispatcher process: its shards, the credits it holds, what it advertises. I/O through the bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from shotbus.broker.bus.base import Bus, BusError, Outgoing, TopicPartition
+from shotbus.broker.clock import Clock, SystemClock
+from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.credits import CreditBook
+from shotbus.broker.dispatcher.edge import DispatcherEdge
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.host import ShardHost
+from shotbus.broker.pools import PoolsTail
+from shotbus.broker.runner import RunnerSettings, ShardRunner
+from shotbus.broker.store.base import Store
+from shotbus.broker.telemetry import Metrics
+from shotbus.broker.topics import Topics
+from shotbus.schemas.codec import encode
+
+_log = structlog.get_logger()
+ADVERTISE_SECONDS = 0.5
+
+
+class DispatcherService:
+    """Runs the shards this process is given.
+
+    Args:
+        name: unique among the dispatchers; workers grant credits to it.
+        bus: started bus whose topics exist.
+        store: result cache.
+        topics: names and partition count.
+        config: everything that can be configured.
+        metrics: of this process.
+
+    """
+
+    def __init__(
+        self, name: str, *, bus: Bus, store: Store, topics: Topics, config: Config, metrics: Metrics
+    ) -> None:
+        self._name, self._bus, self._store, self._topics = name, bus, store, topics
+        self._config, self._metrics = config, metrics
+        self._clock: Clock = SystemClock()
+        self._book = CreditBook(name)
+        self._tail = PoolsTail(bus, topics, self._learn)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._host = ShardHost(
+            bus,
+            group=topics.name("dispatchers"),
+            topic=topics.name("shards"),
+            make_runner=self._make_runner,
+        )
+
+    async def start(self) -> None:
+        """Begin to advertise and join the group."""
+        await self._advertise()
+        self._tasks = [
+            asyncio.create_task(self._keep(self._tail.run, "pools tail")),
+            asyncio.create_task(self._keep(self._advertise_for_ever, "advertising")),
+        ]
+        await self._host.start()
+
+    async def stop(self) -> None:
+        """Hand the shards over, withdraw the advertisement."""
+        await self._host.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bus.publish([Outgoing(self._topics.name("pools"), 0, self._key, None)])
+
+    @property
+    def failure(self) -> asyncio.Future[None]:
+        """Fails when a shard's task ended by a defect."""
+        return self._host.failure
+
+    def machines(self) -> list[Dispatcher]:
+        """Return the machines of the shards that are held now."""
+        edges = (runner.edge for runner in self._host.runners.values())
+        return [edge.machine for edge in edges if isinstance(edge, DispatcherEdge)]
+
+    def _make_runner(self, shard: int) -> ShardRunner:
+        return ShardRunner(
+            self._bus,
+            lambda: self._make_edge(shard),
+            shard=f"{self._topics.name('dispatcher')}-{shard}",
+            dead_letters=TopicPartition(self._topics.name("dead-letters"), shard),
+            clock=self._clock,
+            settings=RunnerSettings(),
+        )
+
+    def _make_edge(self, shard: int) -> DispatcherEdge:
+        return DispatcherEdge(
+            shard,
+            bus=self._bus,
+            store=self._store,
+            topics=self._topics,
+            config=self._config,
+            free_credits=self._free,
+            metrics=self._metrics,
+        )
+
+    def _free(self) -> Mapping[str, Sequence[Credit]]:
+        loads = [machine.load() for machine in self.machines()]
+        return self._book.free(loads, self._clock.monotonic())
+
+    def _learn(self, key: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> None:
+        """Date an advertisement by its age on the bus, so that history read at start is not fresh."""
+        age = max(0.0, (self._clock.wall_ms() - timestamp_ms) / 1000)
+        self._book.learn(key, fields, self._clock.monotonic() - age)
+
+    @property
+    def _key(self) -> bytes:
+        return f"d/{self._name}".encode()
+
+    async def _keep(self, work: Any, what: str) -> None:
+        """Repeat a task while the bus comes and goes."""
+        while True:
+            try:
+                await work()
+            except BusError as error:
+                _log.warning("bus away", task=what, error=str(error))
+                await asyncio.sleep(ADVERTISE_SECONDS)
+
+    async def _advertise_for_ever(self) -> None:
+        while True:
+            before = self._clock.monotonic()
+            await asyncio.sleep(ADVERTISE_SECONDS)
+            self._metrics.lag.set(max(0.0, self._clock.monotonic() - before - ADVERTISE_SECONDS))
+            await self._advertise()
+
+    async def _advertise(self) -> None:
+        machines = self.machines()
+        backlog: dict[str, float] = {}
+        depth: dict[str, int] = {}
+        for machine in machines:
+            for pool, (jobs, seconds) in machine.waiting().items():
+                backlog[pool] = backlog.get(pool, 0.0) + seconds
+                depth[pool] = depth.get(pool, 0) + jobs
+        self._gauge(machines, depth, backlog)
+        fields = {
+            "role": "dispatcher",
+            "name": self._name,
+            "pool": "",
+            "state": "ready",
+            "partitions": [],
+            "slots": 0,
+            "prefetch": 0,
+            "grants": {},
+            "backlog": {pool: seconds for pool, seconds in backlog.items() if seconds},
+            "done": 0,
+            "failed": 0,
+            "service_seconds": 0.0,
+            "kind": "",
+            "version": "",
+            "at_ms": self._clock.wall_ms(),
+        }
+        await self._bus.publish(
+            [Outgoing(self._topics.name("pools"), 0, self._key, encode("pool_status", fields))]
+        )
+
+    def _gauge(
+        self, machines: Sequence[Dispatcher], depth: Mapping[str, int], backlog: Mapping[str, float]
+    ) -> None:
+        free = self._free()
+        for pool, settings in self._config.pools.items():
+            used = sum(n for machine in machines for (name, _), n in machine.load().items() if name == pool)
+            room = sum(credit.bundles for credit in free.get(pool, ()))
+            waiting = depth.get(pool, 0)
+            self._metrics.queue_depth.labels(pool).set(waiting)
+            self._metrics.queue_seconds.labels(pool).set(backlog.get(pool, 0.0))
+            self._metrics.inflight.labels(pool, settings.kind).set(used)
+            self._metrics.window.labels(pool, settings.kind).set(used + room)
+            self._metrics.backpressure.labels(pool).set(1.0 if waiting and not room else 0.0)
+        alive: dict[str, int] = {}
+        for worker in self._book.workers(self._clock.monotonic()):
+            alive[worker["pool"]] = alive.get(worker["pool"], 0) + 1
+        for pool, settings in self._config.pools.items():
+            self._metrics.health.labels(pool, settings.kind).set(alive.get(pool, 0))
+        runners = self._host.runners.values()
+        idle = [self._clock.monotonic() - runner.last_progress for runner in runners]
+        self._metrics.progress.set(max(idle, default=0.0))

@@ -1,0 +1,103 @@
+"""Logs and metrics of a process: structlog to stderr, Prometheus over HTTP. Opens a socket when asked.
+
+Metric names are the public ones of docs/metrics.md. Nothing here is called per job except histogram
+observations, which cost about a microsecond.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from shotbus.broker.config import LogConfig, MetricsConfig
+from shotbus.broker.stages import STAGES, Timings
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
+_BYTES = tuple(4**n for n in range(3, 12))
+
+
+def configure_logging(config: LogConfig) -> None:
+    """Send structured lines to stderr; standard library loggers join them at WARNING."""
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if config.format == "json" else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+class Metrics:
+    """The metrics of one process, in a registry of its own."""
+
+    def __init__(self, *, role: str, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        Info("shotbus_build", "version and role of this process", registry=registry).info(
+            {"version": version, "role": role}
+        )
+        self.submitted = self._counter("jobs_submitted", "accepted submissions", ["priority"])
+        self.refused = self._counter("jobs_refused", "refused submissions", ["error_code"])
+        self.terminal = self._counter("jobs_terminal", "terminal results", ["outcome", "pool"])
+        self.queue_depth = self._gauge("queue_depth", "jobs waiting", ["pool"])
+        self.queue_seconds = self._gauge("queue_estimated_seconds", "backend seconds waiting", ["pool"])
+        self.oldest = self._gauge("queue_oldest_age_seconds", "age of the oldest live job", [])
+        self.inflight = self._gauge("pool_inflight", "bundles in flight", ["pool", "kind"])
+        self.window = self._gauge("pool_window", "credits granted to this process", ["pool", "kind"])
+        self.health = self._gauge("pool_health", "workers that are alive", ["pool", "kind"])
+        self.backpressure = self._gauge("backpressure_engaged", "1 while work waits for credits", ["pool"])
+        self.retries = self._counter("retries", "attempts that will be repeated", ["error_class"])
+        self.fallback = self._counter("fallback", "answers by fallback", ["pool"])
+        self.fenced = self._counter("fenced_writes", "reports of attempts that no longer count", [])
+        self.dedup = self._counter("dedup_hits", "repeated submissions", [])
+        self.cache_hits = self._counter("cache_hits", "lookups that were answered", ["cache"])
+        self.dlq = self._counter("dlq_letters", "dead letters written", ["error_class"])
+        self.shots = self._counter("shots", "shots taken", ["pool"])
+        self.lag = self._gauge("event_loop_lag_seconds", "delay of a due callback", [])
+        self.progress = self._gauge("last_progress_seconds", "seconds since records were handled", [])
+        self.stage = self._histogram("stage_duration_seconds", "seconds by stage", ["stage"], _SECONDS)
+        self.payload = self._histogram("payload_bytes", "bytes by stage", ["stage"], _BYTES)
+        self.end_to_end = self._histogram(
+            "end_to_end_seconds", "from submission to result", ["priority"], _SECONDS
+        )
+        self._stages = [self.stage.labels(stage.name) for stage in STAGES]
+        self._payloads = [self.payload.labels(stage.name) for stage in STAGES]
+
+    def observe(self, timings: Timings) -> None:
+        """Count one job's stages, those it passed."""
+        for number, seconds in enumerate(timings.seconds):
+            if seconds:
+                self._stages[number].observe(seconds)
+            size = timings.bytes_in[number] + timings.bytes_out[number]
+            if size:
+                self._payloads[number].observe(size)
+
+    def serve(self, config: MetricsConfig) -> int | None:
+        """Start the endpoint; returns its port, None when it is off."""
+        if config.port < 0:
+            return None
+        server, _ = start_http_server(config.port, addr=config.host, registry=self.registry)
+        return int(server.server_port)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"shotbus_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        return Gauge(f"shotbus_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"shotbus_{name}", text, labels, registry=self.registry, buckets=buckets)

@@ -349,13 +349,9 @@ def _draw_energies(axes: Any, curve: Curve) -> None:
         )
     bottom = equilibrium(curve)
     if bottom is not None:
-        axes.annotate(
-            f"{bottom.length:.3f} Å\n{bottom.energy:.4f} Ha",
-            bottom,
-            xytext=(28, 34),
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "->", "color": "0.3"},
-        )
+        words = f"{bottom.length:.3f} Å, {bottom.energy:.4f} Ha".replace("-", "\N{MINUS SIGN}")
+        arrow = {"arrowstyle": "->", "color": "0.3"}
+        axes.annotate(words, bottom, (75, -3), textcoords="offset points", va="center", arrowprops=arrow)
     axes.set_title("Dissociation of H$_2$ (STO-3G, 4 qubits, one-parameter UCC doubles)", loc="left")
     axes.set_ylabel("ground state energy / Ha")
     axes.grid(alpha=0.25)

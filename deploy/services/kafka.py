@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.bus.kafka import KafkaBus, KafkaSettings
 from shotbus.deploy.services.errors import ServiceError
-from shotbus.deploy.services.process import accepts, free_port, locked, spawn, stop, wait_until
+from shotbus.deploy.services.process import free_port, listens, locked, spawn, stop, wait_until
 from shotbus.deploy.services.programs import JAVA, MAVEN, find
 
 RESOURCES = pathlib.Path(__file__).resolve().parents[1] / "kafka"
@@ -146,14 +146,15 @@ def _launch(java: str, lib: pathlib.Path, directory: pathlib.Path, port: int, *,
     spawn([*_command(java, lib, "kafka.Kafka", _HEAP), str(directory / "server.properties")], directory, NAME)
 
     def ready() -> bool:
-        # The jars bring no log binding: only the network tells when the broker is up.
-        return accepts("127.0.0.1", port) and (not plain or answers(f"127.0.0.1:{port}"))
+        # Not a line of the log: what it says differs between versions.
+        return listens(directory, NAME, port) and (not plain or answers(f"127.0.0.1:{port}"))
 
     wait_until(ready, directory, NAME, _START_SECONDS)
 
 
 def _command(java: str, lib: pathlib.Path, main: str, heap: str) -> Sequence[str]:
-    return [java, f"-Xmx{heap}", "-XX:+UseSerialGC", "-cp", f"{lib}/*", main]
+    log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    return [java, f"-Xmx{heap}", "-XX:+UseSerialGC", log, "-cp", f"{lib}/*", main]
 
 
 def answers(address: str) -> bool:

@@ -18,6 +18,7 @@ from shotbus.deploy.services.errors import ServiceError
 _POLL_SECONDS = 0.05
 _TERM_SECONDS = 20.0
 _ZOMBIE = "Z"
+_LISTENING = "0A"
 
 
 def spawn(command: Sequence[str], directory: pathlib.Path, name: str) -> int:
@@ -91,11 +92,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def accepts(host: str, port: int) -> bool:
-    """Whether something accepts connections there."""
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-        return True
-    return False
+def listens(directory: pathlib.Path, name: str, port: int) -> bool:
+    """Whether it is our process that listens on ``port``, not another that was quicker to take it.
+
+    Only Linux tells; elsewhere the port is believed.
+    """
+    pid, table = running(directory, name), pathlib.Path("/proc/net/tcp")
+    if pid is None or not table.exists():
+        return pid is not None
+    rows = [row.split() for path in (table, table.with_name("tcp6")) if path.exists() for row in _rows(path)]
+    suffix = f":{port:04X}"
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(suffix) and row[3] == _LISTENING}
+    links = []
+    for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(descriptor.readlink()))
+    return not sockets.isdisjoint(links)
+
+
+def _rows(path: pathlib.Path) -> list[str]:
+    return path.read_text().splitlines()[1:]
 
 
 @contextlib.contextmanager

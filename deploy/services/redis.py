@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 import socket
 
-from shotbus.deploy.services.process import free_port, spawn, wait_until
+from shotbus.deploy.services.process import free_port, listens, spawn, wait_until
 from shotbus.deploy.services.programs import REDIS, find
 
 NAME = "redis"
@@ -23,7 +23,11 @@ def start_redis(directory: pathlib.Path, *, port: int | None = None) -> str:
     options = ["--bind", "127.0.0.1", "--port", str(chosen), "--dir", str(directory)]
     # Everything in the store can be made anew from the topics.
     spawn([program, *options, "--save", "", "--appendonly", "no", "--daemonize", "no"], directory, NAME)
-    wait_until(lambda: answers("127.0.0.1", chosen), directory, NAME, _START_SECONDS)
+
+    def ready() -> bool:
+        return listens(directory, NAME, chosen) and answers("127.0.0.1", chosen)
+
+    wait_until(ready, directory, NAME, _START_SECONDS)
     return f"redis://127.0.0.1:{chosen}"
 
 

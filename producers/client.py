@@ -1,0 +1,255 @@
+"""``AsyncClient``: submit, sweep, look up, cancel. I/O through its session."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Self, TypedDict, Unpack
+
+from shotbus.broker.config import Config
+from shotbus.broker.config_loader import load_config
+from shotbus.broker.stages import Timings
+from shotbus.producers.coerce import wall_ms
+from shotbus.producers.job import AsyncJob
+from shotbus.producers.origin import code_commit, principal, sdk_versions
+from shotbus.producers.plan import SweepPlan
+from shotbus.producers.request import Question, Wishes, build_request, question_of
+from shotbus.producers.session import Session
+from shotbus.producers.sweep import AsyncSweep, cut_sweep, submit_sweep
+from shotbus.schemas.codec import encode
+from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.ids import partition_of
+from shotbus.schemas.pub import ProblemStatement
+
+
+class SubmitOptions(TypedDict, total=False):
+    """Everything that may be said about a job.
+
+    ``deadline``, ``not_before`` and ``max_result_age``: seconds (the first two from now) or, for the
+    first two, an aware datetime. ``options``: backend options such as ``optimization_level``.
+    """
+
+    priority: str
+    tenant: str
+    session: str
+    deadline: Any
+    not_before: Any
+    max_result_age: float | None
+    idempotency_key: str
+    backend: str | None
+    experiment: str
+    intent: str
+    family: str
+    family_version: str
+    problem: ProblemStatement | None
+    value: float | None
+    tags: Sequence[str]
+    seed: int | None
+    options: dict[str, str]
+    rerun_of: str
+
+
+class AsyncClient:
+    """A connection to a broker.
+
+    ``AsyncClient()`` and ``AsyncClient("sqlite://")`` start an embedded broker with its workers in child
+    processes on a temporary directory, closed with the client; ``sqlite:///DIR`` uses the broker that
+    runs on that data directory or starts one; ``kafka://host:port?store=redis://…`` only connects.
+
+    Args:
+        url: where; None is a temporary embedded broker.
+        config: None loads ``shotbus.toml`` and the environment.
+
+    """
+
+    def __init__(self, url: str | None = None, *, config: Config | None = None) -> None:
+        self._session = Session(url, config or load_config().config)
+        self._origin: dict[str, Any] | None = None
+
+    async def start(self) -> Self:
+        """Connect. Raises ShotbusError or BusError that says what to check."""
+        await self._session.start()
+        return self
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def session(self) -> Session:
+        """The connection under it, for tools."""
+        return self._session
+
+    async def submit(
+        self,
+        circuit: Any,
+        bindings: Any = None,
+        *,
+        shots: int | None = None,
+        observables: Any = None,
+        precision: float | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncJob:
+        """Submit one PUB; returns when it is durable on the bus.
+
+        Args:
+            circuit: OpenQASM 3 or 2 text, ``QuantumCircuit``, PennyLane tape, or a prepared ``Program``.
+            bindings: see :func:`shotbus.producers.coerce.bindings_of`.
+            shots: a point (and measurement basis); None is 1,024, or exact with observables.
+            observables: None samples; see :func:`shotbus.producers.coerce.observables_of`.
+            precision: standard error asked for instead of shots.
+            options: see :class:`SubmitOptions`.
+
+        Raises:
+            ShotbusError: everything that is wrong, at once; nothing was published.
+
+        """
+        began = time.perf_counter()
+        wishes = self._wishes(options)
+        question = question_of(
+            circuit,
+            bindings,
+            shots=shots,
+            observables=observables,
+            precision=precision,
+            problem=wishes.problem,
+        )
+        return await self._send(question, wishes, began)
+
+    async def _send(self, question: Question, wishes: Wishes, began: float) -> AsyncJob:
+        session = self._session
+        fields = self.build(question, wishes)
+        prepared = time.perf_counter()
+        fields["client_prepare_us"] = int((prepared - began) * 1e6)
+        value = encode("circuit_request", fields)
+        self.check_size(value)
+        record = session.request(fields, value, session.traceparent())
+        serialised = time.perf_counter()
+        await session.send_circuit(question.program)
+        timings = Timings()
+        timings.add("serialise", serialised - prepared, bytes_out=len(value))
+        job = AsyncJob(session, fields["job_id"], tenant=wishes.tenant, timings=timings, submitted=True)
+        await session.bus.publish([record])
+        timings.add("submit-ack", time.perf_counter() - serialised)
+        return job
+
+    def build(self, question: Question, wishes: Wishes) -> dict[str, Any]:
+        """Return a checked request; nothing is published."""
+        if self._origin is None:
+            self._origin = {"code_commit": code_commit(), "sdk_versions": sdk_versions()}
+        return build_request(
+            question,
+            wishes,
+            config=self._session.config,
+            origin=self._origin,
+            entropy=os.urandom(12),
+            now_us=time.time_ns() // 1000,
+        )
+
+    def check_size(self, value: bytes) -> None:
+        """Refuse a request that the bus would not take. Raises ShotbusError (SB-1112)."""
+        limit = self._session.config.limits.max_request_bytes
+        if len(value) > limit:
+            hint = "submit it as a sweep, which cuts the bindings"
+            problem = Problem("SB-1112", "$", limit=f"{limit} bytes", actual=f"{len(value)} bytes", hint=hint)
+            raise ShotbusError([problem])
+
+    def _wishes(self, options: SubmitOptions) -> Wishes:
+        now = time.time_ns() // 1_000_000
+        plain: dict[str, Any] = dict(options)
+        age = plain.pop("max_result_age", None)
+        return Wishes(
+            principal=principal(),
+            deadline_ms=wall_ms(plain.pop("deadline", None), "$.deadline", now),
+            not_before_ms=wall_ms(plain.pop("not_before", None), "$.not_before", now),
+            max_result_age_ms=None if age is None else int(age * 1000),
+            backend=plain.pop("backend", None) or "",
+            **plain,
+        )
+
+    async def sweep(
+        self,
+        circuit: Any,
+        bindings: Any,
+        *,
+        shots: int | None = None,
+        observables: Any = None,
+        precision: float | None = None,
+        reduce: str = "collect",
+        reduce_options: dict[str, str] | None = None,
+        chunk: int | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncSweep:
+        """Submit many points of one circuit as jobs with one reduction.
+
+        Args:
+            circuit: as for :meth:`submit`.
+            bindings: one row a point.
+            shots: as for :meth:`submit`.
+            observables: as for :meth:`submit`.
+            precision: as for :meth:`submit`.
+            reduce: name of the reduction (docs/reductions.md).
+            reduce_options: its options.
+            chunk: points a job; None chooses by size.
+            options: see :class:`SubmitOptions`.
+
+        """
+        question = question_of(circuit, bindings, shots=shots, observables=observables, precision=precision)
+        plan = cut_sweep(question, reduce, reduce_options or {}, self._wishes(options), chunk)
+        return await submit_sweep(self, plan, self._wishes(options), collect=True)
+
+    async def submit_plan(
+        self, plan: SweepPlan, *, sweep_id: str | None = None, **options: Unpack[SubmitOptions]
+    ) -> AsyncSweep:
+        """Submit a planned sweep; with the ``sweep_id`` of an earlier call it goes on where that stopped."""
+        return await submit_sweep(self, plan, self._wishes(options), sweep_id=sweep_id)
+
+    def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:
+        """Return a handle on a job that any process submitted. Raises ShotbusError for a malformed id."""
+        return AsyncJob(self._session, job_id, tenant=tenant)
+
+    async def cancel(self, job_id: str, *, tenant: str = "default") -> None:
+        """Ask for a job to be cancelled; durable on return."""
+        partition = partition_of(job_id, self._session.topics.partitions)
+        await self._control("cancel", "job", job_id, tenant, partitions=[partition])
+
+    async def cancel_sweep(self, sweep_id: str, *, tenant: str = "default") -> None:
+        """Ask for every job of a sweep to be cancelled."""
+        await self._control("cancel", "sweep", sweep_id, tenant, partitions=self._everywhere)
+
+    async def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
+        """``pause``, ``drain`` or ``resume`` a pool on every shard."""
+        await self._control(command, "pool", pool, "", partitions=self._everywhere, reason=reason)
+
+    @property
+    def _everywhere(self) -> range:
+        return range(self._session.topics.partitions)
+
+    async def _control(
+        self,
+        command: str,
+        target: str,
+        name: str,
+        tenant: str,
+        *,
+        partitions: Sequence[int],
+        reason: str = "",
+    ) -> None:
+        fields = {
+            "command": command,
+            "target": target,
+            "name": name,
+            "tenant": tenant,
+            "principal": principal(),
+            "correlation": "",
+            "reason": reason,
+            "at_us": time.time_ns() // 1000,
+        }
+        await self._session.control(fields, partitions)

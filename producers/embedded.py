@@ -1,0 +1,83 @@
+"""Starts an embedded broker for a client: ``shotbus up`` as a child that ends with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from pathlib import Path
+
+from shotbus.schemas.errors import fail
+
+LOCK_NAME = "up.lock"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+
+
+def is_running(directory: Path) -> bool:
+    """Tell whether a broker holds a data directory."""
+    try:
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class EmbeddedBroker:
+    """A child process that runs everything on one data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is created when it is missing."""
+        self._directory = directory
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, unless one runs there, and wait until it serves. Raises ShotbusError (SB-2004)."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if is_running(self._directory):
+            return
+        log = (self._directory / "up.log").open("ab")
+        with log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "shotbus", "up", "--data", str(self._directory), "--json"),
+                "--with-parent",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        await self._wait_until_ready(self._process)
+
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        line = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                line = await process.stdout.readline()
+        if not line or not json.loads(line).get("ready"):
+            if is_running(self._directory):  # somebody else was faster
+                return
+            hint = f"see {self._directory / 'up.log'}"
+            raise fail("SB-2004", str(self._directory), detail="the embedded broker did not start", hint=hint)
+
+    async def close(self) -> None:
+        """Let it stop gracefully: its standard input ends."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,204 @@
+"""A job's handle: result, status, cancel; works from any process with nothing but the id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Generator
+from typing import Any
+
+from shotbus.broker.bus.base import Record
+from shotbus.broker.stages import Timings
+from shotbus.producers.result import JobResult, read_answer
+from shotbus.producers.session import Session
+from shotbus.schemas.codec import decode, identify
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.ids import partition_of, route_of
+
+_LOCATE_SECONDS = 10.0
+
+
+class JobTimeoutError(ShotbusError):
+    """The answer did not come in time; the job goes on and can be asked for again by its id."""
+
+
+class AsyncJob:
+    """One job.
+
+    ``submitted``: this client published it, so its answer will come by the inbox. Otherwise (another
+    process did) the store is asked, then the job's shard.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        job_id: str,
+        *,
+        tenant: str,
+        timings: Timings | None = None,
+        submitted: bool = False,
+    ) -> None:
+        """Listen from now on. Raises ShotbusError (SB-4001) for a malformed id."""
+        try:
+            route_of(job_id)
+        except ValueError as error:
+            raise fail("SB-4001", "$.job_id", actual=job_id, detail=str(error)) from error
+        self._session, self._job_id, self._tenant, self._timings = session, job_id, tenant, timings
+        self._submitted = submitted
+        self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._located: asyncio.Future[dict[str, Any]] | None = None
+        self._correlation = ""
+        self._arrived = 0.0
+        session.inbox.listen(job_id, self._take)
+
+    @property
+    def job_id(self) -> str:
+        """The broker's id."""
+        return self._job_id
+
+    def _take(self, record: Record) -> None:
+        """Keep a terminal answer undecoded; a location answers a lookup."""
+        value = record.value or b""
+        name = decode_name(value)
+        if name == "located":
+            self._take_location(decode(value)[1])
+            return
+        self._arrived = max(0.0, time.time() - record.timestamp_ms / 1000)
+        if not self._answer.done():
+            self._answer.set_result(value)
+        self._session.inbox.forget(self._job_id, self._take)
+
+    def _take_location(self, fields: dict[str, Any]) -> None:
+        if self._located and not self._located.done() and fields["correlation"] == self._correlation:
+            self._located.set_result(fields)
+        elif fields["outcome"]:
+            # A repeated submission of a finished job: its result is on the bus already.
+            task = asyncio.ensure_future(self._fetch(fields["finished_ms"]))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def done(self) -> bool:
+        """Tell whether the answer is here."""
+        return self._answer.done()
+
+    async def result(self, timeout: float | None = None) -> JobResult:
+        """Wait for the answer.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            RefusedError: the submission was refused.
+            JobFailedError: the job ended without an answer.
+            JobTimeoutError: no answer in time; the job goes on.
+            ShotbusError: SB-4001, no such job.
+
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                value = await self._value()
+        except TimeoutError as error:
+            hint = f"it goes on; come back with job id {self._job_id}"
+            raise JobTimeoutError([Problem("SB-4006", "$", limit=f"{timeout} s", hint=hint)]) from error
+        timings = self._timings
+        if timings and self._arrived:
+            timings.add("deliver", self._arrived, bytes_in=len(value))
+            self._arrived = 0.0
+        answer = read_answer(value, client=timings)
+        if answer is None:
+            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+        return answer
+
+    def __await__(self) -> Generator[Any, None, JobResult]:
+        return self.result().__await__()
+
+    async def _value(self) -> bytes:
+        if not self._submitted and not self._answer.done():
+            await self._look_up()
+        return await asyncio.shield(self._answer)
+
+    async def _look_up(self) -> None:
+        """Ask the store, then the shard; returns when the answer is here or is bound to come."""
+        stored = await self._session.read_model(f"result:{self._job_id}")
+        if stored is not None:
+            self._settle(stored)
+            return
+        place = await self.locate()
+        if place["outcome"]:
+            await self._fetch(place["finished_ms"])
+        elif place["status"] == "UNKNOWN":
+            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+
+    async def _fetch(self, finished_ms: int) -> None:
+        record = await self._session.find_result(self._job_id, finished_ms)
+        if record is None or record.value is None:
+            hint = "its retention has passed"
+            raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
+        self._settle(record.value)
+
+    def _settle(self, value: bytes) -> None:
+        if not self._answer.done():
+            self._answer.set_result(value)
+
+    async def locate(self) -> dict[str, Any]:
+        """Ask the job's shard where it is: ``status``, ``sub_status``, ``outcome``, ``finished_ms``."""
+        self._located = asyncio.get_running_loop().create_future()
+        self._correlation = os.urandom(8).hex()
+        answered = self._answer.done()
+        if answered:
+            self._session.inbox.listen(self._job_id, self._take)
+        try:
+            await self._session.control(self._locate_fields(), [self._partition])
+            async with asyncio.timeout(_LOCATE_SECONDS):
+                return await self._located
+        except TimeoutError as error:
+            hint = "no dispatcher answered: is one running?"
+            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
+        finally:
+            if answered:
+                self._session.inbox.forget(self._job_id, self._take)
+
+    async def status(self) -> dict[str, Any]:
+        """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard."""
+        stored = await self._session.read_model(f"status:{self._job_id}")
+        if stored is not None:
+            return decode(stored, "status_document")[1]
+        place = await self.locate()
+        if place["status"] == "UNKNOWN":
+            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+        if place["status"] == "FINISHED":
+            place["status"] = status_of(place["outcome"])
+        return place
+
+    async def cancel(self) -> None:
+        """Ask for it to be cancelled; durable on return."""
+        fields = self._locate_fields() | {"command": "cancel", "correlation": ""}
+        await self._session.control(fields, [self._partition])
+
+    @property
+    def _partition(self) -> int:
+        return partition_of(self._job_id, self._session.topics.partitions)
+
+    def _locate_fields(self) -> dict[str, Any]:
+        return {
+            "command": "locate",
+            "target": "job",
+            "name": self._job_id,
+            "tenant": self._tenant,
+            "principal": "",
+            "correlation": self._correlation,
+            "reason": "",
+            "at_us": time.time_ns() // 1000,
+        }
+
+
+def decode_name(value: bytes) -> str:
+    """Return which record the bytes are, without decoding them."""
+    return identify(value).name
+
+
+def status_of(outcome: str) -> str:
+    """Return Qiskit's word for a terminal outcome."""
+    if outcome in ("succeeded", "succeeded_by_fallback", "served_from_cache"):
+        return "DONE"
+    return "CANCELLED" if outcome in ("cancelled", "superseded") else "ERROR"

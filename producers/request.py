@@ -1,0 +1,219 @@
+"""Builds requests: everything a job is, checked before anything is published. Pure.
+
+A request either comes out whole or raises with every problem found; nothing is half-submitted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.admission import check_request
+from shotbus.producers.coerce import bindings_of, observables_of
+from shotbus.producers.program import Program, program_of
+from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.ids import digest
+from shotbus.schemas.ids import job_id as make_job_id
+from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement, pack_bindings, pack_observables
+
+DEFAULT_SHOTS = 1_024
+INTENTS = ("explore", "test", "benchmark", "production")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Everything a caller may say about a job besides circuit, bindings and what is asked for."""
+
+    priority: str = "experiment"
+    tenant: str = "default"
+    principal: str = ""
+    session: str = ""
+    idempotency_key: str = ""
+    backend: str = ""
+    experiment: str = ""
+    intent: str = "explore"
+    family: str = ""
+    family_version: str = ""
+    seed: int | None = None
+    deadline_ms: int | None = None
+    not_before_ms: int | None = None
+    max_result_age_ms: int | None = None
+    sweep_id: str = ""
+    shard_index: int = -1
+    options: Mapping[str, str] = field(default_factory=dict)
+    problem: ProblemStatement | None = None
+    value: float | None = None
+    tags: Sequence[str] = ()
+    rerun_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A checked PUB: ``observables`` None samples; ``shots`` 0 is exact."""
+
+    program: Program
+    bindings: Bindings
+    observables: PauliSums | None
+    shots: int
+    precision: float | None
+
+
+def question_of(
+    circuit: Any,
+    bindings: Any,
+    *,
+    shots: int | None,
+    observables: Any,
+    precision: float | None,
+    problem: ProblemStatement | None = None,
+) -> Question:
+    """Check a PUB as callers pass it. Raises ShotbusError with every problem of every part."""
+    problems: list[Problem] = []
+    program = _collect(problems, program_of, circuit)
+    sums = _collect(problems, observables_of, observables)
+    checked = _collect(problems, bindings_of, bindings, program.facts.parameters) if program else None
+    count = _collect(problems, _shots, shots, precision, sums is not None or problem is not None)
+    if program and problem is None:
+        problems += _check_fit(program, sums)
+    if problems or program is None or checked is None or count is None:
+        raise ShotbusError(problems)
+    return Question(program, checked, sums, count, precision)
+
+
+def _collect(problems: list[Problem], work: Any, *arguments: Any) -> Any:
+    try:
+        return work(*arguments)
+    except ShotbusError as error:
+        problems += error.problems
+        return None
+
+
+def _shots(shots: Any, precision: Any, estimating: bool) -> int:
+    if precision is not None and (not _is_number(precision) or precision < 0):
+        raise ShotbusError([Problem("SB-1108", "$.precision", limit="0 or more", actual=str(precision))])
+    if shots is None:
+        if not estimating:
+            return DEFAULT_SHOTS
+        return math.ceil(1 / precision**2) if precision else 0
+    if not isinstance(shots, int) or isinstance(shots, bool) or shots < 0 or (shots == 0 and not estimating):
+        hint = "sampling needs at least one shot; exact mode needs observables"
+        raise ShotbusError([Problem("SB-1103", "$.shots", limit="1 or more", actual=str(shots), hint=hint)])
+    return shots
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_fit(program: Program, observables: PauliSums | None) -> list[Problem]:
+    facts = program.facts
+    if observables is None:
+        if facts.clbits:
+            return []
+        return [Problem("SB-1218", "$.circuit", hint="add measurements, or pass observables")]
+    if observables.qubits != facts.qubits:
+        actual = f"{observables.qubits} qubits"
+        return [Problem("SB-1402", "$.observables", limit=f"{facts.qubits} qubits", actual=actual)]
+    return []
+
+
+def build_request(
+    question: Question,
+    wishes: Wishes,
+    *,
+    config: Config,
+    origin: Mapping[str, Any],
+    entropy: bytes,
+    now_us: int,
+) -> dict[str, Any]:
+    """Return the fields of a ``circuit_request``.
+
+    Args:
+        question: checked PUB.
+        wishes: the rest.
+        config: classes and limits that the dispatcher will apply too.
+        origin: ``code_commit`` and ``sdk_versions``.
+        entropy: 12 random bytes, the job id's when there is no idempotency key.
+        now_us: wall time, microseconds.
+
+    Raises:
+        ShotbusError: every problem at once.
+
+    """
+    bindings = pack_bindings(question.bindings)
+    observables = pack_observables(question.observables) if question.observables else b""
+    fields = _plain(wishes) | {
+        "job_id": make_job_id(
+            wishes.tenant, session=wishes.session, idempotency_key=wishes.idempotency_key, entropy=entropy
+        ),
+        "payload_hash": _payload_hash(question, wishes, bindings, observables),
+        "circuit_id": question.program.circuit_id,
+        "points": question.bindings.points,
+        "bindings": bindings,
+        "mode": "sample" if question.observables is None and wishes.problem is None else "estimate",
+        "shots": question.shots,
+        "precision": question.precision,
+        "observables": observables,
+        "expected": _expected(question),
+        "submitted_us": now_us,
+        **origin,
+    }
+    problems = check_request(fields, config, now_ms=now_us // 1000)
+    if wishes.intent not in INTENTS:
+        problems.append(Problem("SB-1108", "$.intent", limit=", ".join(INTENTS), actual=wishes.intent))
+    if problems:
+        raise ShotbusError(problems)
+    return fields
+
+
+def _plain(wishes: Wishes) -> dict[str, Any]:
+    problem = wishes.problem
+    return {
+        "tenant": wishes.tenant,
+        "principal": wishes.principal,
+        "session_id": wishes.session,
+        "idempotency_key": wishes.idempotency_key,
+        "priority": wishes.priority,
+        "experiment": wishes.experiment,
+        "intent": wishes.intent,
+        "family": wishes.family,
+        "family_version": wishes.family_version,
+        "seed": wishes.seed,
+        "backend": wishes.backend,
+        "not_before_ms": wishes.not_before_ms,
+        "deadline_ms": wishes.deadline_ms,
+        "max_result_age_ms": wishes.max_result_age_ms,
+        "sweep_id": wishes.sweep_id,
+        "shard_index": wishes.shard_index,
+        "options": dict(wishes.options),
+        "value": wishes.value,
+        "tags": list(wishes.tags),
+        "rerun_of": wishes.rerun_of,
+        "problem": None
+        if problem is None
+        else {"kind": problem.kind, "version": problem.version, "payload": problem.payload},
+    }
+
+
+def _expected(question: Question) -> dict[str, Any]:
+    registers = [{"name": name, "width": width} for name, width in question.program.facts.registers]
+    count = question.observables.count if question.observables else 0
+    return {"registers": registers, "observables": count, "shape": [question.bindings.points]}
+
+
+def _payload_hash(question: Question, wishes: Wishes, bindings: bytes, observables: bytes) -> bytes:
+    """Hash what makes the job what it is; not its times, class or labels."""
+    problem = wishes.problem
+    options = "\n".join(f"{name}={value}" for name, value in sorted(wishes.options.items()))
+    return digest(
+        question.program.circuit_id,
+        bindings,
+        observables,
+        f"{question.shots}/{question.bindings.points}/{wishes.seed}/{wishes.backend}/{wishes.intent}",
+        options,
+        f"{problem.kind}/{problem.version}" if problem else "",
+        problem.payload if problem else b"",
+    )

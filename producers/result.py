@@ -1,0 +1,167 @@
+"""What a caller gets back: one job's result, decoded lazily. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from shotbus.broker.stages import Timings
+from shotbus.schemas.codec import decode
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.packed import Array
+from shotbus.schemas.pub import Counts, Estimates, unpack_result
+
+_ORIGIN = (
+    "circuit_id",
+    "seed",
+    "attempt",
+    "pool",
+    "request_topic",
+    "request_partition",
+    "request_offset",
+)
+_LABELS = (
+    "experiment",
+    "intent",
+    "sweep_id",
+    "shard_index",
+    "submitted_us",
+    "accepted_us",
+    "finished_us",
+)
+GOOD_OUTCOMES = frozenset({"succeeded", "succeeded_by_fallback", "served_from_cache"})
+
+
+class JobFailedError(ShotbusError):
+    """A job ended without an answer; ``outcome`` says how, ``problems`` why."""
+
+    def __init__(self, job_id: str, outcome: str, problems: tuple[Problem, ...]) -> None:
+        """Keep what the broker published about the job."""
+        super().__init__(problems or (Problem("SB-4004", "$", actual=outcome),))
+        self.job_id, self.outcome = job_id, outcome
+
+
+class RefusedError(ShotbusError):
+    """A submission was not accepted; ``retry_after`` seconds is 0 when trying again is useless."""
+
+    def __init__(self, job_id: str, problems: tuple[Problem, ...], retry_after: float) -> None:
+        """Keep what the broker answered."""
+        super().__init__(problems)
+        self.job_id, self.retry_after = job_id, retry_after
+
+
+class JobResult:
+    """The terminal result of one job. Rows are points.
+
+    ``outcome`` tells how it ended, ``executed_on`` which backend answered, ``fallback_from`` which one
+    should have.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], *, client: Timings | None = None) -> None:
+        """Wrap the fields of a ``circuit_result``; ``client`` adds the stages only the client saw."""
+        self._fields = fields
+        self._client = client
+
+    @property
+    def job_id(self) -> str:
+        """The broker's id, which works from any process."""
+        return str(self._fields["job_id"])
+
+    @property
+    def outcome(self) -> str:
+        """How the job ended."""
+        return str(self._fields["outcome"])
+
+    @property
+    def executed_on(self) -> str:
+        """The backend that answered, as its provider writes it."""
+        return str(self._fields["executed_on"])
+
+    @property
+    def fallback_from(self) -> str:
+        """The pool that should have answered, empty when it did."""
+        return str(self._fields["fallback_from"])
+
+    @property
+    def shots(self) -> int:
+        """Shots taken, all points together; 0 when the answer is exact or came from the cache."""
+        return int(self._fields["shots"])
+
+    @property
+    def points(self) -> int:
+        """Number of rows."""
+        return int(self._fields["points"])
+
+    @property
+    def seed(self) -> int:
+        """Seed that reproduces it."""
+        return int(self._fields["seed"])
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the numbers come from: backend, versions, options, circuit, seed, request."""
+        raw = self._fields["provenance"]
+        told = json.loads(raw) if raw else {}
+        return {
+            "timings": timings.as_dict(),
+            "bytes_in": self._fields["bytes_in"],
+            "bytes_out": len(self._fields["payload"]),
+            **{name: self._fields[name] for name in _LABELS},
+        }
+
+    @cached_property
+    def payload(self) -> Counts | Estimates | None:
+        """The unpacked answer; None for the noop pool."""
+        return unpack_result(self._fields["payload"])
+
+    def counts(self, row: int = 0) -> dict[str, int]:
+        """Return a point's counts as Qiskit writes them: registers separated by a space."""
+        if not isinstance(self.payload, Counts):
+            raise fail("SB-1108", "$.mode", limit="a sampling job", hint="use evs and stds")
+        return self.payload.row(row)
+
+    @property
+    def evs(self) -> Array:
+        """Expectation values, points x observables."""
+        return self._estimates().evs
+
+    @property
+    def stds(self) -> Array:
+        """Standard errors, points x observables; zeros in exact mode."""
+        return self._estimates().stds
+
+    def _estimates(self) -> Estimates:
+        if not isinstance(self.payload, Estimates):
+            raise fail("SB-1108", "$.mode", limit="an estimation job", hint="use counts()")
+        return self.payload
+
+    @property
+    def data(self) -> Any:
+        """Qiskit's ``DataBin``: bit arrays by register, or ``evs`` and ``stds``."""
+        from shotbus.producers.databin import databin_of
+
+        return databin_of(self.payload)
+
+    def __repr__(self) -> str:
+        return f"JobResult({self.job_id}, {self.outcome}, executed_on={self.executed_on!r})"
+
+
+def read_answer(value: bytes | None, *, client: Timings | None = None) -> JobResult | None:
+    """Read a record of ``results``: a result, None for a location.
+
+    Raises:
+        RefusedError: the submission was refused.
+        JobFailedError: the job ended without an answer.
+
+    """
+    name, fields = decode(value, "circuit_result", "refusal", "located")
+    if name == "located":
+        return None
+    problems = tuple(Problem.from_record(problem) for problem in fields["problems"])
+    if name == "refusal":
+        raise RefusedError(fields["job_id"], problems, fields["retry_after_ms"] / 1000)
+    if fields["outcome"] not in GOOD_OUTCOMES:
+        raise JobFailedError(fields["job_id"], fields["outcome"], problems)
+    return JobResult(fields, client=client)

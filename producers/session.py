@@ -1,0 +1,148 @@
+"""A client's connection: bus, store, inbox, and the few records a client writes. I/O through them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
+from shotbus.broker.config import Config
+from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
+from shotbus.broker.store.base import StoreError
+from shotbus.broker.tracing import new_trace
+from shotbus.producers.embedded import EmbeddedBroker
+from shotbus.producers.inbox import Inbox
+from shotbus.producers.program import Program
+from shotbus.schemas.codec import encode
+from shotbus.schemas.ids import keyed_partition, partition_of
+
+# A circuit topic keeps texts for 30 days; a long-lived client sends them again after half of that.
+_RESEND_SECONDS = 15 * 86_400
+
+
+class Session:
+    """Everything under a client.
+
+    Args:
+        url: see :mod:`shotbus.broker.connect`; None or ``sqlite://`` starts a broker on a temporary
+            directory that goes with the client.
+        config: classes, limits, security.
+
+    """
+
+    def __init__(self, url: str | None, config: Config) -> None:
+        self._temporary: Path | None = None
+        if url in (None, "sqlite://"):
+            self._temporary = Path(tempfile.mkdtemp(prefix="shotbus-"))
+            url = f"sqlite:///{self._temporary}"
+        self.url = url or ""
+        self.address = parse_url(self.url)
+        self.config = config
+        self.topics = topics_for(self.address, config)
+        self.bus = open_bus(self.address, config, client_id="shotbus-client")
+        self.store = open_store(self.address, config)
+        self.inbox = Inbox(self.bus, self.topics)
+        self._broker = EmbeddedBroker(self.address.directory) if self.address.directory else None
+        self._sent: dict[str, float] = {}
+        self._sending: dict[str, asyncio.Task[list[int]]] = {}
+
+    async def start(self) -> None:
+        """Start an embedded broker where that is asked for, connect, listen."""
+        if self._broker:
+            await self._broker.start()
+        await self.bus.start()
+        await self.store.start()
+        if not self.address.embedded:
+            await self.bus.create_topics(self.topics.specs(self.config.pools))
+        await self.inbox.start()
+
+    async def close(self) -> None:
+        """Close everything; a broker that this session started stops, a temporary directory goes."""
+        await self.inbox.close()
+        await self.bus.close()
+        await self.store.close()
+        if self._broker:
+            await self._broker.close()
+        if self._temporary:
+            await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+    async def send_circuit(self, program: Program) -> None:
+        """Publish a circuit's text unless this session did so already; durable on return."""
+        name = program.circuit_id
+        if time.monotonic() - self._sent.get(name, -_RESEND_SECONDS) < _RESEND_SECONDS:
+            return
+        task = self._sending.get(name)
+        if task is None:
+            task = self._sending[name] = asyncio.create_task(self.bus.publish([self._circuit(program)]))
+        try:
+            await asyncio.shield(task)
+            self._sent[name] = time.monotonic()
+        finally:
+            self._sending.pop(name, None)
+
+    def _circuit(self, program: Program) -> Outgoing:
+        fields = {"circuit_id": program.circuit_id, "language": program.facts.language, "text": program.text}
+        partition = keyed_partition(program.circuit_id, self.topics.partitions)
+        key = program.circuit_id.encode()
+        return Outgoing(self.topics.name("circuits"), partition, key, encode("circuit", fields))
+
+    def request(self, fields: Mapping[str, Any], value: bytes, traceparent: str) -> Outgoing:
+        """Return the record of an encoded request."""
+        job_id: str = fields["job_id"]
+        headers = (
+            ("traceparent", traceparent.encode()),
+            ("job-id", job_id.encode()),
+            ("tenant", fields["tenant"].encode()),
+            ("priority", fields["priority"].encode()),
+        )
+        partition = partition_of(job_id, self.topics.partitions)
+        topic = self.topics.requests(fields["priority"])
+        return Outgoing(topic, partition, job_id.encode(), value, headers)
+
+    def traceparent(self) -> str:
+        """Begin a trace."""
+        return new_trace(os.urandom(24)).header()
+
+    async def control(self, fields: Mapping[str, Any], partitions: Sequence[int]) -> None:
+        """Publish a control record on the given partitions."""
+        value = encode("control", fields)
+        topic = self.topics.name("control")
+        key = str(fields["name"]).encode()
+        await self.bus.publish([Outgoing(topic, number, key, value) for number in partitions])
+
+    async def read_model(self, key: str) -> bytes | None:
+        """Return a read model from the store; a dead store has none."""
+        try:
+            return (await self.store.get_many([key]))[0]
+        except StoreError:
+            return None
+
+    async def find_result(self, job_id: str, since_ms: int) -> Record | None:
+        """Find a finished job's result on the bus, from a little before ``since_ms`` (wall time)."""
+        places = [
+            TopicPartition(self.topics.name("results"), number) for number in range(self.topics.partitions)
+        ]
+        ends = await self.bus.ends(places)
+        starts = {place: await self.bus.offset_at(place, since_ms - 5_000) for place in places}
+        reader = self.bus.reader(starts)
+        key = job_id.encode()
+        try:
+            while any(reader.position(place) < end for place, end in ends.items()):
+                for record in await reader.poll(max_records=2_000, timeout=1.0):
+                    if record.key == key and record.value is not None and _is_result(record.value):
+                        return record
+        finally:
+            await reader.close()
+        return None
+
+
+def _is_result(value: bytes) -> bool:
+    from shotbus.schemas.codec import identify
+
+    return identify(value).name == "circuit_result"

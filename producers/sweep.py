@@ -1,0 +1,246 @@
+"""Sweeps: cut, declare, submit, follow. I/O through the client's session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shotbus.broker.bus.base import Outgoing, Record
+from shotbus.producers.job import JobTimeoutError, decode_name
+from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
+from shotbus.producers.request import Question, Wishes, question_of
+from shotbus.producers.result import JobFailedError, JobResult, RefusedError, read_answer
+from shotbus.producers.session import Session
+from shotbus.schemas.codec import encode
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.ids import keyed_partition
+from shotbus.schemas.packed import pack
+
+if TYPE_CHECKING:
+    from shotbus.producers.client import AsyncClient
+
+MAX_CHUNK_POINTS = 256
+MAX_RESULT_BYTES = 800_000
+_REQUEST_OVERHEAD = 16_384
+_SUBMIT_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFailure:
+    """A shard that ended without an answer."""
+
+    shard_index: int
+    error: ShotbusError
+
+
+def cut_sweep(
+    question: Question, reduce: str, options: Mapping[str, str], wishes: Wishes, chunk: int | None
+) -> SweepPlan:
+    """Cut a matrix of points into jobs of at most ``chunk`` points. Raises ShotbusError (SB-1305)."""
+    size = chunk or _chunk_of(question)
+    if size < 1:
+        raise fail("SB-1305", "$.chunk", limit="1 or more", actual=size)
+    jobs = []
+    for start in range(0, question.bindings.points, size):
+        rows = question.bindings.rows(start, start + size)
+        axis = np.arange(start, start + rows.points, dtype="<f8")
+        # Row i of the whole has seed S + 2113 i, Aer's own stride, so cutting does not show.
+        seed = None if wishes.seed is None else (wishes.seed + 2113 * start) % 2**31
+        jobs.append(
+            JobPlan(
+                question.program.text,
+                rows,
+                question.observables,
+                question.shots,
+                seed,
+                0,
+                axis,
+                wishes.backend,
+                wishes.problem,
+            )
+        )
+    return SweepPlan("sweep", tuple(jobs), reduce, dict(options))
+
+
+def _chunk_of(question: Question) -> int:
+    """Choose points a job: within a request's and a result's size, at most 256."""
+    columns = max(1, len(question.bindings.names))
+    by_request = (262_144 - _REQUEST_OVERHEAD) // (8 * columns)
+    bits = question.program.facts.clbits
+    if question.observables is not None:
+        row_bytes = 16 * question.observables.count
+    else:
+        row_bytes = min(2 ** min(bits, 30), question.shots) * (4 + -(-bits // 8)) + 8
+    return max(1, min(MAX_CHUNK_POINTS, by_request, MAX_RESULT_BYTES // max(1, row_bytes)))
+
+
+async def submit_sweep(
+    client: AsyncClient,
+    plan: SweepPlan,
+    wishes: Wishes,
+    *,
+    sweep_id: str | None = None,
+    collect: bool = False,
+) -> AsyncSweep:
+    """Check every job, declare the sweep, then submit; nothing is published when anything is wrong.
+
+    With the ``sweep_id`` of an earlier call every job that was accepted then is recognised by its key.
+    ``collect`` keeps the shards' results, so that the sweep can be iterated.
+    """
+    session = client.session
+    sweep = AsyncSweep(session, sweep_id or os.urandom(12).hex(), len(plan.jobs), wishes.tenant)
+    questions = _questions(plan)
+    records = _records(client, plan, questions, sweep.sweep_id, wishes)
+    await sweep.attach(collect=collect)
+    await session.bus.publish([_declaration(session, plan, sweep.sweep_id, wishes)])
+    for program in {question.program.circuit_id: question.program for question in questions}.values():
+        await session.send_circuit(program)
+    for start in range(0, len(records), _SUBMIT_BATCH):
+        await session.bus.publish(records[start : start + _SUBMIT_BATCH])
+    return sweep
+
+
+def _questions(plan: SweepPlan) -> list[Question]:
+    problems: list[Problem] = []
+    questions = []
+    for number, job in enumerate(plan.jobs):
+        try:
+            questions.append(
+                question_of(
+                    job.circuit,
+                    job.bindings,
+                    shots=job.shots,
+                    observables=job.observables,
+                    precision=None,
+                    problem=job.problem,
+                )
+            )
+        except ShotbusError as error:
+            problems += [replace(one, path=f"$.jobs[{number}]{one.path[1:]}") for one in error.problems]
+    if problems:
+        raise ShotbusError(problems)
+    return questions
+
+
+def _records(
+    client: AsyncClient, plan: SweepPlan, questions: list[Question], sweep_id: str, wishes: Wishes
+) -> list[Outgoing]:
+    traceparent = client.session.traceparent()
+    records = []
+    for number, (job, question) in enumerate(zip(plan.jobs, questions, strict=True)):
+        shard = replace(
+            wishes,
+            idempotency_key=f"{sweep_id}/{number}",
+            sweep_id=sweep_id,
+            shard_index=number,
+            seed=job.seed,
+            backend=job.backend or wishes.backend,
+            problem=job.problem,
+        )
+        fields = client.build(question, shard)
+        value = encode("circuit_request", fields)
+        client.check_size(value)
+        records.append(client.session.request(fields, value, traceparent))
+    return records
+
+
+def _declaration(session: Session, plan: SweepPlan, sweep_id: str, wishes: Wishes) -> Outgoing:
+    layout = {
+        "rows": np.array([job.points for job in plan.jobs], dtype="<i4"),
+        "groups": np.array([job.group for job in plan.jobs], dtype="<i4"),
+        "axis": np.concatenate([np.asarray(job.axis, dtype="<f8") for job in plan.jobs]),
+    }
+    fields = {
+        "command": "declare",
+        "sweep_id": sweep_id,
+        "tenant": wishes.tenant,
+        "principal": wishes.principal,
+        "shards": len(plan.jobs),
+        "layout": pack(layout),
+        "reduce": plan.reduce,
+        "options": dict(plan.options),
+        "experiment": wishes.experiment,
+        "tags": list(wishes.tags),
+        "traceparent": session.traceparent(),
+        "at_us": time.time_ns() // 1000,
+    }
+    partition = keyed_partition(sweep_id, session.topics.partitions)
+    return Outgoing(
+        session.topics.name("sweeps"), partition, sweep_id.encode(), encode("sweep_command", fields)
+    )
+
+
+class AsyncSweep:
+    """A sweep's handle."""
+
+    def __init__(self, session: Session, sweep_id: str, shards: int, tenant: str) -> None:
+        """``shards`` 0 means unknown: the handle was made from an id."""
+        self._session, self.sweep_id, self.shards, self._tenant = session, sweep_id, shards, tenant
+        self._final: asyncio.Future[Reduction] = asyncio.get_running_loop().create_future()
+        self._latest: Reduction | None = None
+        self._arrived: asyncio.Queue[Record] = asyncio.Queue()
+        self._collecting = False
+
+    async def attach(self, *, collect: bool = False) -> None:
+        """Listen, and take what the store already knows; ``collect`` keeps shards for iteration."""
+        self._collecting = collect
+        if collect:
+            self._session.inbox.listen_sweep(self.sweep_id, self._arrived.put_nowait)
+        self._session.inbox.listen(self.sweep_id, self._take)
+        stored = await self._session.read_model(f"reduction:{self.sweep_id}")
+        if stored is not None:
+            self._learn(stored)
+
+    def _take(self, record: Record) -> None:
+        if record.value is not None and decode_name(record.value) == "sweep_reduction":
+            self._learn(record.value)
+
+    def _learn(self, value: bytes) -> None:
+        reduction = Reduction.from_record(value)
+        if self._latest is None or reduction.final or reduction.done >= self._latest.done:
+            self._latest = reduction
+        if reduction.final and not self._final.done():
+            self._final.set_result(reduction)
+
+    def partial(self) -> Reduction | None:
+        """Return the newest reduction, None before the first."""
+        return self._latest
+
+    async def result(self, timeout: float | None = None) -> Reduction:
+        """Wait for the final reduction. Raises JobTimeoutError; the sweep goes on."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._final)
+        except TimeoutError as error:
+            hint = f"it goes on; come back with sweep id {self.sweep_id}"
+            raise JobTimeoutError([Problem("SB-4006", "$", limit=f"{timeout} s", hint=hint)]) from error
+
+    async def __aiter__(self) -> AsyncIterator[JobResult | ShardFailure]:
+        """Yield each shard's result as it comes, a :class:`ShardFailure` for one without an answer."""
+        if not self._collecting:
+            raise RuntimeError("this handle does not keep results: use the one that sweep() returned")
+        seen: set[int] = set()
+        while len(seen) < self.shards:
+            answer = _shard_answer(await self._arrived.get())
+            if answer is not None and answer[0] not in seen:
+                seen.add(answer[0])
+                yield answer[1]
+        self._session.inbox.forget_sweep(self.sweep_id)
+
+
+def _shard_answer(record: Record) -> tuple[int, Any] | None:
+    from shotbus.schemas.codec import decode
+
+    if record.value is None or decode_name(record.value) not in ("circuit_result", "refusal"):
+        return None
+    index = decode(record.value)[1]["shard_index"]
+    try:
+        return index, read_answer(record.value)
+    except (JobFailedError, RefusedError) as error:
+        return index, ShardFailure(index, error)

@@ -104,6 +104,17 @@ class JobResult:
         """Where the numbers come from: backend, versions, options, circuit, seed, request."""
         raw = self._fields["provenance"]
         told = json.loads(raw) if raw else {}
+        return {**told, **{name: self._fields[name] for name in _ORIGIN}}
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """Times, bytes and labels: ``timings`` are seconds by stage, ``bytes_in`` the request's size."""
+        timings = Timings.unpack(self._fields["timings"])
+        if self._client:
+            for number in range(len(timings.seconds)):
+                timings.seconds[number] += self._client.seconds[number]
+                timings.bytes_in[number] += self._client.bytes_in[number]
+                timings.bytes_out[number] += self._client.bytes_out[number]
         return {
             "timings": timings.as_dict(),
             "bytes_in": self._fields["bytes_in"],

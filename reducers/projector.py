@@ -1,0 +1,247 @@
+"""The projector: the only writer of read models, from the topics into the store. Does I/O.
+
+A plain consumer, at least once: its bookmarks are committed after the store has taken the writes, and
+writing a document twice changes nothing. While the store is dead it waits with the batch in its hands,
+so nothing is passed over and nothing changes places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import structlog
+
+from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, Reader, Record, TopicPartition
+from shotbus.broker.store.base import Store, StoreError
+from shotbus.broker.topics import Topics
+from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
+from shotbus.schemas.errors import ShotbusError
+
+INDEX_KEEP = 100_000
+COMMIT_SECONDS = 0.5
+CIRCUIT_SECONDS = 30 * 86_400.0
+
+# A write to the store costs a commit, so records are gathered for this long. It delays what people see.
+_LINGER_SECONDS = 0.05
+_POLL_RECORDS = 500
+_BATCH_RECORDS = 4_000
+_BATCH_BYTES = 16_777_216
+_POLL_SECONDS = 0.25
+_BACKOFF_SECONDS = (0.05, 2.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Projector:
+    """Projects the partitions its group membership gives it, or all of them with :meth:`rebuild`."""
+
+    def __init__(self, bus: Bus, store: Store, topics: Topics) -> None:
+        self._bus = bus
+        self._store = store
+        self._topics = topics
+        self._models = ReadModels(topics)
+        self._keep_seconds = topics.retention_ms / 1000
+        self._ranks: dict[str, dict[str, float]] = {}
+        self._held: frozenset[int] = frozenset()
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    @property
+    def stats(self) -> Counter[str]:
+        """Records by fate: ``read``, ``unreadable``."""
+        return self._models.stats
+
+    def stop(self) -> None:
+        """Make :meth:`run` return after what it is writing."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Project until :meth:`stop`. Raises BusError when the group cannot be joined."""
+        membership = await self._bus.join(
+            self._topics.name("projector"),
+            self._topics.name("shards"),
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+        )
+        try:
+            while not self._stop.is_set():
+                self._changed.clear()
+                if self._held:
+                    await self._retrying(lambda: self._session(membership), BusError)
+                else:
+                    await self._pause(None)
+        finally:
+            await membership.leave()
+
+    async def rebuild(self) -> int:
+        """Clear the store and write everything anew that the topics hold now.
+
+        Needs no membership. Running projectors may go on: what they write meanwhile is newer and stays.
+        Returns the number of records read. Raises StoreError, BusError.
+        """
+        partitions = self._sources(range(self._topics.partitions))
+        ends = await self._bus.ends(partitions)
+        await self._store.clear()
+        reader = self._bus.reader(await self._bus.begins(partitions))
+        count = 0
+        try:
+            while any(reader.position(partition) < ends[partition] for partition in partitions):
+                records = await reader.poll(max_records=_POLL_RECORDS, timeout=_POLL_SECONDS)
+                count += len(records)
+                await self._put(self._models.project(records), checked=True)
+            await self._put_ranks()
+        finally:
+            await reader.close()
+        return count
+
+    # -- one assignment ---------------------------------------------------------------------------
+
+    async def _session(self, membership: Membership) -> None:
+        """Project the partitions held now, until that changes."""
+        partitions = self._sources(sorted(self._held))
+        begins = await self._bus.begins(partitions)
+        committed = await membership.committed(partitions)
+        replayed = await self._bus.ends(partitions)
+        starts = {part: max(begins[part], committed.get(part, 0)) for part in partitions}
+        reader = self._bus.reader(starts)
+        loop = asyncio.get_running_loop()
+        commit_at = loop.time() + COMMIT_SECONDS
+        going = True
+        try:
+            while going and not self._stop.is_set() and not self._changed.is_set():
+                going = await self._step(reader, partitions, replayed)
+                if going and loop.time() >= commit_at:
+                    going = await self._commit(membership, reader, partitions)
+                    commit_at = loop.time() + COMMIT_SECONDS
+            if going and not self._changed.is_set():
+                await self._commit(membership, reader, partitions)
+        finally:
+            await reader.close()
+
+    async def _step(
+        self, reader: Reader, partitions: Sequence[TopicPartition], replayed: dict[TopicPartition, int]
+    ) -> bool:
+        """Project one batch. Returns False when it was given up before the store took it."""
+        try:
+            records = await self._gather(reader)
+        except OffsetGapError:
+            await self._pass_gap(reader, partitions)
+            return True
+        if not records:
+            return True
+        writes = self._models.project(records)
+        # What was there when this assignment began may have been projected before, and further.
+        checked = any(record.offset < replayed[_source(record)] for record in records)
+        return await self._retrying(lambda: self._put(writes, checked=checked), StoreError)
+
+    async def _gather(self, reader: Reader) -> list[Record]:
+        """Return what comes within the linger time after the first record, up to a batch's size."""
+        records = await reader.poll(max_records=_POLL_RECORDS, timeout=_POLL_SECONDS)
+        if not records:
+            return records
+        await self._pause(_LINGER_SECONDS)
+        more, size = records, _size(records)
+        while more and len(records) < _BATCH_RECORDS and size < _BATCH_BYTES:
+            try:
+                more = await reader.poll(max_records=_POLL_RECORDS, timeout=0)
+            except OffsetGapError:
+                break  # what was read must not be lost; the next poll will say it again
+            size += _size(more)
+            records = [*records, *more]
+        return records
+
+    async def _pass_gap(self, reader: Reader, partitions: Sequence[TopicPartition]) -> None:
+        """Go on at the oldest record kept: results that retention has deleted need no read model."""
+        begins = await self._bus.begins(partitions)
+        for partition in partitions:
+            if reader.position(partition) < begins[partition]:
+                _log.warning("records-deleted-before-projection", partition=partition, to=begins[partition])
+                reader.seek(partition, begins[partition])
+
+    async def _commit(
+        self, membership: Membership, reader: Reader, partitions: Sequence[TopicPartition]
+    ) -> bool:
+        """Set the bookmarks behind what the store has taken. Returns False when it has not."""
+        if not await self._retrying(self._put_ranks, StoreError):
+            return False
+        await membership.commit({partition: reader.position(partition) for partition in partitions})
+        return True
+
+    # -- the store --------------------------------------------------------------------------------
+
+    async def _put(self, writes: Writes, *, checked: bool) -> None:
+        if checked and writes.unsettled:
+            await self._drop_outdated(writes)
+        if writes.documents:
+            await self._store.put_many(writes.documents, ttl=self._keep_seconds)
+        if writes.circuits:
+            await self._store.put_many(writes.circuits, ttl=CIRCUIT_SECONDS)
+        for index, members in writes.indexes.items():
+            self._ranks.setdefault(index, {}).update(members)
+
+    async def _drop_outdated(self, writes: Writes) -> None:
+        """Keep what is settled in the store: an end never goes back, whatever is read again."""
+        keys = list(writes.unsettled)
+        for key, document in zip(keys, await self._store.get_many(keys), strict=True):
+            if document is not None and _is_settled(key, document):
+                del writes.documents[key], writes.unsettled[key]
+
+    async def _put_ranks(self) -> None:
+        """Write the indexes; trimming them costs too much to do it with every batch."""
+        for index, members in self._ranks.items():
+            await self._store.index_add(index, members, keep=INDEX_KEEP)
+        self._ranks.clear()
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    async def _assigned(self, shards: frozenset[int]) -> None:
+        self._held |= shards
+        self._changed.set()
+
+    async def _revoked(self, shards: frozenset[int]) -> None:
+        self._held -= shards
+        self._changed.set()
+
+    async def _retrying(self, call: Callable[[], Awaitable[None]], dead: type[BusError | StoreError]) -> bool:
+        """Call until it succeeds (True), or until stopped or reassigned (False, bookmarks must stay)."""
+        delay, longest = _BACKOFF_SECONDS
+        while True:
+            try:
+                await call()
+            except dead as error:
+                _log.warning("projection-waits", error=str(error), retry_seconds=delay)
+            else:
+                return True
+            if self._stop.is_set() or self._changed.is_set():
+                return False
+            await self._pause(delay)
+            delay = min(2 * delay, longest)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait for a stop, a reassignment, or at most ``seconds``."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._changed)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _sources(self, shards: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topics.name(name), shard) for shard in shards for name in SOURCES]
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(len(record.value or b"") for record in records)
+
+
+def _source(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
+
+
+def _is_settled(key: str, document: bytes) -> bool:
+    try:
+        return settled(key, document)
+    except ShotbusError:  # whatever stands there is no document of ours: write over it
+        return False

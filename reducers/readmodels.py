@@ -1,0 +1,180 @@
+"""Turns records of the topics into writes to the store: what the read models are. Pure.
+
+| key | value | from |
+|---|---|---|
+| ``status:<job id>`` | a ``status_document`` | ``events`` |
+| ``result:<job id>`` | the ``circuit_result`` record as it is | ``results`` |
+| ``cache:<cache key>`` | the same, for results that may be served again | ``results`` |
+| ``reduction:<sweep id>`` | the latest ``sweep_reduction`` record as it is | ``reductions`` |
+| ``circuit:<circuit id>`` | the ``circuit`` record as it is | ``circuits`` |
+| indexes ``jobs``, ``jobs:<tenant>``, ``sweeps`` | ids by time of the last change, microseconds | |
+
+A job's events stand on one partition, in order, and they alone write its status: two writers (events
+here, results on another partition, perhaps in another process) could set it back from its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from shotbus.broker.bus.base import Record
+from shotbus.broker.topics import Topics
+from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, number, shape, skim, text
+from shotbus.schemas.codec import decode, encode, identify
+from shotbus.schemas.errors import ShotbusError
+
+#: The topics that read models are made of.
+SOURCES: tuple[str, ...] = ("events", "results", "reductions", "circuits")
+#: Topics whose records become keys that may be overtaken by an older record in a replay.
+REPLACING: tuple[str, ...] = ("status:", "reduction:")
+
+_TERMINAL = {"DONE": "succeeded", "ERROR": "failed", "CANCELLED": "cancelled"}
+_DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome in _TERMINAL.items()}
+_OUTCOMES = frozenset(
+    encode_text(outcome)
+    for outcome in (
+        "succeeded",
+        "succeeded_by_fallback",
+        "served_from_cache",
+        "failed",
+        "timed_out",
+        "expired",
+        "superseded",
+        "cancelled",
+        "dead_lettered",
+    )
+)
+_EMPTY = encode_text("")
+_SUCCEEDED = b"\x00"  # the first symbol of the enum TerminalOutcome
+_STATUS_FRAME = encode(
+    "status_document",
+    {
+        **dict.fromkeys(("job_id", "tenant", "status", "sub_status", "outcome", "pool", "cause"), ""),
+        "sweep_id": "",
+        "attempt": 0,
+        "updated_us": 0,
+    },
+)[:FRAME_BYTES]
+
+
+@dataclass(slots=True)
+class Writes:
+    """What a batch of records changes; of several writes to a key the last one counts.
+
+    ``unsettled`` are the keys among ``documents`` that a later record will replace.
+    """
+
+    documents: dict[str, bytes] = field(default_factory=dict)
+    circuits: dict[str, bytes] = field(default_factory=dict)
+    unsettled: dict[str, None] = field(default_factory=dict)
+    indexes: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def put(self, key: str, value: bytes, *, settled: bool) -> None:
+        """Write a key that moves from unsettled to settled and never back."""
+        if settled:
+            self.unsettled.pop(key, None)
+        elif key in self.documents and key not in self.unsettled:
+            return
+        else:
+            self.unsettled[key] = None
+        self.documents[key] = value
+
+    def rank(self, index: str, member: str, at_us: float) -> None:
+        """Put a member into an index."""
+        self.indexes.setdefault(index, {})[member] = at_us
+
+
+class ReadModels:
+    """Knows which record makes which document."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._makers: Mapping[str, Callable[[Record, Writes], None]] = {
+            topics.name("events"): self._events,
+            topics.name("results"): self._result,
+            topics.name("reductions"): self._reduction,
+            topics.name("circuits"): self._circuit,
+        }
+        #: Records by fate: ``read``, and ``unreadable`` for those that were passed over.
+        self.stats: Counter[str] = Counter()
+
+    def project(self, records: Iterable[Record]) -> Writes:
+        """Return the writes of ``records``, which are in the order of their partitions."""
+        writes = Writes()
+        for record in records:
+            if record.value is None:
+                continue  # a tombstone: documents leave the store by their own expiry
+            try:
+                self._makers[record.topic](record, writes)
+                self.stats["read"] += 1
+            except (ShotbusError, UnicodeDecodeError):
+                self.stats["unreadable"] += 1
+        return writes
+
+    def _events(self, record: Record, writes: Writes) -> None:
+        head, events, form = items(record.value or b"", "at_us", "events")
+        at = form.places
+        last: dict[bytes, Encoded] = {}
+        for event in events:
+            known = last.get(event[at["job_id"]])
+            if known is None or known[at["state"]] not in _DEFAULT_OUTCOMES:
+                last[event[at["job_id"]]] = event
+        updated = head[-1]
+        score = float(number(updated, 0)[0])
+        for event in last.values():
+            _status(event, at, updated, score, writes)
+
+    def _result(self, record: Record, writes: Writes) -> None:
+        value = record.value or b""
+        key = identify(value)
+        if key.name != "circuit_result":
+            return
+        try:
+            form = shape(key, "cache_key")
+            fields, _ = skim(value, FRAME_BYTES, form.kinds)
+            job_id = text(fields[form.places["job_id"]])
+            succeeded = fields[form.places["outcome"]] == _SUCCEEDED
+            cache_key = text(fields[form.places["cache_key"]])
+        except ShotbusError:  # a result with problems has to be decoded
+            decoded = decode(value, "circuit_result")[1]
+            job_id, cache_key = decoded["job_id"], decoded["cache_key"]
+            succeeded = decoded["outcome"] == "succeeded"
+        writes.documents[f"result:{job_id}"] = value
+        if succeeded and cache_key:
+            writes.documents[f"cache:{cache_key}"] = value
+
+    def _reduction(self, record: Record, writes: Writes) -> None:
+        value = record.value or b""
+        key = identify(value)
+        form = shape(key, "final")
+        fields, _ = skim(value, FRAME_BYTES, form.kinds)
+        sweep_id = text(fields[form.places["sweep_id"]])
+        writes.put(f"reduction:{sweep_id}", value, settled=fields[form.places["final"]] == b"\x01")
+        writes.rank("sweeps", sweep_id, record.timestamp_ms * 1000.0)
+
+    def _circuit(self, record: Record, writes: Writes) -> None:
+        value = record.value or b""
+        fields, _ = skim(value, FRAME_BYTES, shape(identify(value), "circuit_id").kinds)
+        writes.circuits[f"circuit:{text(fields[0])}"] = value
+
+
+def _status(event: Encoded, at: Mapping[str, int], updated: bytes, score: float, writes: Writes) -> None:
+    """Write the status after an event, whose fields are copied as they are encoded."""
+    job_id, tenant = text(event[at["job_id"]]), text(event[at["tenant"]])
+    state, cause = event[at["state"]], event[at["cause"]]
+    terminal = state in _DEFAULT_OUTCOMES
+    # The event that ends a job names its outcome as the cause.
+    outcome = (cause if cause in _OUTCOMES else _DEFAULT_OUTCOMES[state]) if terminal else _EMPTY
+    ends = [event[at["job_id"]], event[at["tenant"]], state, event[at["sub_status"]], outcome]
+    rest = [event[at["pool"]], event[at["attempt"]], cause, event[at["sweep_id"]], updated]
+    writes.put(f"status:{job_id}", b"".join([_STATUS_FRAME, *ends, *rest]), settled=terminal)
+    writes.rank("jobs", job_id, score)
+    writes.rank(f"jobs:{tenant}", job_id, score)
+
+
+def settled(key: str, document: bytes) -> bool:
+    """Tell whether a stored document of one of :data:`REPLACING` is in its last state."""
+    if key.startswith("status:"):
+        return decode(document, "status_document")[1]["status"] in _TERMINAL
+    return bool(decode(document, "sweep_reduction")[1]["final"])

@@ -127,12 +127,24 @@ class Fold:
         """Return the seconds until a partial is due."""
         return max(0.0, min(self._partial_due.values()) - now.seen) if self._partial_due else None
 
+    # -- what the edge asks -----------------------------------------------------------------------
+
+    def knows(self, sweep_id: str) -> bool:
+        """Tell whether the sweep is live or remembered."""
+        return sweep_id in self._rows
+
+    def check_shard(self, sweep_id: str, shard: int) -> None:
+        """Raise ShotbusError (SB-1108) when the sweep is live and cannot have this shard."""
+        sweep = self._find(sweep_id)
+        if isinstance(sweep, Sweep):
+            sweep.check_shard(shard)
+
     # -- events -----------------------------------------------------------------------------------
 
     def _declared(self, event: SweepDeclared, now: Now) -> list[Emit]:
         fields = event.fields
         sweep_id = str(fields["sweep_id"])
-        _check_id(sweep_id)
+        check_sweep_id(sweep_id)
         if self._find(sweep_id) is not None:
             self.stats["duplicate"] += 1
             return []
@@ -282,7 +294,8 @@ def _place(key: bytes) -> tuple[str, int]:
     return sweep_id, int(shard) if slash else _OWN
 
 
-def _check_id(sweep_id: str) -> None:
+def check_sweep_id(sweep_id: str) -> None:
+    """Raise ShotbusError (SB-1108) for what cannot be a sweep's id."""
     # A slash separates a shard's number in the ledger's keys.
     if not 0 < len(sweep_id) <= _MAX_SWEEP_ID or not sweep_id.isascii() or "/" in sweep_id:
         raise fail("SB-1108", "$.sweep_id", limit=f"1 to {_MAX_SWEEP_ID} ASCII letters, no slash")

@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
-from shotbus.broker.machine import Emit, Input
+from shotbus.broker.machine import Emit, Input, Tick
 from shotbus.broker.topics import Topics
-from shotbus.reducers.fold import Fold, ShardRefused, ShardResult, SweepCancelled, SweepDeclared, SweepSealed
+from shotbus.reducers.fold import (
+    Fold,
+    ShardRefused,
+    ShardResult,
+    SweepCancelled,
+    SweepDeclared,
+    SweepSealed,
+    check_sweep_id,
+)
 from shotbus.schemas.codec import decode, decode_untrusted, encode, identify
 
 SWEEP_ID_HEADER = "sweep-id"
@@ -53,11 +61,27 @@ class FoldEdge:
         if name == "located":
             return None
         _, fields = decode(record.value, "circuit_result", "refusal")
+        # The machine would refuse it too, but only a refusal here spares the shard a restore.
+        self._machine.check_shard(fields["sweep_id"], fields["shard_index"])
         return ShardResult(fields) if name == "circuit_result" else ShardRefused(fields)
 
     async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
         """Return the events as they are: the fold needs nothing from outside."""
         return events
+
+    def must_catch_up(self, events: Sequence[Any]) -> bool:
+        """Tell whether a result's sweep is unknown: its declaration is older, but may be unread."""
+        declared = {event.fields["sweep_id"] for event in events if isinstance(event, SweepDeclared)}
+        return any(
+            isinstance(event, ShardResult | ShardRefused)
+            and event.fields["sweep_id"] not in declared
+            and not self._machine.knows(event.fields["sweep_id"])
+            for event in events
+        )
+
+    def tick(self) -> Tick:
+        """Close a micro-batch."""
+        return Tick()
 
     async def materialise(self, commands: Sequence[Emit]) -> list[Outgoing]:
         """Encode reductions."""
@@ -79,6 +103,9 @@ class FoldEdge:
     def committed(self, commands: Sequence[Emit]) -> None:
         """Nothing waits for a reduction here; :attr:`Fold.stats` has counted it."""
 
+    async def close(self) -> None:
+        """Nothing was opened."""
+
 
 def _header(headers: Headers, name: str) -> bytes:
     return next((value for key, value in headers if key == name), b"")
@@ -86,6 +113,7 @@ def _header(headers: Headers, name: str) -> bytes:
 
 def _command(fields: Mapping[str, Any]) -> SweepDeclared | SweepSealed | SweepCancelled:
     sweep_id, tenant, at_us = fields["sweep_id"], fields["tenant"], fields["at_us"]
+    check_sweep_id(sweep_id)
     if fields["command"] == "declare":
         return SweepDeclared(fields)
     if fields["command"] == "seal":

@@ -123,14 +123,18 @@ class Sweep:
         """Shards with a usable result, those from the cache and by fallback included."""
         return sum(self.outcomes[name] for name in SUCCESSES)
 
+    def check_shard(self, shard: int) -> None:
+        """Raise ShotbusError (SB-1108) for a shard that was not declared."""
+        if not 0 <= shard < self.counted.size:
+            raise fail("SB-1108", "$.shard_index", limit=f"0 to {self.counted.size - 1}", actual=shard)
+
     def open_for(self, shard: int, outcome: str) -> bool:
         """Tell whether the shard is still to be counted. Raises ShotbusError (SB-1108) out of range.
 
         A refusal is the answer to a submission, and the shard may be submitted again: a result takes
         the place of a refusal, whichever of the two is read first.
         """
-        if not 0 <= shard < self.counted.size:
-            raise fail("SB-1108", "$.shard_index", limit=f"0 to {self.counted.size - 1}", actual=shard)
+        self.check_shard(shard)
         return not self.counted[shard] or (outcome != "refused" and shard in self.refused)
 
     def digest(self, shard: int, fields: Mapping[str, Any]) -> ShardFacts:

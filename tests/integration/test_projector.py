@@ -181,7 +181,7 @@ async def test_a_dead_store_delays_but_loses_and_reorders_nothing(bus, store):
 async def test_stopping_before_a_dead_store_keeps_the_bookmark_in_front_of_what_it_missed(bus, store):
     async with projecting(bus, store) as projector:
         await bus.publish([events(("j1", "DONE", "succeeded"))])
-        await until(shows(store, "j1", "DONE"))
+        await until(lambda: store.index_range("jobs", offset=0, limit=1))
         await store.close()
         await bus.publish([events(("j2", "DONE", "succeeded"))])
         await until(lambda: read(projector, 2))

@@ -304,6 +304,23 @@ async def test_the_edge_decodes_commands_results_and_refusals_and_skips_the_rest
         edge.decode(record(results, b"not even Avro"))
 
 
+def test_the_edge_refuses_shards_out_of_range_and_ids_that_cannot_be_before_the_machine_sees_them():
+    edge = FoldEdge(Topics(partitions=2), 0)
+    edge.machine.handle(SweepDeclared(declaration()), now())
+    with pytest.raises(ShotbusError, match="SB-1108"):
+        edge.decode(record("shotbus.results", encode("circuit_result", result(SHARDS).fields)))
+    with pytest.raises(ShotbusError, match="SB-1108"):
+        edge.decode(record("shotbus.sweeps", encode("sweep_command", {**declaration(), "sweep_id": "a/1"})))
+
+
+def test_the_edge_wants_declarations_read_to_their_end_for_a_result_of_an_unknown_sweep():
+    edge = FoldEdge(Topics(partitions=2), 0)
+    assert edge.must_catch_up([result(0)])
+    assert not edge.must_catch_up([SweepDeclared(declaration()), result(0)])
+    edge.machine.handle(SweepDeclared(declaration()), now())
+    assert not edge.must_catch_up([result(0), refusal(1)])
+
+
 async def test_the_edge_encodes_reductions_for_the_sweeps_partition():
     edge = FoldEdge(Topics(partitions=2), 0)
     edge.machine.handle(SweepDeclared(declaration(shards=1)), now())

@@ -1,0 +1,162 @@
+"""The adapter seam: what a backend declares about itself and the one verb that runs a batch. No I/O.
+
+An adapter is registered by name; the module behind the name is imported only where it is used, so a
+host that never runs Aer never imports Qiskit. Every adapter passes ``tests/contract/test_adapters.py``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol, cast
+
+from shotbus.broker.stages import Timings
+from shotbus.schemas.codec import Fields, decode
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+
+Kind = Literal["simulator", "classical", "none"]
+
+#: A packed result above this travels nowhere: outcome records stay under a megabyte with their frame.
+MAX_PAYLOAD_BYTES = 900_000
+
+#: name -> module with a ``create()`` that takes nothing and returns an :class:`Adapter`.
+REGISTRY: Mapping[str, str] = {
+    "aer": "shotbus.workers.adapters.aer",
+    "classical": "shotbus.workers.adapters.classical",
+    "noop": "shotbus.workers.adapters.noop",
+    "faulty": "shotbus.workers.adapters.faulty",
+}
+
+#: Codes that say "not here" or "not now" rather than "never"; every other code is the job's own fault.
+_CLASSES: Mapping[str, str] = {
+    "SB-1110": "CONSTRAINT",
+    "SB-1113": "CONSTRAINT",
+    "SB-1219": "TRANSIENT",
+    "SB-5001": "TRANSIENT",
+    "SB-5002": "TRANSIENT",
+    "SB-5003": "CRASHED",
+    "SB-5004": "TIMEOUT",
+    "SB-5006": "NOT_STARTED",
+    "SB-9001": "INTERNAL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterCapabilities:
+    """What an adapter declares.
+
+    ``inline``: runs inside the worker's event loop, so it must answer in microseconds; the others run
+    in child processes. ``paid``: a run costs money, so it may only begin once ``started`` is durable.
+    ``executed_on``: the backend's name as its provider writes it.
+    """
+
+    pool: str
+    kind: Kind
+    modes: tuple[str, ...]
+    max_qubits: int
+    inline: bool
+    paid: bool
+    executed_on: str
+
+    @property
+    def needs_circuits(self) -> bool:
+        """Whether a run reads the program text; the others answer from the request alone."""
+        return self.kind == "simulator"
+
+
+class BatchItem:
+    """One attempt; its request is decoded when first asked for. Raises ShotbusError then (SB-1001)."""
+
+    def __init__(self, job_id: str, attempt: int, seed: int, raw: bytes) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.seed = seed
+        self.raw = raw
+
+    @cached_property
+    def request(self) -> Fields:
+        """The decoded CircuitRequest."""
+        return decode(self.raw, "circuit_request")[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Attempts to be run together. ``circuits`` holds the Circuit records that are known, by id."""
+
+    items: Sequence[BatchItem]
+    circuits: Mapping[str, Fields] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ItemResult:
+    """What became of one attempt.
+
+    ``payload`` is packed (:mod:`shotbus.schemas.pub`), ``shots`` counts all that were taken over points
+    and measurement bases. Problems and an empty ``error_class`` exclude each other.
+    """
+
+    error_class: str = ""
+    problems: tuple[Problem, ...] = ()
+    payload: bytes = b""
+    shots: int = 0
+    retry_after_ms: int = 0
+    timings: Timings = field(default_factory=Timings)
+
+
+class Adapter(Protocol):
+    """One backend."""
+
+    @property
+    def capabilities(self) -> AdapterCapabilities: ...
+
+    def run(self, batch: Batch) -> list[ItemResult]:
+        """Return one result an item, in order. An item's failure is its result, never an exception."""
+        ...
+
+    def provenance(self, batch: Batch) -> dict[str, Any]:
+        """Return facts about the batch that just ran: backend, versions, options, transpiled circuits."""
+        ...
+
+
+def load(name: str) -> Adapter:
+    """Return a new adapter. Raises ShotbusError (SB-1102) for a name that is not registered."""
+    module = REGISTRY.get(name)
+    if module is None:
+        raise fail("SB-1102", "$.adapter", actual=name, limit=", ".join(REGISTRY))
+    return cast("Adapter", importlib.import_module(module).create())
+
+
+def error_class_of(problems: Sequence[Problem]) -> str:
+    """Return the class of an attempt's failure; INVALID wins, since no retry can cure it."""
+    classes = [_CLASSES.get(problem.code, "INVALID") for problem in problems]
+    return "INVALID" if "INVALID" in classes else classes[0]
+
+
+def failed(error: ShotbusError, timings: Timings | None = None) -> ItemResult:
+    """Return the result of an attempt that ended with ``error``."""
+    return ItemResult(error_class_of(error.problems), error.problems, timings=timings or Timings())
+
+
+def internal(error: BaseException) -> ItemResult:
+    """Return the result of an attempt that met a defect of ours; only the error's type is told."""
+    return failed(fail("SB-9001", "$", detail=type(error).__name__))
+
+
+def check_payload(payload: bytes) -> bytes:
+    """Return ``payload``, or refuse one that would not fit a record (SB-1113)."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise too_large(len(payload))
+    return payload
+
+
+def too_large(size: int) -> ShotbusError:
+    """Return the refusal of a result of ``size`` packed bytes."""
+    return fail(
+        "SB-1113",
+        "$.result",
+        limit=f"{MAX_PAYLOAD_BYTES} bytes",
+        actual=f"{size} bytes",
+        hint="fewer points a job, or fewer shots",
+    )

@@ -1,0 +1,108 @@
+"""Running one bundle in a child, and finding out who was to blame when the child did not survive it.
+
+A bundle that killed or blocked its child is run again job by job. Only a death in a process that had run
+nothing before counts against a job; its neighbours' results are reported as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shotbus.schemas.codec import encode
+from shotbus.schemas.errors import Problem
+from shotbus.workers.outcomes import Claim, failed_items
+from shotbus.workers.process import (
+    Child,
+    ChildDiedError,
+    ChildStartError,
+    ChildTimeoutError,
+    Fetch,
+    RunReport,
+)
+from shotbus.workers.settings import WorkerCounters, WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed bundle and the child that runs it. ``lease_seconds``: from forwarding to the claim."""
+
+    child: Child
+    claim: Claim
+    bundle: Mapping[str, Any]
+    lease_seconds: float
+    executed_on: str
+    settings: WorkerSettings
+    counters: WorkerCounters
+    fetch: Fetch
+
+    async def run(self, raw: bytes) -> RunReport:
+        """Run the bundle, whose record is ``raw``; every job is in the report exactly once."""
+        items = self.bundle["items"]
+        try:
+            return await self._ask(raw)
+        except (ChildDiedError, ChildTimeoutError) as error:
+            self._count(error)
+            # One job in a process that was started for it: there is nobody else to blame.
+            if len(items) == 1 and self.child.runs == 1:
+                return self._blame(items[0], error)
+        except ChildStartError as error:
+            return self.failed(items, Problem("SB-5002", "$", detail=str(error)))
+        return await self._run_alone()
+
+    async def _ask(self, raw: bytes) -> RunReport:
+        head = {
+            "worker": self.claim.worker,
+            "lease_id": self.claim.lease_id,
+            "lease_seconds": self.lease_seconds,
+        }
+        return await self.child.run(head, raw, self.fetch, seconds=self.settings.attempt_seconds)
+
+    async def _run_alone(self) -> RunReport:
+        deadline = time.monotonic() + self.settings.isolation_seconds
+        outcomes: list[bytes] = []
+        failures = 0
+        for item in self.bundle["items"]:
+            if time.monotonic() >= deadline:
+                hint = "it shared a bundle with jobs that killed their process"
+                report = self.failed([item], Problem("SB-5006", "$", hint=hint))
+            else:
+                report = await self._one(item)
+            outcomes += report.outcomes
+            failures += report.failures
+        return RunReport(outcomes, failures)
+
+    async def _one(self, item: Mapping[str, Any]) -> RunReport:
+        raw = encode("work_bundle", {**self.bundle, "items": [item]})
+        while True:
+            try:
+                return await self._ask(raw)
+            except (ChildDiedError, ChildTimeoutError) as error:
+                self._count(error)
+                # A process that had run others before may have been damaged by them: try a new one.
+                if self.child.runs == 1:
+                    return self._blame(item, error)
+            except ChildStartError as error:
+                return self.failed([item], Problem("SB-5002", "$", detail=str(error)))
+
+    def _count(self, error: Exception) -> None:
+        self.counters.children_crashed += isinstance(error, ChildDiedError)
+        self.counters.children_timed_out += isinstance(error, ChildTimeoutError)
+
+    def _blame(self, item: Mapping[str, Any], error: Exception) -> RunReport:
+        if isinstance(error, ChildTimeoutError):
+            limit = f"{self.settings.attempt_seconds:g} s"
+            return self.failed([item], Problem("SB-5004", "$", limit=limit))
+        return self.failed([item], Problem("SB-5003", "$", detail=str(error)))
+
+    def failed(self, items: Sequence[Mapping[str, Any]], problem: Problem) -> RunReport:
+        """Return the report that every one of ``items`` ended with ``problem``."""
+        records = self.claim.finished(
+            time.time_ns() // 1000,
+            failed_items(items, problem),
+            executed_on=self.executed_on,
+            provenance=b"",
+        )
+        return RunReport(records, len(items))

@@ -1,0 +1,158 @@
+"""A worker's child process: reads bundles on standard input, runs them, answers on standard output.
+
+``python -m shotbus.workers.child --adapter NAME``. Everything an SDK prints goes to standard error: the
+frames travel on private copies of the descriptors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from platform import python_version
+from typing import Any, BinaryIO
+
+from shotbus.schemas.codec import Fields, decode
+from shotbus.schemas.errors import ShotbusError
+from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, ItemResult, internal, load
+from shotbus.workers.confine import confine
+from shotbus.workers.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame, split_run
+from shotbus.workers.lru import Lru
+from shotbus.workers.outcomes import Claim, item_fields
+
+_CIRCUITS = 256
+_CIRCUIT_BYTES = 64 * 1_048_576
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until standard input ends."""
+    parser = argparse.ArgumentParser(prog="shotbus.workers.child")
+    parser.add_argument("--adapter", required=True)
+    parser.add_argument("--memory-bytes", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    confine(memory_bytes=options.memory_bytes, parent=options.parent)
+    reading, writing = _private_streams()
+    Server(load(options.adapter), reading, writing).serve()
+
+
+def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Move the frames off descriptors 0 and 1, so that neither C nor Python code can disturb them."""
+    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return reading, writing
+
+
+class Server:
+    """Runs one bundle at a time with one adapter."""
+
+    def __init__(self, adapter: Adapter, reading: BinaryIO, writing: BinaryIO) -> None:
+        self._adapter = adapter
+        self._reading = reading
+        self._writing = writing
+        self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
+
+    def serve(self) -> None:
+        """Announce this child, then answer RUN frames until the stream ends. Raises FrameError."""
+        self._send(json_frame(FrameKind.HELLO, {"adapter": type(self._adapter).__name__}))
+        while (received := read_frame(self._reading)) is not None:
+            if received.kind is not FrameKind.RUN:
+                raise FrameError(f"{received.kind.name} out of turn")
+            self._answer(*split_run(received.payload))
+
+    def _send(self, data: bytes) -> None:
+        self._writing.write(data)
+        self._writing.flush()
+
+    def _answer(self, head: dict[str, Any], record: bytes) -> None:
+        bundle = decode(record, "work_bundle")[1]
+        items = [
+            BatchItem(item["job_id"], item["attempt"], item["seed"], item["request"])
+            for item in bundle["items"]
+        ]
+        batch = Batch(items, self._gather(items))
+        results = run_safely(self._adapter, batch)
+        for result in {id(result): result for result in results}.values():
+            result.timings.add("lease", head["lease_seconds"])
+        claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
+        records = claim.finished(
+            time.time_ns() // 1000,
+            [item_fields(item, result) for item, result in zip(items, results, strict=True)],
+            executed_on=self._adapter.capabilities.executed_on,
+            provenance=provenance_of(self._adapter, batch),
+        )
+        failures = sum(bool(result.error_class) for result in results)
+        done = json_frame(FrameKind.DONE, {"failed": failures})
+        self._send(b"".join([*(frame(FrameKind.OUTCOME, data) for data in records), done]))
+
+    def _gather(self, items: Sequence[BatchItem]) -> dict[str, Fields]:
+        """Return the circuits of a batch, asking the worker for those that are not held here."""
+        if not self._adapter.capabilities.needs_circuits:
+            return {}
+        wanted = _circuit_ids(items)
+        held = {name: self._circuits.get(name) for name in wanted}
+        missing = [name for name, circuit in held.items() if circuit is None]
+        if missing:
+            self._send(json_frame(FrameKind.NEED, missing))
+            held.update(self._receive_circuits())
+        return {name: circuit for name, circuit in held.items() if circuit is not None}
+
+    def _receive_circuits(self) -> dict[str, Fields]:
+        received: dict[str, Fields] = {}
+        while (answer := self._expect()).kind is FrameKind.CIRCUIT:
+            circuit = decode(answer.payload, "circuit")[1]
+            name = circuit["circuit_id"]
+            received[name] = self._circuits.put(name, circuit, len(answer.payload))
+        return received
+
+    def _expect(self) -> Frame:
+        answer = read_frame(self._reading)
+        if answer is None or answer.kind not in (FrameKind.CIRCUIT, FrameKind.GO):
+            raise FrameError("the worker did not send the circuits")
+        return answer
+
+
+def _circuit_ids(items: Sequence[BatchItem]) -> list[str]:
+    """Return the ids in order; a request that cannot be read is refused later, by itself."""
+    wanted: dict[str, None] = {}
+    for item in items:
+        try:
+            wanted[item.request["circuit_id"]] = None
+        except ShotbusError:
+            continue
+    return list(wanted)
+
+
+def run_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
+    """Run a batch; a defect in the adapter becomes every item's result instead of a dead process."""
+    try:
+        results = adapter.run(batch)
+        assert len(results) == len(batch.items), "one result an item"
+    except Exception as error:  # noqa: BLE001 (whatever the adapter raises is its own defect)
+        return [internal(error) for _ in batch.items]
+    return results
+
+
+@cache
+def _own_versions() -> dict[str, str]:
+    return {"shotbus": version("shotbus"), "python": python_version()}
+
+
+def provenance_of(adapter: Adapter, batch: Batch) -> bytes:
+    """Return the JSON bytes that say how the batch was run."""
+    facts = adapter.provenance(batch)
+    versions = {**_own_versions(), **facts.pop("versions", {})}
+    return json.dumps({**facts, "versions": versions}, separators=(",", ":")).encode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What a child process may see and take: environment, memory, threads, life. Changes this process.
+
+Circuits come from strangers and run through large native libraries. A child gets no secrets, cannot take
+the host's memory, leaves no core dump, and never outlives the worker that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+
+#: The only variables handed down; everything else, secrets included, stays with the worker.
+_ALLOWED = (
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONPATH",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
+#: One thread a child (parallelism is the pool's), and nothing that varies from host to host.
+_FIXED = {
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "QISKIT_PARALLEL": "FALSE",
+    "QISKIT_SETTINGS": os.devnull,
+    "RAYON_NUM_THREADS": "1",
+}
+_PR_SET_PDEATHSIG = 1
+
+
+class OrphanedError(Exception):
+    """The worker was gone before its child was ready."""
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a child of a process with ``environment``."""
+    kept = {name: environment[name] for name in _ALLOWED if name in environment}
+    return {**kept, **_FIXED}
+
+
+def confine(*, memory_bytes: int, parent: int) -> None:
+    """Bound this process.
+
+    Args:
+        memory_bytes: cap of the address space; SDKs map well over a gigabyte before they use any.
+        parent: id of the worker. This process is killed when it dies.
+
+    Raises:
+        OrphanedError: the worker died before this call.
+
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Ctrl-C in a terminal reaches the whole group; the worker decides when its children end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The signal is only sent for deaths after the call above: look once more.
+    if os.getppid() != parent:
+        raise OrphanedError(f"worker {parent} is gone")

@@ -1,0 +1,218 @@
+"""A worker of one pool: takes bundles against its credits, runs them, reports. Bus, store, processes.
+
+Lease first: ``started`` is durable before the group's position passes a bundle, so whatever kills this
+process, the bundle is either read again by a successor or missed by its dispatcher. On free pools the run
+does not wait for that: a lost race wastes work, never a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from shotbus.broker.bus.base import Bus, BusError
+from shotbus.broker.clock import Clock, SystemClock
+from shotbus.broker.pools import PoolsTail
+from shotbus.broker.store.base import Store
+from shotbus.broker.topics import Topics
+from shotbus.workers.adapters.base import load
+from shotbus.workers.advertise import Advertiser
+from shotbus.workers.circuits import CircuitSource
+from shotbus.workers.claims import Claims
+from shotbus.workers.inline import Inline
+from shotbus.workers.intake import Intake
+from shotbus.workers.lanes import Taken
+from shotbus.workers.process import Child
+from shotbus.workers.reporting import Reporter
+from shotbus.workers.settings import WorkerCounters, WorkerSettings
+
+_log = structlog.get_logger(__name__)
+_RETRY_SECONDS = 0.5
+
+
+class WorkerService:
+    """Serves one pool until stopped."""
+
+    def __init__(
+        self, bus: Bus, store: Store, topics: Topics, settings: WorkerSettings, *, clock: Clock | None = None
+    ) -> None:
+        self.counters = WorkerCounters()
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._adapter = load(settings.adapter)
+        self._capabilities = self._adapter.capabilities
+        source = CircuitSource(bus, store, topics, self.counters)
+        self._reporter = Reporter(bus, topics.name("outcomes"), self._clock, self.counters)
+        self._advertiser = Advertiser(
+            bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
+        )
+        group, work = topics.name(settings.group), topics.work(settings.pool)
+        self._intake = Intake(bus, work, group, self.counters, self._partitions_changed)
+        self._tail = PoolsTail(bus, topics, self._advertiser.learn)
+        self._inline = Inline(self._adapter, settings, self._reporter, self._clock, self.counters)
+        self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
+        self._claims = Claims(
+            settings,
+            self._capabilities,
+            source.fetch,
+            self._reporter,
+            settle=self._settle,
+            clock=self._clock,
+            counters=self.counters,
+        )
+        self._stopping = False
+        self._freed = asyncio.Event()
+        self._commit_due = asyncio.Event()
+        self._children = [
+            Child(
+                settings.adapter,
+                memory_bytes=settings.memory_bytes,
+                start_seconds=settings.child_start_seconds,
+            )
+            for _ in range(0 if self._capabilities.inline else settings.slots)
+        ]
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to drain and return."""
+        self._stopping = True
+        self._freed.set()
+        self._intake.interrupt()
+
+    async def run(self) -> None:
+        """Serve until :meth:`stop`, then drain.
+
+        Raises:
+            BusError: the group could not be joined.
+            ExceptionGroup: a defect in one of the service's own tasks.
+
+        """
+        await self._intake.join()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self._keep(self._tail.run)),
+                    group.create_task(self._keep(self._advertiser.run)),
+                    group.create_task(self._keep(self._commit_for_ever)),
+                ]
+                slots = [group.create_task(self._serve(child)) for child in self._children]
+                await self._read_until_stopped()
+                await self._drain(slots)
+                for task in background:
+                    task.cancel()
+            await self._advertiser.withdraw()
+        finally:
+            for child in self._children:
+                await child.kill()
+
+    def pids(self) -> list[int]:
+        """Return the ids of the child processes that run now."""
+        return [child.pid for child in self._children if child.pid is not None]
+
+    async def _slot(self, child: Child, taken: Taken) -> None:
+        if not self._intake.holds(taken):
+            # The partition has gone to another worker, which reads this bundle again.
+            return
+        if taken.bundle["start_by_ms"] < self._clock.wall_ms():
+            self.counters.bundles_late += 1
+            self._settle(taken)
+            return
+        await self._claims.run(child, taken)
+
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a task while the bus comes and goes."""
+        while True:
+            try:
+                await work()
+            except BusError as error:
+                self.counters.bus_errors += 1
+                _log.warning("bus is away", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _partitions_changed(self) -> None:
+        self._advertiser.set_partitions(self._intake.partitions)
+
+    async def _read_until_stopped(self) -> None:
+        while not self._stopping:
+            self._freed.clear()
+            room = self._room()
+            if room <= 0:
+                await self._freed.wait()
+                continue
+            try:
+                taken = await self._intake.poll(room)
+            except BusError as error:
+                self.counters.bus_errors += 1
+                _log.warning("work cannot be read", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                await self._handle(taken)
+
+    def _room(self) -> int:
+        if self._capabilities.inline:
+            return self._settings.inline_records
+        return self._settings.slots + self._settings.prefetch - self.counters.in_hand
+
+    async def _handle(self, taken: Sequence[Taken]) -> None:
+        if self._capabilities.inline:
+            await self._inline.answer(taken)
+            self._commit_due.set()
+            return
+        for one in taken:
+            self.counters.in_hand += 1
+            self._hand.put_nowait(one)
+
+    async def _serve(self, child: Child) -> None:
+        """Run bundles from the hand, one at a time, until told to end."""
+        while (taken := await self._hand.get()) is not None:
+            self.counters.running += 1
+            try:
+                await self._slot(child, taken)
+            finally:
+                self.counters.running -= 1
+                self.counters.in_hand -= 1
+                self._freed.set()
+
+    def _settle(self, taken: Taken) -> None:
+        taken.done()
+        self._commit_due.set()
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._commit_due.wait()
+            self._commit_due.clear()
+            try:
+                await self._intake.commit()
+            except BusError:
+                self._commit_due.set()
+                raise
+
+    async def _drain(self, slots: Sequence[asyncio.Task[None]]) -> None:
+        """Hand over what has not begun at once, then let what runs finish, for a bounded time."""
+        _log.info("draining", worker=self._settings.worker, running=self.counters.running)
+        try:
+            async with asyncio.timeout(self._settings.stop_seconds):
+                await self._hand_over()
+                if slots:
+                    await asyncio.wait(slots)
+        except TimeoutError:
+            _log.warning("stopped with bundles still running", running=self.counters.running)
+        for slot in slots:
+            slot.cancel()
+
+    async def _hand_over(self) -> None:
+        while not self._hand.empty():
+            self._hand.get_nowait()
+            self.counters.in_hand -= 1
+        for _ in self._children:
+            self._hand.put_nowait(None)
+        await self._advertiser.drain()
+        # A started bundle whose position is not committed would be started again by the successor.
+        await self._claims.announced()
+        try:
+            await self._intake.commit()
+            await self._intake.leave()
+        except BusError as error:
+            self.counters.bus_errors += 1
+            _log.warning("could not hand over", error=str(error))

@@ -1,0 +1,73 @@
+"""What a worker service is told and what it counts. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """A worker of one pool.
+
+    ``slots`` child processes, each with ``prefetch`` bundles waiting in hand. ``inline_bundles`` credits
+    are granted instead by adapters that run inline. Seconds throughout: ``attempt_seconds`` bounds a
+    bundle's run and, when that fails, each of its jobs alone; ``isolation_seconds`` bounds those runs
+    together; ``stop_seconds`` bounds a graceful stop. ``memory_bytes`` caps a child's address space.
+    """
+
+    pool: str
+    adapter: str
+    worker: str
+    slots: int = 2
+    prefetch: int = 1
+    inline_bundles: int = 8
+    inline_records: int = 64
+    attempt_seconds: float = 600.0
+    isolation_seconds: float = 1_800.0
+    child_start_seconds: float = 60.0
+    stop_seconds: float = 30.0
+    advertise_seconds: float = 1.0
+    dispatcher_silent_seconds: float = 5.0
+    memory_bytes: int = 8 << 30
+
+    @property
+    def group(self) -> str:
+        """Name of the pool's group, without the prefix."""
+        return f"workers.{self.pool}"
+
+    @property
+    def status_key(self) -> bytes:
+        """Key of this worker's record on ``pools``."""
+        return f"w/{self.pool}/{self.worker}".encode()
+
+
+@dataclass(slots=True)
+class WorkerCounters:
+    """What has happened since the start; written by the service alone, read by telemetry."""
+
+    bundles_started: int = 0
+    bundles_late: int = 0
+    bundles_unreadable: int = 0
+    jobs_done: int = 0
+    jobs_failed: int = 0
+    children_started: int = 0
+    children_crashed: int = 0
+    children_timed_out: int = 0
+    heartbeats: int = 0
+    circuits_from_host: int = 0
+    circuits_from_store: int = 0
+    circuits_from_bus: int = 0
+    circuits_missing: int = 0
+    gaps: int = 0
+    bus_errors: int = 0
+    in_hand: int = 0
+    running: int = 0
+    service_seconds: float = field(default=0.0)
+
+    def finished(self, jobs: int, failures: int, seconds: float) -> None:
+        """Count a bundle; ``service_seconds`` is the moving mean of a job, weighted by jobs."""
+        self.jobs_done += jobs
+        self.jobs_failed += failures
+        if jobs:
+            share = 1.0 if self.jobs_done == jobs else 1.0 - 0.95**jobs
+            self.service_seconds += share * (seconds / jobs - self.service_seconds)

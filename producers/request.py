@@ -17,7 +17,14 @@ from shotbus.producers.program import Program, program_of
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import digest
 from shotbus.schemas.ids import job_id as make_job_id
-from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement, pack_bindings, pack_observables
+from shotbus.schemas.pub import (
+    EMPTY_BINDINGS,
+    Bindings,
+    PauliSums,
+    ProblemStatement,
+    pack_bindings,
+    pack_observables,
+)
 
 DEFAULT_SHOTS = 1_024
 INTENTS = ("explore", "test", "benchmark", "production")
@@ -74,7 +81,11 @@ def question_of(
     problems: list[Problem] = []
     program = _collect(problems, program_of, circuit)
     sums = _collect(problems, observables_of, observables)
-    checked = _collect(problems, bindings_of, bindings, program.facts.parameters) if program else None
+    if problem is not None and bindings is None:
+        # A classical solver answers the problem; the circuit's parameters stay free.
+        checked: Bindings | None = EMPTY_BINDINGS
+    else:
+        checked = _collect(problems, bindings_of, bindings, program.facts.parameters) if program else None
     count = _collect(problems, _shots, shots, precision, sums is not None or problem is not None)
     if program and problem is None:
         problems += _check_fit(program, sums)

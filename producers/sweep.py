@@ -20,7 +20,7 @@ from shotbus.producers.session import Session
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import keyed_partition
-from shotbus.schemas.packed import pack
+from shotbus.schemas.layout import Layout, pack_layout
 
 if TYPE_CHECKING:
     from shotbus.producers.client import AsyncClient
@@ -151,18 +151,18 @@ def _records(
 
 
 def _declaration(session: Session, plan: SweepPlan, sweep_id: str, wishes: Wishes) -> Outgoing:
-    layout = {
-        "rows": np.array([job.points for job in plan.jobs], dtype="<i4"),
-        "groups": np.array([job.group for job in plan.jobs], dtype="<i4"),
-        "axis": np.concatenate([np.asarray(job.axis, dtype="<f8") for job in plan.jobs]),
-    }
+    layout = Layout(
+        rows=np.array([job.points for job in plan.jobs], dtype="<i4"),
+        groups=np.array([job.group for job in plan.jobs], dtype="<i4"),
+        axis=np.concatenate([np.asarray(job.axis, dtype="<f8") for job in plan.jobs]),
+    )
     fields = {
         "command": "declare",
         "sweep_id": sweep_id,
         "tenant": wishes.tenant,
         "principal": wishes.principal,
         "shards": len(plan.jobs),
-        "layout": pack(layout),
+        "layout": pack_layout(layout),
         "reduce": plan.reduce,
         "options": dict(plan.options),
         "experiment": wishes.experiment,

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shotbus.broker.machine import Emit, Now, Tick
-from shotbus.reducers.layout import MAX_SHARDS
 from shotbus.reducers.sweep import DoneMarker, ShardFacts, Sweep, from_rows, refused_reduction
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.ids import keyed_partition
+from shotbus.schemas.layout import MAX_SHARDS
 
 PARTIAL_SECONDS = 0.5
 _SWEEPING_SECONDS = 60.0

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shotbus.reducers.layout import Layout, unpack_layout
 from shotbus.reducers.minima import Minima, grid_minima, sinusoid_minima
 from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.layout import Layout, unpack_layout
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, unpack_result
 

@@ -32,6 +32,9 @@ class FrameKind(IntEnum):
     DONE = 7
 
 
+_KINDS = {int(kind): kind for kind in FrameKind}
+
+
 class FrameError(Exception):
     """The stream ended inside a frame, or holds something else."""
 
@@ -72,10 +75,11 @@ def split_run(payload: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _parsed_head(head: bytes) -> tuple[int, FrameKind]:
-    length, kind = _HEAD.unpack(head)
-    if length > MAX_FRAME_BYTES or kind not in FrameKind:
-        raise FrameError(f"not a frame: length {length}, kind {kind}")
-    return length, FrameKind(kind)
+    length, number = _HEAD.unpack(head)
+    kind = _KINDS.get(number)
+    if length > MAX_FRAME_BYTES or kind is None:
+        raise FrameError(f"not a frame: length {length}, kind {number}")
+    return length, kind
 
 
 def read_frame(stream: BinaryIO) -> Frame | None:

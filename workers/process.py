@@ -85,13 +85,14 @@ class Child:
             async with asyncio.timeout(seconds):
                 return await _converse(process, run_frame(head, bundle), fetch)
         except TimeoutError:
+            await self.kill()
             raise ChildTimeoutError(f"no answer within {seconds:g} s") from None
         except _BROKEN:
             raise ChildDiedError(await self._epitaph()) from None
-        finally:
-            # Whatever ended the run early (cancellation too), the stream's place is lost with it.
-            if sys.exc_info()[0] is not None:
-                await self.kill()
+        except BaseException:
+            # Cancelled, or a defect: either way the stream's place is lost, and the process with it.
+            await self.kill()
+            raise
 
     async def _start(self) -> Process:
         self.starts, self.runs = self.starts + 1, 0
@@ -106,13 +107,16 @@ class Child:
         except (*_BROKEN, OSError, TimeoutError) as error:
             await self.kill()
             raise ChildStartError(type(error).__name__) from error
+        except BaseException:
+            await self.kill()
+            raise
         return self._process
 
     async def _epitaph(self) -> str:
         """Say how the process ended: the pipe breaks a moment before the status can be had."""
-        assert self._process is not None, "it was running"
-        self._process.kill()
-        status = await self._process.wait()
+        process = self._process
+        await self.kill()
+        status = process.returncode if process is not None and process.returncode is not None else 0
         return f"signal {-status}" if status < 0 else f"exit status {status}"
 
     async def kill(self) -> None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from shotbus.broker.bus.base import BusError, Outgoing, TopicPartition
 from shotbus.broker.bus.kafka_appender import Identity, Packer, append, take_identity
 from shotbus.broker.bus.kafka_link import Link
-from shotbus.broker.bus.kafka_settings import COMPRESS, DELIVERY_SECONDS
-from shotbus.broker.bus.kafka_topics import Catalog, record_bytes
+from shotbus.broker.bus.kafka_settings import DELIVERY_SECONDS
+from shotbus.broker.bus.kafka_topics import Catalog
+from shotbus.broker.bus.limits import record_bytes
 
 
 class _Entry(NamedTuple):
@@ -92,7 +93,7 @@ class Publisher:
 
     async def _write(self, partition: TopicPartition, entries: list[_Entry]) -> None:
         identity = await self._current()
-        packer = Packer(identity, transactional=False, compress=COMPRESS)
+        packer = Packer(identity, transactional=False)
         records = [entry.record for entry in entries]
         rest = entries
         for batch in packer.pack(partition, records, self._catalog.batch_bytes(partition.topic)):

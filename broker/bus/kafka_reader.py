@@ -35,6 +35,7 @@ _MIN_BYTES = 1
 _MAX_BYTES = 50 * 1024 * 1024
 _PARTITION_BYTES = 1024 * 1024
 _OUTAGE_SECONDS = 10.0
+_FORGIVE_SECONDS = 1.0
 
 
 class _Decoder(PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
@@ -94,11 +95,13 @@ class KafkaReader:
         self._progress = asyncio.Event()
         self._moved = False
         self._failing_since: float | None = None
+        self._failed_at = 0.0
 
     async def poll(
         self, *, max_records: int, timeout: float, only: Sequence[TopicPartition] | None = None
     ) -> list[Record]:
         await self._link.start()
+        self._forgive()
         wanted = tuple(self._positions) if only is None else tuple(only)
         deadline = time.monotonic() + timeout
         while True:
@@ -146,6 +149,11 @@ class KafkaReader:
             self._failing_since = time.monotonic()
             msg = f"no broker has answered a fetch for {_OUTAGE_SECONDS:g} s"
             raise BusError(msg)
+
+    def _forgive(self) -> None:
+        """Forget an outage that nobody has tested since: fetches are sent only while somebody polls."""
+        if not self._lanes and time.monotonic() - self._failed_at > _FORGIVE_SECONDS:
+            self._failing_since = None
 
     def _take(self, wanted: Sequence[TopicPartition], max_records: int) -> list[Record]:
         """Take from the buffers, oldest first; one that is not drained goes to the back of the row."""
@@ -215,6 +223,7 @@ class KafkaReader:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
             _log.warning("fetch failed, trying again: %r", error)
+        self._failed_at = time.monotonic()
         await asyncio.sleep(RETRY_SECONDS)
 
     async def _absorb(self, response: Any, offsets: Mapping[TopicPartition, int], token: object) -> None:

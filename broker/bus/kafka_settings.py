@@ -17,7 +17,6 @@ ALL_REPLICAS = -1
 # One batch, before compression. A topic's max.message.bytes is its record limit plus this much, so that
 # no batch that the limit allows is refused, and the limit can be read back from the topic.
 BATCH_BYTES = 262_144
-COMPRESS = False
 RETRY_SECONDS = 0.1
 CALL_SECONDS = 15.0
 DELIVERY_SECONDS = 30.0

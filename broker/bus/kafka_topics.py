@@ -10,14 +10,7 @@ from aiokafka import errors
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from shotbus.broker.bus.base import (
-    BusError,
-    Outgoing,
-    RecordTooLargeError,
-    TopicPartition,
-    TopicSpec,
-    UnknownTopicError,
-)
+from shotbus.broker.bus.base import BusError, Cleanup, Outgoing, TopicPartition, TopicSpec, UnknownTopicError
 from shotbus.broker.bus.kafka_errors import (
     NOT_CONTROLLER,
     OK,
@@ -29,6 +22,7 @@ from shotbus.broker.bus.kafka_errors import (
 )
 from shotbus.broker.bus.kafka_link import Link
 from shotbus.broker.bus.kafka_settings import BATCH_BYTES, CALL_SECONDS, KafkaSettings
+from shotbus.broker.bus.limits import check_record
 
 _TOPIC_RESOURCE = 2
 _FOR_EVER = "-1"
@@ -37,11 +31,12 @@ _SAFE_REPLICATION = 3
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What a writer must know: partition count, bytes of a record, bytes of a batch."""
+    """What a writer must know: partition count, bytes of a record, bytes of a batch, clean-up policy."""
 
     partitions: int
     record_bytes: int
     batch_bytes: int
+    cleanup: Cleanup
 
 
 def topic_configs(spec: TopicSpec, replication_factor: int) -> dict[str, str]:
@@ -66,12 +61,6 @@ def topic_configs(spec: TopicSpec, replication_factor: int) -> dict[str, str]:
         # An ack then means two copies, and one broker can be away.
         configs["min.insync.replicas"] = "2"
     return configs
-
-
-def record_bytes(record: Outgoing) -> int:
-    """Return what counts against ``max_record_bytes``: key, value and headers."""
-    size = len(record.key or b"") + len(record.value or b"")
-    return size + sum(len(name.encode()) + len(value) for name, value in record.headers)
 
 
 class Catalog:
@@ -101,18 +90,18 @@ class Catalog:
         await self._load(wanted)
 
     async def check(self, records: Sequence[Outgoing]) -> None:
-        """Raise :class:`UnknownTopicError` or :class:`RecordTooLargeError` before anything is written."""
+        """Raise for a record that its topic does not take, before anything is written."""
         missing = {record.topic for record in records} - self._facts.keys()
         if missing:
             await self._load(missing)
         for record in records:
             facts = self._facts[record.topic]
-            if not 0 <= record.partition < facts.partitions:
-                msg = f"{record.topic} has {facts.partitions} partitions, not number {record.partition}"
-                raise UnknownTopicError(msg)
-            if (size := record_bytes(record)) > facts.record_bytes:
-                msg = f"a record of {size} bytes for {record.topic}, whose limit is {facts.record_bytes}"
-                raise RecordTooLargeError(msg)
+            check_record(
+                record,
+                partitions=facts.partitions,
+                max_record_bytes=facts.record_bytes,
+                cleanup=facts.cleanup,
+            )
 
     def batch_bytes(self, topic: str) -> int:
         """Return the size that a batch for ``topic`` may have."""
@@ -160,21 +149,22 @@ class Catalog:
         if absent := [name for name in names if name not in counts]:
             msg = f"no such topic: {', '.join(absent)}"
             raise UnknownTopicError(msg)
-        for name, limit in (
-            await self._link.persist("read topic limits", lambda: self._limits(names))
-        ).items():
+        limits = await self._link.persist("read topic limits", lambda: self._limits(names))
+        for name, (limit, cleanup) in limits.items():
             # A topic that others created may allow less than one of our batches.
             batch = BATCH_BYTES if limit > BATCH_BYTES else limit // 2
-            self._facts[name] = TopicFacts(counts[name], limit - batch, batch)
+            self._facts[name] = TopicFacts(counts[name], limit - batch, batch, cleanup)
 
-    async def _limits(self, names: Sequence[str]) -> dict[str, int]:
-        request = DescribeConfigsRequest([(_TOPIC_RESOURCE, name, ["max.message.bytes"]) for name in names])
+    async def _limits(self, names: Sequence[str]) -> dict[str, tuple[int, Cleanup]]:
+        wanted = ["max.message.bytes", "cleanup.policy"]
+        request = DescribeConfigsRequest([(_TOPIC_RESOURCE, name, wanted) for name in names])
         response = await self._link.call(self._link.any_node(), request)
         limits = {}
         for code, _message, _kind, name, entries in response.resources:
             if code != OK:
                 raise errors.for_code(code) if retriable(code) else bus_error(code, f"read limits of {name}")
-            limits[name] = int(entries[0][1])
+            values = {entry[0]: entry[1] for entry in entries}
+            limits[name] = int(values["max.message.bytes"]), values["cleanup.policy"]
         return limits
 
 

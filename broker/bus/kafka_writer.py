@@ -24,7 +24,7 @@ from shotbus.broker.bus.kafka_errors import (
     unknown_commit,
 )
 from shotbus.broker.bus.kafka_link import TRANSACTION, Link
-from shotbus.broker.bus.kafka_settings import COMPRESS, KafkaSettings
+from shotbus.broker.bus.kafka_settings import KafkaSettings
 from shotbus.broker.bus.kafka_topics import Catalog
 
 _log = logging.getLogger(__name__)
@@ -71,11 +71,11 @@ class KafkaShardWriter:
 
     @contextlib.asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
-        if self._spent is not None:
-            raise type(self._spent)(*self._spent.args)
         if self._busy:
             msg = f"shard {self._shard!r}: a writer belongs to one task, and another one is committing"
             raise BusError(msg)
+        if self._spent is not None:
+            raise type(self._spent)(*self._spent.args)
         self._busy = True
         try:
             yield
@@ -87,7 +87,7 @@ class KafkaShardWriter:
         parts: dict[TopicPartition, list[Outgoing]] = {}
         for record in records:
             parts.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
-        packer = Packer(self._identity, transactional=True, compress=COMPRESS)
+        packer = Packer(self._identity, transactional=True)
         rounds: list[dict[TopicPartition, Batch]] = []
         for partition, own in parts.items():
             for number, batch in enumerate(

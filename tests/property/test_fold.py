@@ -10,9 +10,9 @@ from shotbus.broker.machine import Now, Tick
 from shotbus.broker.topics import Topics
 from shotbus.reducers.fold import Fold, ShardRefused, ShardResult, SweepCancelled, SweepDeclared, SweepSealed
 from shotbus.reducers.fold_edge import FoldEdge
-from shotbus.reducers.layout import Layout, pack_layout
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.layout import Layout, pack_layout
 from shotbus.schemas.packed import unpack
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, pack_estimates
 

@@ -13,10 +13,10 @@ from qiskit.quantum_info import SparsePauliOp, Statevector
 from rich.console import Console
 
 from shotbus.producers.plan import Output, Reduction
-from shotbus.reducers.layout import Layout, pack_layout
 from shotbus.reducers.sweep import Sweep
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.layout import Layout, pack_layout
 from shotbus.schemas.pub import Estimates, pack_estimates
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

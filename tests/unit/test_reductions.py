@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from shotbus.reducers.layout import Layout, pack_layout, unpack_layout
 from shotbus.reducers.minima import grid_minima, sinusoid_minima
 from shotbus.reducers.reductions import MAX_ROWS, accumulator
 from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.layout import Layout, pack_layout, unpack_layout
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, pack_estimates
 
 GRID = np.linspace(-np.pi, np.pi, 33)[1:]

@@ -1,0 +1,59 @@
+"""A reducer process: folds of the sweeps of its shards, and the projector of read models."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shotbus.broker.bus.base import Bus, TopicPartition
+from shotbus.broker.clock import SystemClock
+from shotbus.broker.host import ShardHost
+from shotbus.broker.runner import ShardRunner
+from shotbus.broker.store.base import Store
+from shotbus.broker.topics import Topics
+from shotbus.reducers.fold_edge import FoldEdge
+from shotbus.reducers.projector import Projector
+
+
+class ReducerService:
+    """Runs the folds this process is given, and a projector.
+
+    Args:
+        bus: started bus whose topics exist.
+        store: started store, written by the projector alone.
+        topics: names and partition count.
+
+    """
+
+    def __init__(self, *, bus: Bus, store: Store, topics: Topics) -> None:
+        self._bus, self._topics = bus, topics
+        self._projector = Projector(bus, store, topics)
+        self._task: asyncio.Task[None] | None = None
+        self._host = ShardHost(
+            bus, group=topics.name("reducers"), topic=topics.name("shards"), make_runner=self._make_runner
+        )
+
+    async def start(self) -> None:
+        """Join both groups."""
+        self._task = asyncio.create_task(self._projector.run(), name="projector")
+        await self._host.start()
+
+    async def stop(self) -> None:
+        """Hand everything over."""
+        await self._host.stop()
+        self._projector.stop()
+        if self._task:
+            await self._task
+
+    @property
+    def failure(self) -> asyncio.Future[None]:
+        """Fails when a shard's task ended by a defect."""
+        return self._host.failure
+
+    def _make_runner(self, shard: int) -> ShardRunner:
+        return ShardRunner(
+            self._bus,
+            lambda: FoldEdge(self._topics, shard),
+            shard=f"{self._topics.name('reducer')}-{shard}",
+            dead_letters=TopicPartition(self._topics.name("dead-letters"), shard),
+            clock=SystemClock(),
+        )

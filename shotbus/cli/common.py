@@ -1,0 +1,129 @@
+"""What every command shares: options, output as text or JSON, errors to exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from shotbus.broker.bus.base import BusError
+from shotbus.broker.config import Config
+from shotbus.broker.config_loader import Loaded, load_config
+from shotbus.broker.connect import effective_url
+from shotbus.broker.store.base import StoreError
+from shotbus.schemas.errors import ShotbusError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 3, 4, 5
+_EXIT_BY_CODE = {
+    "SB-2004": EXIT_UNREACHABLE,
+    "SB-4001": EXIT_NOT_FOUND,
+    "SB-4007": EXIT_NOT_FOUND,
+    "SB-4006": EXIT_TIMEOUT,
+    "SB-4002": EXIT_FAILED,
+    "SB-4003": EXIT_FAILED,
+    "SB-4004": EXIT_FAILED,
+    "SB-4005": EXIT_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options every command takes, with the configuration they led to."""
+
+    loaded: Loaded
+    url: str
+    as_json: bool
+
+    @property
+    def config(self) -> Config:
+        """The effective configuration."""
+        return self.loaded.config
+
+
+def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--url --data --config --json``; the function receives an :class:`Options` first."""
+
+    @click.option("--url", help="Where the broker is: sqlite:///DIR or kafka://host:port?store=redis://…")
+    @click.option("--data", type=click.Path(file_okay=False), help="Data directory of an embedded broker.")
+    @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Configuration file.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @functools.wraps(work)
+    def wrapped(
+        url: str | None, data: str | None, config: Path | None, *, as_json: bool, **given: Any
+    ) -> None:
+        with errors(as_json=as_json):
+            loaded = load_config(config)
+            options = Options(loaded, effective_url(loaded.config, url=url, data=data), as_json)
+            work(options, **given)
+
+    return wrapped
+
+
+class errors:  # noqa: N801  # reads as a statement: ``with errors():``
+    """Turn what a command may raise into messages and documented exit codes."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        """``as_json`` prints problems as JSON on standard error."""
+        self._as_json = as_json
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Exit with the code that belongs to the error; others pass through."""
+        del kind, trace
+        if isinstance(error, ShotbusError):
+            self._leave([problem.as_json() for problem in error.problems], str(error), _exit_code(error))
+        if isinstance(error, BusError | StoreError):
+            self._leave([{"code": "SB-2004", "detail": str(error)}], str(error), EXIT_UNREACHABLE)
+        if isinstance(error, TimeoutError):
+            self._leave(
+                [{"code": "SB-4006", "detail": "no answer in time"}], "no answer in time", EXIT_TIMEOUT
+            )
+
+    def _leave(self, problems: Sequence[Mapping[str, Any]], text: str, code: int) -> NoReturn:
+        click.echo(json.dumps({"errors": problems}) if self._as_json else text, err=True)
+        sys.exit(code)
+
+
+def _exit_code(error: ShotbusError) -> int:
+    code = error.problems[0].code if error.problems else ""
+    return _EXIT_BY_CODE.get(code, EXIT_FAILED if code.startswith("SB-5") else EXIT_USAGE)
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command's coroutine; Ctrl-C ends with 130."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def emit(options: Options, data: Any, text: str) -> None:
+    """Print ``data`` as JSON, or ``text``."""
+    click.echo(json.dumps(data, default=_plain) if options.as_json else text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """Return aligned columns; "nothing" for none."""
+    if not rows:
+        return "nothing"
+    cells = [list(headers), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join(line.rstrip() for line in lines)

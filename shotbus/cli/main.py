@@ -1,0 +1,64 @@
+"""The root command: names and homes of the commands, imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+
+import click
+
+#: command -> (module, attribute, one line of help); the help is here so that ``--help`` imports nothing.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "run": ("run", "run", "Run a file: submit its sweeps, follow them, report."),
+    "up": ("roles", "up", "Run everything in one process on a data directory."),
+    "dispatcher": ("roles", "dispatcher", "Run a dispatcher."),
+    "worker": ("roles", "worker", "Run a worker of one pool."),
+    "reducer": ("roles", "reducer", "Run a reducer (sweep folds and read models)."),
+    "submit": ("jobs", "submit", "Submit a circuit file."),
+    "status": ("jobs", "status", "Say where a job is."),
+    "watch": ("jobs", "watch", "Follow a job until it ends."),
+    "result": ("jobs", "result", "Print a job's result."),
+    "cancel": ("jobs", "cancel", "Cancel a job."),
+    "list": ("jobs", "list_jobs", "List the newest jobs."),
+    "sweep": ("sweeps", "sweep", "Submit, inspect and cancel sweeps."),
+    "pools": ("pools", "pools", "List, pause, resume and drain pools."),
+    "dlq": ("dlq", "dlq", "List, show, redrive and purge dead letters."),
+    "topics": ("topics", "topics", "Plan and apply the topics."),
+    "state": ("state", "state", "Rebuild the read models from the topics."),
+    "doctor": ("doctor", "doctor", "Check the configuration and what it points to."),
+    "bench": ("bench", "bench", "Measure speed and memory on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command's module."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"shotbus.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the table without importing anything."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("shotbus"), prog_name="shotbus")
+def cli() -> None:
+    """Job broker for quantum circuits on Kafka, or embedded with nothing to install.
+
+    Exit codes: 0 success; 1 a job failed; 2 wrong input or usage; 3 not reachable; 4 not found;
+    5 no answer in time; 130 interrupted.
+    """

@@ -1,0 +1,111 @@
+"""``up``, ``dispatcher``, ``worker``, ``reducer``: long-running processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+
+from shotbus.broker.connect import parse_url
+from shotbus.broker.telemetry import configure_logging
+from shotbus.cli.common import Options, command_options, run_async
+from shotbus.producers.embedded import LOCK_NAME
+from shotbus.schemas.errors import fail
+
+
+def _announce(options: Options, role: str) -> None:
+    """Say on standard output that the process serves; a parent or a script waits for this line."""
+    line = {"ready": True, "role": role, "url": options.url, "pid": os.getpid()}
+    click.echo(json.dumps(line) if options.as_json else f"{role} ready on {options.url} (pid {os.getpid()})")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _sole_owner(directory: Path) -> Iterator[IO[bytes]]:
+    """Hold the data directory's lock. Raises ShotbusError (SB-2005) when another broker holds it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (directory / LOCK_NAME).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            hint = "another `shotbus up` runs there: use it with --data, or choose another directory"
+            raise fail("SB-2005", str(directory), hint=hint) from error
+        yield lock
+
+
+@click.command()
+@command_options
+@click.option("--with-parent", is_flag=True, help="Stop when standard input ends.")
+@click.option("--pool", "pools", multiple=True, help="Pools to run (default: all configured).")
+def up(options: Options, *, with_parent: bool, pools: tuple[str, ...]) -> None:
+    """Run dispatcher, reducer and a worker of every pool in one process, embedded."""
+    address = parse_url(options.url)
+    if address.directory is None:
+        raise fail("SB-2002", "--url", limit="sqlite:///DIR", hint="on Kafka run the roles as processes")
+    configure_logging(options.config.log)
+    with _sole_owner(address.directory):
+        run_async(_up(options, pools or tuple(options.config.pools), with_parent=with_parent))
+
+
+async def _up(options: Options, pools: tuple[str, ...], *, with_parent: bool) -> None:
+    from shotbus import roles
+
+    async with roles.process(options.url, options.config, "up") as context:
+        services = [roles.dispatcher(context), roles.reducer(context)]
+        services += [roles.worker(context, pool) for pool in pools]
+        until = _stdin_end() if with_parent else None
+        await roles.serve(services, ready=lambda: _announce(options, "up"), until=until)
+
+
+async def _stdin_end() -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+
+
+@click.command()
+@command_options
+def dispatcher(options: Options) -> None:
+    """Run a dispatcher; start as many as you like."""
+    configure_logging(options.config.log)
+    run_async(_one(options, "dispatcher"))
+
+
+@click.command()
+@command_options
+def reducer(options: Options) -> None:
+    """Run a reducer; start as many as you like."""
+    configure_logging(options.config.log)
+    run_async(_one(options, "reducer"))
+
+
+@click.command()
+@command_options
+@click.option("--pool", required=True, help="Pool to serve.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Child processes (default: the pool's).")
+def worker(options: Options, pool: str, concurrency: int | None) -> None:
+    """Run a worker of one pool; replicas share its work."""
+    if pool not in options.config.pools:
+        raise fail("SB-1102", "--pool", limit=", ".join(sorted(options.config.pools)), actual=pool)
+    configure_logging(options.config.log)
+    run_async(_one(options, "worker", pool, concurrency))
+
+
+async def _one(options: Options, role: str, pool: str = "", slots: int | None = None) -> None:
+    from shotbus import roles
+
+    async with roles.process(options.url, options.config, role) as context:
+        if role == "worker":
+            service = roles.worker(context, pool, slots=slots)
+        else:
+            service = roles.dispatcher(context) if role == "dispatcher" else roles.reducer(context)
+        await roles.serve([service], ready=lambda: _announce(options, role))

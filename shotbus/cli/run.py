@@ -1,0 +1,143 @@
+"""``run FILE``: submit a plan's sweeps, follow them, report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Eta
+
+from shotbus.cli.common import EXIT_FAILED, Options, command_options
+from shotbus.producers.client import AsyncClient
+from shotbus.producers.plan import Output, Plan, Reduction
+from shotbus.producers.sweep import AsyncSweep
+from shotbus.runfile import RunFile, RunMemory, load_run
+from shotbus.schemas.ids import digest
+
+_REFRESH_SECONDS = 0.1
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@command_options
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
+@click.option("--fresh", is_flag=True, help="Do not resume an interrupted run of this file.")
+@click.option("--timeout", type=float, help="Seconds to wait for the sweeps.")
+def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout: float | None) -> None:
+    """Run FILE and print its report. Ctrl-C leaves it resumable: run the same command again."""
+    console = Console(stderr=options.as_json)
+    told = load_run(file)
+    memory = RunMemory(Path(".shotbus/runs"), digest(told.fingerprint, options.url).hex())
+    if fresh:
+        memory.forget()
+    png = plot or (Path(told.output.png) if told.output.png else None)
+    try:
+        with console.status(f"planning {told.run.name}"):
+            plan = told.plan()
+        failed = asyncio.run(_run(options, told, plan, memory, Output(console, png), timeout=timeout))
+    except KeyboardInterrupt:
+        console.print(f"\ninterrupted; what is finished is kept. Go on with: shotbus run {file}")
+        sys.exit(130)
+    sys.exit(EXIT_FAILED if failed else 0)
+
+
+async def _run(
+    options: Options, told: RunFile, plan: Plan, memory: RunMemory, output: Output, *, timeout: float | None
+) -> bool:
+    """Return whether a shard failed."""
+    known = memory.recall()
+    ids = {sweep.name: known.get(sweep.name) or os.urandom(12).hex() for sweep in plan.sweeps}
+    if known:
+        output.console.print("resuming: shards that are finished are not run again")
+    async with AsyncClient(options.url, config=options.config) as client:
+        memory.remember(ids)
+        sweeps = {}
+        for sweep in plan.sweeps:
+            sweeps[sweep.name] = await client.submit_plan(
+                sweep,
+                sweep_id=ids[sweep.name],
+                priority=told.run.priority,
+                intent=told.run.intent,
+                tenant=told.run.tenant,
+                experiment=told.run.experiment or told.run.name,
+                backend=told.run.backend or None,
+            )
+        reductions = await _follow(plan, sweeps, output.console, timeout)
+    memory.forget()
+    _finish(options, plan, reductions, output)
+    return any(reduction.failed for reduction in reductions.values())
+
+
+async def _follow(
+    plan: Plan, sweeps: Mapping[str, AsyncSweep], console: Console, timeout: float | None
+) -> dict[str, Reduction]:
+    """Show a bar a sweep with rate and ETA until every final reduction is here."""
+    columns = (
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("points {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        Eta(),
+    )
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with Progress(*columns, console=console, transient=False) as progress:
+        bars = {
+            sweep.name: progress.add_task(sweep.name, total=sum(job.points for job in sweep.jobs), rate="")
+            for sweep in plan.sweeps
+        }
+        pending = {name: asyncio.ensure_future(sweep.result()) for name, sweep in sweeps.items()}
+        began = time.monotonic()
+        while not all(future.done() for future in pending.values()):
+            await asyncio.wait(pending.values(), timeout=_REFRESH_SECONDS)
+            _show(progress, bars, sweeps, began)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
+        _show(progress, bars, sweeps, began)
+        return {name: future.result() for name, future in pending.items()}
+
+
+def _show(
+    progress: Progress, bars: Mapping[str, int], sweeps: Mapping[str, AsyncSweep], began: float
+) -> None:
+    for name, sweep in sweeps.items():
+        latest = sweep.partial()
+        if latest is None:
+            continue
+        rate = latest.points / max(1e-9, time.monotonic() - began)
+        done = latest.final or latest.done == latest.shards
+        text = f"({rate:,.0f}/s)" if not done else ""
+        progress.update(bars[name], completed=latest.points, rate=text)
+
+
+def _finish(options: Options, plan: Plan, reductions: Mapping[str, Reduction], output: Output) -> None:
+    plan.report(reductions, output)
+    cached = sum(reduction.from_cache for reduction in reductions.values())
+    total = sum(reduction.shards for reduction in reductions.values())
+    if cached:
+        output.console.print(f"{cached} of {total} shards were served from the cache")
+    if options.as_json:
+        from shotbus.cli.common import emit
+
+        emit(options, {name: _summary(one) for name, one in reductions.items()}, "")
+
+
+def _summary(reduction: Reduction) -> dict[str, object]:
+    return {
+        "sweep_id": reduction.sweep_id,
+        "shards": reduction.shards,
+        "succeeded": reduction.succeeded,
+        "failed": reduction.failed,
+        "from_cache": reduction.from_cache,
+        "points": reduction.points,
+        "shots": reduction.shots,
+        "arrays": reduction.arrays,
+    }

@@ -1,0 +1,124 @@
+"""``sweep submit|status|cancel``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from shotbus.cli.common import Options, command_options, emit, run_async
+from shotbus.cli.jobs import connect, read_text
+from shotbus.producers.plan import Reduction
+from shotbus.schemas.errors import fail
+
+_SHOWN = (
+    "sweep_id",
+    "reduce",
+    "final",
+    "shards",
+    "done",
+    "succeeded",
+    "failed",
+    "from_cache",
+    "points",
+    "shots",
+)
+
+
+@click.group()
+def sweep() -> None:
+    """Submit, inspect and cancel sweeps."""
+
+
+@sweep.command()
+@click.argument("circuit", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("points", type=click.Path(dir_okay=False, path_type=Path))
+@command_options
+@click.option("--shots", type=int)
+@click.option("--observable", "observables", multiple=True)
+@click.option("--reduce", default="collect", show_default=True)
+@click.option("--chunk", type=int, help="Points a job.")
+@click.option("--priority", default="experiment", show_default=True)
+@click.option("--backend")
+@click.option("--seed", type=int)
+@click.option("--wait/--no-wait", default=True, show_default=True)
+@click.option("--timeout", type=float)
+def submit(options: Options, circuit: Path, points: Path, **given: Any) -> None:
+    """Run CIRCUIT over POINTS, a CSV file whose header names the parameters."""
+    run_async(_submit(options, read_text(circuit), _read_points(points), given))
+
+
+async def _submit(options: Options, text: str, points: dict[str, Any], given: dict[str, Any]) -> None:
+    labels, wait, timeout = given.pop("observables"), given.pop("wait"), given.pop("timeout")
+    observables = [[(label, 1.0)] for label in labels] if labels else None
+    async with connect(options) as client:
+        handle = await client.sweep(text, points, observables=observables, **given)
+        if not wait:
+            back = f"{handle.sweep_id}\ncome back with: shotbus sweep status {handle.sweep_id}"
+            emit(options, {"sweep_id": handle.sweep_id}, back)
+            return
+        _show(options, await handle.result(timeout))
+
+
+def _read_points(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            header, *rows = list(csv.reader(stream))
+        matrix = np.array(rows, dtype=float)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise fail("SB-2003", str(path), detail=str(error), hint="a header line, then numbers") from error
+    if matrix.ndim != 2 or matrix.shape[1] != len(header):
+        raise fail("SB-1304", str(path), limit=f"{len(header)} columns in every row")
+    return {name.strip(): matrix[:, column] for column, name in enumerate(header)}
+
+
+@sweep.command()
+@click.argument("sweep_id")
+@command_options
+def status(options: Options, sweep_id: str) -> None:
+    """Print the newest reduction of SWEEP_ID."""
+    run_async(_status(options, sweep_id))
+
+
+async def _status(options: Options, sweep_id: str) -> None:
+    async with connect(options) as client:
+        raw = await client.session.read_model(f"reduction:{sweep_id}")
+        if raw is None:
+            raise fail("SB-4007", "$.sweep_id", actual=sweep_id)
+        _show(options, Reduction.from_record(raw))
+
+
+@sweep.command()
+@click.argument("sweep_id")
+@command_options
+@click.option("--tenant", default="default")
+def cancel(options: Options, sweep_id: str, tenant: str) -> None:
+    """Cancel every job of SWEEP_ID."""
+    run_async(_cancel(options, sweep_id, tenant))
+
+
+async def _cancel(options: Options, sweep_id: str, tenant: str) -> None:
+    async with connect(options) as client:
+        await client.cancel_sweep(sweep_id, tenant=tenant)
+        emit(options, {"sweep_id": sweep_id, "cancel": "asked"}, f"asked to cancel sweep {sweep_id}")
+
+
+def _show(options: Options, reduction: Reduction) -> None:
+    names = (
+        "sweep_id",
+        "reduce",
+        "final",
+        "shards",
+        "done",
+        "succeeded",
+        "failed",
+        "from_cache",
+        "points",
+        "shots",
+    )
+    data = {name: getattr(reduction, name) for name in names}
+    text = "\n".join(f"{name:11} {value}" for name, value in data.items())
+    emit(options, data | {"arrays": reduction.arrays, "failed_shards": reduction.failed_shards}, text)

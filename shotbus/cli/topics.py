@@ -1,0 +1,60 @@
+"""``topics plan|apply``: the declared topics beside those that exist."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from shotbus.broker.bus.base import TopicSpec
+from shotbus.broker.connect import open_bus, parse_url, topics_for
+from shotbus.cli.common import EXIT_USAGE, Options, command_options, emit, run_async, table
+
+
+@click.group()
+def topics() -> None:
+    """Plan and apply the topics."""
+
+
+@topics.command()
+@command_options
+def plan(options: Options) -> None:
+    """Show each declared topic and whether it exists as declared; exit code 2 when one differs."""
+    run_async(_work(options, apply=False))
+
+
+@topics.command()
+@command_options
+def apply(options: Options) -> None:
+    """Create the topics that are missing; refuses when one exists with another partition count."""
+    run_async(_work(options, apply=True))
+
+
+async def _work(options: Options, *, apply: bool) -> None:
+    address = parse_url(options.url)
+    specs = topics_for(address, options.config).specs(options.config.pools)
+    bus = open_bus(address, options.config, client_id="shotbus-topics")
+    await bus.start()
+    try:
+        if apply:
+            await bus.create_topics(specs)
+        existing = await bus.topics()
+    finally:
+        await bus.close()
+    rows = [(spec, _state(spec, existing)) for spec in specs]
+    columns = ("topic", "partitions", "clean-up", "retention", "state")
+    text = table([[s.name, s.partitions, s.cleanup, _days(s), state] for s, state in rows], columns)
+    emit(options, [dataclasses.asdict(spec) | {"state": state} for spec, state in rows], text)
+    if any(state.startswith("differs") for _, state in rows):
+        raise SystemExit(EXIT_USAGE)
+
+
+def _state(spec: TopicSpec, existing: dict[str, int]) -> str:
+    partitions = existing.get(spec.name)
+    if partitions is None:
+        return "missing"
+    return "ok" if partitions == spec.partitions else f"differs: {partitions} partitions"
+
+
+def _days(spec: TopicSpec) -> str:
+    return "-" if spec.retention_ms is None else f"{spec.retention_ms / 86_400_000:g} d"

@@ -1,0 +1,125 @@
+"""Run files: a TOML file that names a plan, its parameters and where the report goes. Reads files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shotbus.broker.config_loader import parse, read_toml, unknown_keys
+from shotbus.producers.plan import Plan
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.ids import digest
+
+_SECTIONS = ("run", "parameters", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSection:
+    """``plan`` is ``FILE.py:FUNCTION``, relative to the run file."""
+
+    name: str = ""
+    plan: str = ""
+    priority: str = "experiment"
+    intent: str = "explore"
+    tenant: str = "default"
+    experiment: str = ""
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSection:
+    """``png``: where the picture goes, relative to the working directory; empty for none."""
+
+    png: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A checked run file."""
+
+    path: Path
+    run: RunSection
+    output: OutputSection
+    parameters: Mapping[str, Any]
+    fingerprint: str
+
+    def plan(self) -> Plan:
+        """Call the plan function. Raises ShotbusError for wrong parameters."""
+        file, _, function = self.run.plan.partition(":")
+        planner = _load(self.path.parent / file, function)
+        return planner(self.parameters)
+
+
+def load_run(path: Path) -> RunFile:
+    """Read and check a run file. Raises ShotbusError (SB-2001, SB-2002, SB-2003) with everything wrong."""
+    document = read_toml(path)
+    problems = unknown_keys(document, _SECTIONS, "$")
+    run = _section(RunSection, document, "run", problems)
+    output = _section(OutputSection, document, "output", problems)
+    if run is not None:
+        problems += _check_run(run, path)
+    if problems or run is None or output is None:
+        raise ShotbusError(problems)
+    plan = path.parent / run.plan.partition(":")[0]
+    fingerprint = digest(path.read_bytes(), plan.read_bytes()).hex()
+    return RunFile(path, run, output, document.get("parameters", {}), fingerprint)
+
+
+def _section(shape: type[Any], document: Mapping[str, Any], name: str, problems: list[Problem]) -> Any:
+    try:
+        return parse(shape, document.get(name, {}), f"$.{name}")
+    except ShotbusError as error:
+        problems += error.problems
+        return None
+
+
+def _check_run(run: RunSection, path: Path) -> list[Problem]:
+    problems = [Problem("SB-1107", "$.run.name", hint="give the run a name")] if not run.name else []
+    file, _, function = run.plan.partition(":")
+    if not function or not (path.parent / file).is_file():
+        limit = "FILE.py:FUNCTION beside the run file"
+        problems.append(Problem("SB-2002", "$.run.plan", limit=limit, actual=run.plan))
+    return problems
+
+
+def _load(path: Path, function: str) -> Callable[[Mapping[str, Any]], Plan]:
+    spec = importlib.util.spec_from_file_location(f"shotbus_run_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise fail("SB-2003", str(path), detail="not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    planner = getattr(module, function, None)
+    if not callable(planner):
+        raise fail("SB-2002", "$.run.plan", limit=f"a function in {path.name}", actual=function)
+    return planner  # type: ignore[no-any-return]  # a plan function by contract
+
+
+class RunMemory:
+    """Which sweeps an unfinished run has: what makes Ctrl-C resumable. One small file a run."""
+
+    def __init__(self, directory: Path, key: str) -> None:
+        """``key`` tells runs apart: the same file with the same content on the same broker."""
+        self._path = directory / f"{key}.json"
+
+    def recall(self) -> dict[str, str]:
+        """Return sweep ids by name, empty for a new run."""
+        try:
+            found: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def remember(self, sweeps: Mapping[str, str]) -> None:
+        """Write before the first submission, atomically."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".tmp")
+        draft.write_text(json.dumps(dict(sweeps)), encoding="utf-8")
+        draft.replace(self._path)
+
+    def forget(self) -> None:
+        """Drop the memory of a finished run."""
+        self._path.unlink(missing_ok=True)

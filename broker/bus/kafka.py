@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.bus.base import (
+    BusError,
     Capabilities,
     Membership,
     Outgoing,
@@ -25,6 +27,8 @@ from shotbus.broker.bus.kafka_topics import Catalog
 from shotbus.broker.bus.kafka_writer import KafkaShardWriter
 
 __all__ = ["KafkaBus", "KafkaSettings"]
+
+_log = logging.getLogger(__name__)
 
 _REPLICAS_THAT_OUTLIVE_A_HOST = 3
 
@@ -59,7 +63,10 @@ class KafkaBus:
 
     async def close(self) -> None:
         for opened in list(self._opened):
-            await (opened.leave() if isinstance(opened, KafkaMembership) else opened.close())
+            try:
+                await (opened.leave() if isinstance(opened, KafkaMembership) else opened.close())
+            except BusError as error:
+                _log.warning("closing the bus: %s", error)
         await self._publisher.close()
         await self._link.close()
 

@@ -69,11 +69,13 @@ class KafkaMembership:
         """Join and wait for the first assignment. Raises :class:`BusError`."""
         try:
             await self._connect()
-        except _TROUBLE as error:
+        except BaseException as error:
             await self._disconnect()
             self._on_close(self)
-            msg = f"cannot join group {self._group!r}: {error!r}"
-            raise BusError(msg) from error
+            if isinstance(error, _TROUBLE):
+                msg = f"cannot join group {self._group!r}: {error!r}"
+                raise BusError(msg) from error
+            raise
         self._keeper = asyncio.create_task(self._keep())
 
     async def leave(self) -> None:
@@ -160,7 +162,7 @@ class KafkaMembership:
                 if self._consumer is None:
                     await self._connect()
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
-            except _TROUBLE as error:
+            except Exception as error:  # noqa: BLE001  # whatever ended it, the place must be taken again
                 _log.warning("group %s: membership lost, joining again: %r", self._group, error)
                 await self.revoke()
                 await self._disconnect()

@@ -49,12 +49,15 @@ class Link:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._closed = False
         self._starting = asyncio.Lock()
         self._coordinators: dict[tuple[int, str], int] = {}
 
     async def start(self) -> None:
         """Connect once; later calls do nothing. Raises :class:`BusError` that says what to check."""
         async with self._starting:
+            if self._closed:
+                raise BusError("this connection to Kafka was closed")
             if self._client is not None:
                 return
             logging.getLogger("aiokafka.conn").addFilter(_REDACT)
@@ -67,7 +70,8 @@ class Link:
             self._client = client
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, for good."""
+        self._closed = True
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -178,7 +182,7 @@ async def _diagnosis(settings: KafkaSettings) -> str:
         except (*UNREACHABLE, ValueError) as error:
             reasons.append(f"{host}:{port}: {error or type(error).__name__}")
         else:
-            connection.close()
+            await connection.close()
             reasons.append(f"{host}:{port}: connected, but gave no cluster metadata")
     what = f"cannot reach Kafka as {settings.identity}; check address, protocol and TLS files"
     return f"{what}: {'; '.join(reasons)}"

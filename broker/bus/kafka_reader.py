@@ -96,6 +96,7 @@ class KafkaReader:
         self._moved = False
         self._failing_since: float | None = None
         self._failed_at = 0.0
+        self._last_error: errors.KafkaError | None = None
 
     async def poll(
         self, *, max_records: int, timeout: float, only: Sequence[TopicPartition] | None = None
@@ -147,7 +148,7 @@ class KafkaReader:
                 raise type(error)(*error.args)
         if self._failing_since is not None and time.monotonic() - self._failing_since > _OUTAGE_SECONDS:
             self._failing_since = time.monotonic()
-            msg = f"no broker has answered a fetch for {_OUTAGE_SECONDS:g} s"
+            msg = f"no broker has answered a fetch for {_OUTAGE_SECONDS:g} s: {self._last_error!r}"
             raise BusError(msg)
 
     def _forgive(self) -> None:
@@ -212,6 +213,9 @@ class KafkaReader:
             await self._absorb(response, offsets, token)
         except errors.KafkaError as error:
             await self._outage(error)
+        except Exception as error:  # noqa: BLE001  # in a task of its own: kept for the next poll to raise
+            trouble = BusError(f"reading failed: {error!r}")
+            self._failures.update(dict.fromkeys(offsets, trouble))
         finally:
             for partition in offsets:
                 if self._in_flight.get(partition) is token:
@@ -223,7 +227,7 @@ class KafkaReader:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
             _log.warning("fetch failed, trying again: %r", error)
-        self._failed_at = time.monotonic()
+        self._failed_at, self._last_error = time.monotonic(), error
         await asyncio.sleep(RETRY_SECONDS)
 
     async def _absorb(self, response: Any, offsets: Mapping[TopicPartition, int], token: object) -> None:

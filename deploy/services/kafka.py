@@ -130,9 +130,17 @@ def _format(java: str, lib: pathlib.Path, directory: pathlib.Path, users: Mappin
         for part in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
     ]
     command = _command(java, lib, "kafka.tools.StorageTool", "128m")
+    config = str(directory / "server.properties")
     # With "=", for an id may begin with "-".
     done = subprocess.run(  # noqa: S603  # our own configuration, written a moment ago
-        [*command, "format", f"--cluster-id={cluster}", "-c", str(directory / "server.properties"), *credentials],
+        [
+            *command,
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(directory / "server.properties"),
+            *credentials,
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -138,7 +138,7 @@ def _format(java: str, lib: pathlib.Path, directory: pathlib.Path, users: Mappin
             "format",
             f"--cluster-id={cluster}",
             "-c",
-            str(directory / "server.properties"),
+            config,
             *credentials,
         ],
         capture_output=True,

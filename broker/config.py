@@ -99,7 +99,7 @@ class RetryConfig:
 
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
-    """Security of the Kafka connection."""
+    """Security of the Kafka connection; ``replication_factor`` -1 takes the cluster's default."""
 
     security_protocol: str = "PLAINTEXT"
     ssl_cafile: str = ""
@@ -108,7 +108,7 @@ class KafkaConfig:
     sasl_mechanism: str = ""
     sasl_username: str = ""
     sasl_password: Secret = NO_SECRET
-    replication_factor: int = 1
+    replication_factor: int = -1
 
 
 @dataclass(frozen=True, slots=True)

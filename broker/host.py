@@ -13,6 +13,8 @@ from shotbus.broker.runner import ShardRunner
 _log = structlog.get_logger()
 _RETRY_SECONDS = 0.5
 _STOP_SECONDS = 5.0
+# Long enough for an eager rebalance to give a shard back, short enough not to keep dead state.
+_GRACE_SECONDS = 3.0
 
 
 class ShardHost:
@@ -31,6 +33,8 @@ class ShardHost:
     ) -> None:
         self._bus, self._group, self._topic, self._make = bus, group, topic, make_runner
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._allowed: dict[int, asyncio.Event] = {}
+        self._farewells: dict[int, asyncio.TimerHandle] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._membership: Membership | None = None
         self.runners: dict[int, ShardRunner] = {}
@@ -44,48 +48,74 @@ class ShardHost:
 
     async def stop(self) -> None:
         """Finish the running micro-batches, hand every shard over and leave."""
-        await self._revoked(frozenset(self._tasks))
+        for shard in list(self._tasks):
+            self._let_go(shard)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=_STOP_SECONDS)
         if self._membership:
             await self._membership.leave()
 
     async def _assigned(self, shards: frozenset[int]) -> None:
-        for shard in sorted(shards - set(self._tasks)):
-            task = asyncio.create_task(self._run(shard), name=f"{self._group}-{shard}")
-            self._tasks[shard] = task
-            task.add_done_callback(self._report)
+        for shard in sorted(shards):
+            farewell = self._farewells.pop(shard, None)
+            if farewell:
+                farewell.cancel()
+            if shard not in self._tasks:
+                self._begin(shard)
+            self._allowed[shard].set()
+
+    def _begin(self, shard: int) -> None:
+        self._allowed[shard] = asyncio.Event()
+        task = asyncio.create_task(self._run(shard), name=f"{self._group}-{shard}")
+        self._tasks[shard] = task
+        task.add_done_callback(self._report)
 
     async def _revoked(self, shards: frozenset[int]) -> None:
-        """Tell the tasks to end; fencing protects a shard whose last commit is still on its way."""
-        for shard in sorted(shards):
-            task = self._tasks.pop(shard, None)
-            if task:
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
-                task.cancel()
+        """Pause the shards; one that comes back soon keeps its state, as nobody has fenced it.
+
+        Kafka's eager rebalance takes everything away and gives most of it back at once. A commit that
+        is on its way is protected by fencing.
+        """
+        loop = asyncio.get_running_loop()
+        for shard in sorted(shards & set(self._tasks)):
+            self._allowed[shard].clear()
+            if shard not in self._farewells:
+                self._farewells[shard] = loop.call_later(_GRACE_SECONDS, self._let_go, shard)
+
+    def _let_go(self, shard: int) -> None:
+        farewell = self._farewells.pop(shard, None)
+        if farewell:
+            farewell.cancel()
+        task = self._tasks.pop(shard, None)
+        if task:
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            task.cancel()
 
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() and not self.failure.done():
             self.failure.set_exception(task.exception() or RuntimeError(task.get_name()))
 
     async def _run(self, shard: int) -> None:
-        runner = self._make(shard)
+        runner, allowed = self._make(shard), self._allowed[shard]
         self.runners[shard] = runner
         try:
             while True:
-                await self._live(shard, runner)
+                await allowed.wait()
+                await self._live(shard, runner, allowed)
                 await asyncio.sleep(_RETRY_SECONDS)
         finally:
-            self.runners.pop(shard, None)
+            if self.runners.get(shard) is runner:
+                del self.runners[shard]
             await asyncio.shield(runner.release())
 
-    async def _live(self, shard: int, runner: ShardRunner) -> None:
+    async def _live(self, shard: int, runner: ShardRunner, allowed: asyncio.Event) -> None:
         """Run one life of a shard; return when it must be taken again."""
         try:
             await runner.take()
             _log.info("shard taken", group=self._group, shard=shard)
             while True:
+                await allowed.wait()
                 await runner.step()
         except FencedError:
             _log.warning("shard fenced", group=self._group, shard=shard)

@@ -29,14 +29,17 @@ def _announce(options: Options, role: str) -> None:
 
 
 @contextlib.contextmanager
-def _sole_owner(directory: Path) -> Iterator[IO[bytes]]:
-    """Hold the data directory's lock. Raises ShotbusError (SB-2005) when another broker holds it."""
+def _on_directory(directory: Path, *, alone: bool) -> Iterator[IO[bytes]]:
+    """Hold the data directory's lock: ``up`` alone, single roles together with other roles.
+
+    Raises ShotbusError (SB-2005) when the directory is held the other way.
+    """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (directory / LOCK_NAME).open("ab") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError as error:
-            hint = "another `shotbus up` runs there: use it with --data, or choose another directory"
+            hint = "a broker runs there already: use it with --data, or choose another directory"
             raise fail("SB-2005", str(directory), hint=hint) from error
         yield lock
 
@@ -51,7 +54,7 @@ def up(options: Options, *, with_parent: bool, pools: tuple[str, ...]) -> None:
     if address.directory is None:
         raise fail("SB-2002", "--url", limit="sqlite:///DIR", hint="on Kafka run the roles as processes")
     configure_logging(options.config.log)
-    with _sole_owner(address.directory):
+    with _on_directory(address.directory, alone=True):
         run_async(_up(options, pools or tuple(options.config.pools), with_parent=with_parent))
 
 
@@ -76,16 +79,14 @@ async def _stdin_end() -> None:
 @command_options
 def dispatcher(options: Options) -> None:
     """Run a dispatcher; start as many as you like."""
-    configure_logging(options.config.log)
-    run_async(_one(options, "dispatcher"))
+    _run_role(options, "dispatcher")
 
 
 @click.command()
 @command_options
 def reducer(options: Options) -> None:
     """Run a reducer; start as many as you like."""
-    configure_logging(options.config.log)
-    run_async(_one(options, "reducer"))
+    _run_role(options, "reducer")
 
 
 @click.command()
@@ -96,8 +97,15 @@ def worker(options: Options, pool: str, concurrency: int | None) -> None:
     """Run a worker of one pool; replicas share its work."""
     if pool not in options.config.pools:
         raise fail("SB-1102", "--pool", limit=", ".join(sorted(options.config.pools)), actual=pool)
+    _run_role(options, "worker", pool, concurrency)
+
+
+def _run_role(options: Options, role: str, pool: str = "", slots: int | None = None) -> None:
     configure_logging(options.config.log)
-    run_async(_one(options, "worker", pool, concurrency))
+    directory = parse_url(options.url).directory
+    held = _on_directory(directory, alone=False) if directory else contextlib.nullcontext()
+    with held:
+        run_async(_one(options, role, pool, slots))
 
 
 async def _one(options: Options, role: str, pool: str = "", slots: int | None = None) -> None:

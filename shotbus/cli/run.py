@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Eta
 
 from shotbus.cli.common import EXIT_FAILED, Options, command_options
@@ -106,7 +106,7 @@ async def _follow(
 
 
 def _show(
-    progress: Progress, bars: Mapping[str, int], sweeps: Mapping[str, AsyncSweep], began: float
+    progress: Progress, bars: Mapping[str, TaskID], sweeps: Mapping[str, AsyncSweep], began: float
 ) -> None:
     for name, sweep in sweeps.items():
         latest = sweep.partial()

@@ -1,0 +1,85 @@
+"""SIGKILL of any one process during the H2 job: it still ends, with the very same numbers."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from shotbus import Client
+from shotbus.broker.bus.base import TopicPartition
+from shotbus.schemas.codec import decode, identify
+
+from .conftest import ROOT
+
+pytestmark = pytest.mark.alone
+
+
+def wait_for_progress(sweep, shards):
+    """Return once some shards are done; the sweep must not be over, or nothing could be disturbed."""
+    while (latest := sweep.partial()) is None or latest.done < shards:
+        try:
+            sweep.result(timeout=0.02)
+        except TimeoutError as error:
+            raise AssertionError(error) from error
+        except Exception as error:
+            if "SB-4006" not in str(error):
+                raise
+    assert not latest.final
+
+
+def terminal_results(client):
+    """Count the terminal results on the bus by job id."""
+
+    async def read():
+        session = client._client.session
+        places = [TopicPartition(session.topics.name("results"), n) for n in range(session.topics.partitions)]
+        ends = await session.bus.ends(places)
+        reader = session.bus.reader(await session.bus.begins(places))
+        found = []
+        while any(reader.position(place) < end for place, end in ends.items()):
+            found += await reader.poll(max_records=1000, timeout=1.0)
+        await reader.close()
+        return [decode(r.value)[1]["job_id"] for r in found if identify(r.value).name == "circuit_result"]
+
+    return client._loop.run(read())
+
+
+@pytest.mark.parametrize("victim", ["dispatcher-0", "aer-0", "reducer-0"])
+def test_the_curve_survives_sigkill_of_one_process(cluster, url, victim, shots_sweep, same_answer):
+    cluster.standard(pools=())
+    with Client(url) as client:
+        sweep = client.submit_plan(shots_sweep)
+        wait_for_progress(sweep, 2)
+        cluster.roles[victim].kill()
+        same_answer(sweep.result(timeout=90))
+        ids = terminal_results(client)
+        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+
+
+def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, shots_sweep, tmp_path):
+    cluster.standard()
+    command = [sys.executable, "-m", "shotbus", "run", str(ROOT / "examples/h2_dissociation.toml"), "--url", url]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    while not any(cluster.done().values()):
+        assert first.poll() is None, "the run ended before it could be killed"
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resuming" in again.stdout
+    assert "within chemical" in again.stdout
+
+
+def test_the_curve_survives_sigkill_of_everything(cluster, url, shots_sweep, same_answer):
+    """All role processes die at once and are started again: the ledger and the bus hold it all."""
+    cluster.standard(pools=())
+    with Client(url) as client:
+        sweep = client.submit_plan(shots_sweep)
+        wait_for_progress(sweep, 2)
+        for role in cluster.roles.values():
+            role.kill()
+        cluster.standard(pools=())
+        same_answer(sweep.result(timeout=120))
+        ids = terminal_results(client)
+        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)

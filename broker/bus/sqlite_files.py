@@ -11,7 +11,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shotbus.broker.bus.base import BusError
@@ -98,28 +98,29 @@ class WriteLock:
 
     SQLite's own busy handler sleeps ever longer, which made small commits ten times slower under contention.
     The file also holds a word that names its last holder: a writer that still finds its own word knows that
-    nobody else has written since, without asking the database.
+    nobody else has written since, without asking the database. ``on_stranger`` is called inside the first
+    acquisition, whatever that is for, after someone else held the lock: what was remembered is void.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_stranger: Callable[[], None]) -> None:
+        self._on_stranger = on_stranger
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # Growing the file is the same whoever does it, and a new word of zeros is nobody's.
         if os.fstat(self._fd).st_size < _FILE_BYTES:
             os.ftruncate(self._fd, _FILE_BYTES)
         self._map = mmap.mmap(self._fd, _FILE_BYTES)
         self._word = os.getpid().to_bytes(4, "little") + secrets.token_bytes(_WORD_BYTES - 4)
-        self.foreign = True
 
     def acquire(self) -> bool:
-        """Take the lock within a fraction of a millisecond; ``foreign`` then tells if someone else had it."""
+        """Try to take the lock for a fraction of a millisecond; returns whether it was had."""
         for _ in range(_ATTEMPTS):
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(_ATTEMPT_S)
                 continue
-            self.foreign = self._map[:_WORD_BYTES] != self._word
-            if self.foreign:
+            if self._map[:_WORD_BYTES] != self._word:
+                self._on_stranger()
                 # Before anything is written: if this process dies in mid-write, the next sees a stranger.
                 self._map[:_WORD_BYTES] = self._word
             return True

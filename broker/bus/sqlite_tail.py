@@ -28,10 +28,12 @@ class Row(NamedTuple):
 
 
 class Tail:
-    """What the writer remembers between transactions, valid only while nobody else has written."""
+    """What the writer remembers between transactions, valid only while nobody else has written.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    A stale epoch would let a zombie commit, so the write lock itself calls :meth:`forget`.
+    """
+
+    def __init__(self) -> None:
         self._ends: dict[int, int] = {}
         self._epochs: dict[str, int] = {}
         self._pending: list[Any] = []
@@ -42,19 +44,19 @@ class Tail:
         self._epochs.clear()
         self._pending.clear()
 
-    def epoch(self, shard: str) -> int:
+    def epoch(self, connection: sqlite3.Connection, shard: str) -> int:
         """Return the number of the last fence of ``shard``; 0 when it never had one."""
         if shard not in self._epochs:
-            row = self._connection.execute("SELECT epoch FROM fences WHERE shard = ?", (shard,)).fetchone()
+            row = connection.execute("SELECT epoch FROM fences WHERE shard = ?", (shard,)).fetchone()
             self._epochs[shard] = row[0] if row else 0
         return self._epochs[shard]
 
-    def append(self, rows: list[Row], now_ms: int) -> list[int]:
+    def append(self, connection: sqlite3.Connection, rows: list[Row], now_ms: int) -> list[int]:
         """Give ``rows`` their offsets and queue them for :meth:`flush`."""
         ends = self._ends
         missing = {row.tp for row in rows} - ends.keys()
         if missing:
-            self._load(missing)
+            self._load(connection, missing)
         offsets: list[int] = []
         for tp, key, value, headers in rows:
             offset = ends[tp]
@@ -63,16 +65,16 @@ class Tail:
             self._pending += ((tp << OFFSET_BITS) | offset, now_ms, key, value, headers)
         return offsets
 
-    def flush(self) -> None:
+    def flush(self, connection: sqlite3.Connection) -> None:
         """Insert what is queued; a single statement when it is at most ``BLOCK`` rows."""
         pending, step = self._pending, BLOCK * _COLUMNS
         for start in range(0, len(pending), step):
             chunk = pending[start : start + step]
-            self._connection.execute(*_insert(chunk))
+            connection.execute(*_insert(chunk))
         pending.clear()
 
-    def _load(self, tps: set[int]) -> None:
-        found = bounds_of(self._connection, sorted(tps))
+    def _load(self, connection: sqlite3.Connection, tps: set[int]) -> None:
+        found = bounds_of(connection, sorted(tps))
         if len(found) < len(tps):
             raise UnknownTopicError("the topic was removed from the log")
         self._ends.update({tp: bounds.end for tp, bounds in found.items()})

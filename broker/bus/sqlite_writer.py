@@ -37,6 +37,7 @@ _BATCH_ROWS = 5_000
 _WAL_LIMIT = 64 * 1024 * 1024
 _LOCK_RETRY_S = 0.001
 _LOCK_WARNING_S = 10.0
+_TIDY_RETRY_S = 0.05
 
 
 @dataclass(slots=True)
@@ -90,9 +91,9 @@ class Writer:
         self._closing = False
         self._waiting_since: float | None = None
         self._unchecked = 0
-        self._lock = WriteLock(directory / "lock")
+        self._tail = Tail()
+        self._lock = WriteLock(directory / "lock", on_stranger=self._tail.forget)
         self._connection: sqlite3.Connection
-        self._tail: Tail
 
     async def start(self) -> None:
         """Open the database. Raises :class:`BusError`."""
@@ -105,7 +106,6 @@ class Writer:
         except BaseException:
             self._lock.close()
             raise
-        self._tail = Tail(self._connection)
         self._plan_tidying()
 
     async def append(
@@ -210,8 +210,6 @@ class Writer:
     def _commit(self, batch: list[Operation], news: set[int]) -> list[object]:
         """Write the batch and return its results, exceptions included; adds what changed to ``news``."""
         try:
-            if self._lock.foreign:
-                self._tail.forget()
             return self._transact(batch, news)
         except Exception as error:  # noqa: BLE001 -- whatever went wrong, everyone who waits must hear of it
             self._recover()
@@ -226,7 +224,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
         now_ms = time.time_ns() // 1_000_000
         results = [self._apply(operation, now_ms, news) for operation in batch]
-        self._tail.flush()
+        self._tail.flush(self._connection)
         if not single:
             self._connection.execute("COMMIT")
         self._bound_wal()
@@ -237,15 +235,15 @@ class Writer:
             return self._run(operation, news)
         if operation.fence is not None:
             shard, epoch = operation.fence
-            if self._tail.epoch(shard) != epoch:
+            if self._tail.epoch(self._connection, shard) != epoch:
                 return FencedError(f"shard {shard} has been taken by another writer")
-        offsets = self._tail.append(operation.rows, now_ms)
+        offsets = self._tail.append(self._connection, operation.rows, now_ms)
         self._tidier.appended(operation.compacted)
         news.update(row.tp for row in operation.rows)
         return offsets
 
     def _run(self, operation: Call, news: set[int]) -> object:
-        self._tail.flush()
+        self._tail.flush(self._connection)
         self._connection.execute("SAVEPOINT call")
         try:
             result: object = operation.run(self._connection)
@@ -269,17 +267,25 @@ class Writer:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _plan_tidying(self) -> None:
-        if self._tidy_turn is None and not self._closing:
-            patience = self._tidier.patience(time.monotonic())
-            self._tidy_turn = self._loop.call_later(patience, self._tidy)
+        """Set the timer, or move it forward when there is more to do than when it was set."""
+        if self._closing:
+            return
+        when = self._loop.time() + self._tidier.patience(time.monotonic())
+        if self._tidy_turn is not None:
+            if self._tidy_turn.when() <= when:
+                return
+            self._tidy_turn.cancel()
+        self._tidy_turn = self._loop.call_at(when, self._tidy)
 
     def _tidy(self) -> None:
         self._tidy_turn = None
-        if self._lock.acquire():
-            try:
-                self._tidy_bite()
-            finally:
-                self._lock.release()
+        if not self._lock.acquire():
+            self._tidy_turn = self._loop.call_later(_TIDY_RETRY_S, self._tidy)
+            return
+        try:
+            self._tidy_bite()
+        finally:
+            self._lock.release()
         self._plan_tidying()
 
     def _tidy_bite(self) -> None:
@@ -305,7 +311,6 @@ class Writer:
             return
         self._connection.close()
         self._connection = fresh
-        self._tail = Tail(fresh)
 
 
 def _answer(done: asyncio.Future[Any], result: object) -> None:

@@ -166,7 +166,7 @@ async def test_offset_at_finds_the_first_record_not_older(bus, prefix):
     assert await bus.offset_at(partition, later) == (await bus.ends([partition]))[partition]
 
 
-async def test_a_closed_reader_refuses_and_wakes_its_waiting_poll(bus, prefix):
+async def test_closing_a_reader_ends_its_waiting_poll(bus, prefix):
     (partition,) = await create(bus, f"{prefix}a")
     reader = bus.reader({partition: 0})
     waiting = asyncio.create_task(reader.poll(max_records=1, timeout=30))
@@ -174,5 +174,3 @@ async def test_a_closed_reader_refuses_and_wakes_its_waiting_poll(bus, prefix):
     await reader.close()
     await eventually(waiting.done)
     assert isinstance(waiting.exception(), BusError)
-    with pytest.raises(BusError):
-        await reader.poll(max_records=1, timeout=0)

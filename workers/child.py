@@ -7,23 +7,20 @@ frames travel on private copies of the descriptors.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import version
-from platform import python_version
 from typing import Any, BinaryIO
 
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, ItemResult, internal, load
+from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, load
 from shotbus.workers.confine import confine
 from shotbus.workers.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame, split_run
 from shotbus.workers.lru import Lru
 from shotbus.workers.outcomes import Claim, item_fields
+from shotbus.workers.running import provenance_of, run_safely
 
 _CIRCUITS = 256
 _CIRCUIT_BYTES = 64 * 1_048_576
@@ -130,28 +127,6 @@ def _circuit_ids(items: Sequence[BatchItem]) -> list[str]:
         except ShotbusError:
             continue
     return list(wanted)
-
-
-def run_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
-    """Run a batch; a defect in the adapter becomes every item's result instead of a dead process."""
-    try:
-        results = adapter.run(batch)
-        assert len(results) == len(batch.items), "one result an item"
-    except Exception as error:  # noqa: BLE001 (whatever the adapter raises is its own defect)
-        return [internal(error) for _ in batch.items]
-    return results
-
-
-@cache
-def _own_versions() -> dict[str, str]:
-    return {"shotbus": version("shotbus"), "python": python_version()}
-
-
-def provenance_of(adapter: Adapter, batch: Batch) -> bytes:
-    """Return the JSON bytes that say how the batch was run."""
-    facts = adapter.provenance(batch)
-    versions = {**_own_versions(), **facts.pop("versions", {})}
-    return json.dumps({**facts, "versions": versions}, separators=(",", ":")).encode()
 
 
 if __name__ == "__main__":

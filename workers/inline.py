@@ -14,10 +14,10 @@ from shotbus.broker.clock import Clock
 from shotbus.broker.failpoints import failpoint
 from shotbus.schemas.codec import Fields
 from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, ItemResult
-from shotbus.workers.child import provenance_of, run_safely
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.reporting import Reporter
+from shotbus.workers.running import provenance_of, run_safely
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
 
 

@@ -7,6 +7,7 @@ fresh one: nothing is ever read from a stream whose place is unknown.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -27,6 +28,7 @@ from shotbus.workers.frames import (
 #: Returns the framed Circuit records of ids, None where one is not to be found.
 Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes | None]]]
 
+_LAST_WORDS_SECONDS = 1.0
 _BROKEN = (asyncio.IncompleteReadError, FrameError, ConnectionError, BrokenPipeError)
 
 
@@ -113,10 +115,14 @@ class Child:
         return self._process
 
     async def _epitaph(self) -> str:
-        """Say how the process ended: the pipe breaks a moment before the status can be had."""
+        """Say how the process ended; the pipe breaks a moment before the status can be had."""
         process = self._process
+        assert process is not None, "it was running"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await process.wait()
         await self.kill()
-        status = process.returncode if process is not None and process.returncode is not None else 0
+        status = process.returncode or 0
         return f"signal {-status}" if status < 0 else f"exit status {status}"
 
     async def kill(self) -> None:

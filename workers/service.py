@@ -102,6 +102,7 @@ class WorkerService:
                 for task in background:
                     task.cancel()
             await self._advertiser.withdraw()
+            _log.info("worker stopped", pool=self._settings.pool, done=self.counters.jobs_done)
         finally:
             for child in self._children:
                 await child.kill()

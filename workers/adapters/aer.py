@@ -74,7 +74,7 @@ class AerAdapter:
             "backend": _CAPABILITIES.executed_on,
             "device": "CPU",
             "versions": {name: version(name) for name in packages},
-            "seeds": f"row i runs with seed + {SEED_STRIDE} i modulo 2**64",
+            "seeds": f"row i of basis b: seed + offset(b) + {SEED_STRIDE} i modulo 2**64",
             "circuits": self._ran,
         }
 

@@ -162,7 +162,7 @@ class Compiler:
         from qiskit import transpile
 
         with refusals():
-            body = parsed.circuit.remove_final_measurements(inplace=False) if bare else parsed.circuit
+            body = _without_final_measurements(parsed.circuit) if bare else parsed.circuit
             circuit = transpile(
                 body,
                 self.backend(options.method),
@@ -172,6 +172,27 @@ class Compiler:
         layout = circuit.layout
         wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
         return Transpiled(circuit, tuple(wires))
+
+
+def _without_final_measurements(circuit: Any) -> Any:
+    """Drop measurements that nothing follows on their qubit and nothing reads.
+
+    Qiskit's own method looks at qubits alone and drops measurements that a later ``if`` depends on.
+    """
+    used: set[Any] = set()
+    kept = []
+    for instruction in reversed(circuit.data):
+        touched = {*instruction.qubits, *instruction.clbits}
+        name = instruction.operation.name
+        if name == "measure" and not touched & used:
+            continue
+        if name != "barrier":
+            used |= touched
+        kept.append(instruction)
+    bare = circuit.copy_empty_like()
+    for instruction in reversed(kept):
+        bare.append(instruction)
+    return bare
 
 
 def _parse(record: Fields) -> Parsed:

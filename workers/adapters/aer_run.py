@@ -29,7 +29,11 @@ _NO_MEMORY = ("insufficient memory", "memalign", "bad_alloc")
 
 
 def row_seed(seed: int, row: int, basis: int | None = None) -> int:
-    """Return the signed 64-bit number that makes row ``row`` of a job the first row of an Aer call."""
+    """Return the signed 64-bit number that makes row ``row`` of a job the first row of an Aer call.
+
+    Every measurement basis (None when sampling) adds an offset of its own, the same for all jobs: whoever
+    cuts a job by rows need not know whether it samples or estimates.
+    """
     offset = 0
     if basis is not None:
         sequence = np.random.SeedSequence(0, spawn_key=(basis,))

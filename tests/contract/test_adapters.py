@@ -1,0 +1,104 @@
+"""Conformance: what a worker relies on in every adapter, whatever stands behind it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+import numpy as np
+from worker_kit import angles, batch, item, request, rotations
+
+from shotbus.broker.config import Config
+from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_result
+from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, REGISTRY, load
+
+TEXT, NAMES = rotations(2)
+ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
+PROBLEM = {"kind": ISING.kind, "version": ISING.version, "payload": ISING.payload}
+GOOD = request(TEXT, angles(NAMES, 2), problem=PROBLEM)
+
+
+@pytest.fixture(params=sorted(REGISTRY), scope="module")
+def adapter(request):
+    return load(request.param)
+
+
+def test_capabilities_say_what_the_dispatcher_asks(adapter):
+    said = adapter.capabilities
+    assert said.kind in {"simulator", "classical", "none"}
+    assert set(said.modes) <= {"sample", "estimate"}
+    assert said.modes
+    assert said.max_qubits > 0
+    assert said.executed_on
+    assert not (said.inline and said.paid)
+
+
+def test_a_good_item_succeeds_with_a_payload_that_can_be_read(adapter):
+    (result,) = adapter.run(batch([item(GOOD)], TEXT))
+    assert (result.error_class, result.problems) == ("", ())
+    assert len(result.payload) <= MAX_PAYLOAD_BYTES
+    unpack_result(result.payload)
+
+
+def test_results_come_one_an_item_in_the_order_of_the_batch(adapter):
+    items = [item(GOOD, number=k, seed=k) for k in range(5)]
+    results = adapter.run(batch(items, TEXT))
+    assert len(results) == 5
+    alone = [adapter.run(batch([one], TEXT))[0].payload for one in items]
+    assert [result.payload for result in results] == alone
+
+
+def test_an_empty_batch_has_no_results(adapter):
+    assert adapter.run(batch([])) == []
+
+
+def test_running_again_gives_the_same_bytes(adapter):
+    once, again = (adapter.run(batch([item(GOOD)], TEXT))[0].payload for _ in range(2))
+    assert once == again
+
+
+def test_failures_name_a_problem_and_a_class_that_the_dispatcher_knows(adapter):
+    from shotbus.broker.dispatcher.retry import REMEDIES
+
+    bad = request(options={"fault": "transient"}, mode="estimate", observables=b"junk")
+    for result in adapter.run(batch([item(bad)], TEXT)):
+        assert bool(result.error_class) == bool(result.problems)
+        assert result.error_class in {"", *REMEDIES}
+
+
+def test_provenance_is_json_and_names_the_backend(adapter):
+    known = batch([item(GOOD)], TEXT)
+    adapter.run(known)
+    assert json.loads(json.dumps(adapter.provenance(known)))["backend"] == adapter.capabilities.executed_on
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known():
+    with pytest.raises(ShotbusError, match="SB-1102") as refused:
+        load("telepathy")
+    assert "aer" in refused.value.problems[0].limit
+
+
+def test_every_pool_of_the_default_configuration_has_its_adapter():
+    for name, pool in Config().pools.items():
+        said = load(pool.adapter or name).capabilities
+        assert said.kind == pool.kind
+        assert set(pool.modes) <= set(said.modes)
+        assert pool.max_qubits <= said.max_qubits or pool.kind == "classical"
+
+
+def test_asking_for_capabilities_imports_no_sdk():
+    import subprocess
+
+    code = "import sys; from shotbus.workers.adapters.base import REGISTRY, load; "
+    code += "[load(n).capabilities for n in REGISTRY]; print('qiskit' in sys.modules, 'scipy' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False"]
+
+
+def test_observables_of_many_terms_are_one_call():
+    packed = PauliSums.from_terms([[("ZZ", 1.0), ("XX", 1.0)]])
+    assert packed.count == 1

@@ -1,1 +1,1 @@
-"""Benchmarks behind `shotbus bench`."""
+"""Benchmarks behind `shotbus bench`: what is measured and how is in docs/benchmarks.md."""

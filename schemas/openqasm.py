@@ -77,6 +77,8 @@ def inspect(text: str | bytes, limits: CircuitLimits = _DEFAULT_LIMITS) -> Circu
 def _checker(source: Source, limits: CircuitLimits, report: Report) -> tuple[Checker, int]:
     found = _VERSION.match(source.text)
     if found is None:
+        if not source.text.strip(" \t\r\n"):
+            report.fatal(Refusal("SB-1203", 0, actual="end of text", hint="there is no program in it"))
         return Checker3(source, limits, report, headless=True), 0
     version = found[1].rstrip()
     if re.fullmatch(r"2(\.0)?", version) and found[2]:

@@ -294,6 +294,8 @@ class Checker3(Flow3):
             raise Refusal(
                 "SB-1215", cursor.start, actual="computed duration", hint="write it out, as in 100ns"
             )
+        if cursor.word.endswith("dt") and not cursor.word[:-2].strip().isdigit():
+            raise Refusal("SB-1215", cursor.start, actual=cursor.word, hint="dt comes in whole numbers")
         cursor.advance()
         cursor.expect("]")
         places = [(range(self.qubits), False)] if cursor.at(";") else self.operands(frame, cursor)

@@ -57,7 +57,7 @@ def modified(name: str, gate: Gate, modifiers: Modifiers, offset: int) -> Gate:
         limit = f"{MAX_POWER_QUBITS} qubits"
         raise Refusal("SB-1215", offset, limit=limit, actual=f"pow on {qubits} qubits", hint="write it out")
     in_the_library = controls == 1 and name in SINGLY_CONTROLLED and gate.operations == 1
-    factor = 12 * controls * controls if controls and not in_the_library else 1
+    factor = 20 * controls * controls if controls and not in_the_library else 1
     operations = gate.operations * factor + (2 * 4**qubits if powers else 0)
     entangling = operations if qubits > 1 and (controls or powers) else gate.entangling
     depth = operations if controls or powers else gate.depth

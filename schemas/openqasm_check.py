@@ -87,7 +87,7 @@ class Checker(Calls):
             if found is not None and found[2] is None and found[1] in ("barrier", "reset"):
                 if self._plain_statement(frame, found[1], found[3], found.start(3)):
                     return found.end()
-            elif measure := MEASURE.match(self.text, offset):
+            elif frame.inside != "gate" and (measure := MEASURE.match(self.text, offset)):
                 self._plain_measure(frame, measure)
                 return measure.end()
             cursor = Cursor(self.text, offset)
@@ -156,7 +156,9 @@ class Checker(Calls):
         cursor.expect("{")
         end = self.block(frame, opening + 1)
         if end >= len(self.text):
-            raise Refusal("SB-1203", opening, actual="{", hint="close this block with }")
+            # Told here, not raised: the blocks around it are unclosed too, and need no second reading.
+            self.report.add(Refusal("SB-1203", opening, actual="{", hint="close this block with }"))
+            end -= 1
         cursor.move(end + 1)
 
     # Gate definitions

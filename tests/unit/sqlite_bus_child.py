@@ -1,4 +1,4 @@
-"""Child processes of the embedded bus's tests: ``python sqlite_bus_child.py ROLE DIRECTORY``, spoken to by lines."""
+"""Child processes of the embedded bus's tests: ``python sqlite_bus_child.py ROLE DIRECTORY SESSION``, which speak in lines."""
 
 import asyncio
 import os
@@ -74,8 +74,8 @@ async def publish_until_refused(bus):
     raise AssertionError("the limit never bit")
 
 
-async def main(role, directory):
-    bus = SqliteBus(Path(directory), session_timeout=1.0)
+async def main(role, directory, session_timeout):
+    bus = SqliteBus(Path(directory), session_timeout=float(session_timeout))
     await bus.start()
     await bus.create_topics([TopicSpec("a", 2), TopicSpec("b", 1)])
     await globals()[role](bus)

@@ -29,9 +29,9 @@ async def bus(tmp_path):
 async def child(tmp_path):
     started = []
 
-    async def start(role):
+    async def start(role, session_timeout=1.0):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, CHILD, role, tmp_path, stdout=asyncio.subprocess.PIPE
+            sys.executable, CHILD, role, tmp_path, str(session_timeout), stdout=asyncio.subprocess.PIPE
         )
         started.append(process)
         return process
@@ -126,7 +126,7 @@ async def test_a_killed_member_is_missed_at_once_by_its_bell(tmp_path, child):
     async def assigned(partitions):
         held.update(partitions)
 
-    victim = await child("hold")
+    victim = await child("hold", session_timeout=3_600)
     assert await line(victim) == "assigned 0 1"
     victim.kill()
     await victim.wait()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import tomllib
 import types
@@ -98,18 +99,28 @@ def reveal(secret: Secret) -> str:
 
 def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Return (key, value, origin) rows for ``shotbus doctor``."""
-    flat = _flatten(loaded.config)
+    flat = [(".".join(keys), value) for keys, value in _paths(loaded.config)]
     return [(key, repr(value), loaded.origins.get(key, "default")) for key, value in flat]
 
 
-def _flatten(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    if dataclasses.is_dataclass(value):
-        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    elif isinstance(value, dict):
-        items = list(value.items())
-    else:
+def as_toml(config: Config) -> str:
+    """Return a file that :func:`load_config` reads as this configuration; secrets stay references."""
+    return "".join(
+        ".".join(json.dumps(key) for key in keys) + f" = {json.dumps(value)}\n"
+        for keys, value in _paths(config)
+    )
+
+
+def _paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if not dataclasses.is_dataclass(value) and not isinstance(value, dict):
         return [(path, value)]
-    return [row for name, inner in items for row in _flatten(inner, f"{path}.{name}".lstrip("."))]
+    return [leaf for name, inner in _children(value) for leaf in _paths(inner, (*path, name))]
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    if dataclasses.is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return list(value.items())
 
 
 def _leaves(document: Mapping[str, Any], path: str = "") -> list[str]:

@@ -34,8 +34,8 @@ def dead_letter(
         "error-class": error_class,
         "error-code": code,
     }
-    headers = dict(record.headers)
-    headers.setdefault("redrive-count", b"0")
-    kept = tuple((name, value) for name, value in headers.items() if name not in ours)
+    kept = tuple(header for header in record.headers if header[0] not in ours)
+    if not any(name == "redrive-count" for name, _ in kept):
+        kept = (*kept, ("redrive-count", b"0"))
     added = tuple((name, value.encode()) for name, value in ours.items())
     return Outgoing(topic, partition, record.key, record.value, kept + added)

@@ -118,7 +118,10 @@ class Edge(Protocol):
         ...
 
     def committed(self, commands: Sequence[Any]) -> None:
-        """Learn that the commands are durable: count metrics, wake neighbours. Must not raise."""
+        """Learn that commands and the batch's dead letters (Outgoing) are durable: count, wake neighbours.
+
+        Must not raise.
+        """
         ...
 
     async def close(self) -> None:

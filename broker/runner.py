@@ -212,7 +212,7 @@ class ShardRunner:
         await held.writer.commit(outgoing)
         self._probe("committed")
         held.moved, held.written = False, self._clock.monotonic()
-        edge.committed(commands)
+        edge.committed([*commands, *letters])
 
     async def _attach(
         self, held: _Held, events: list[Any], sources: list[Record], letters: list[Outgoing]

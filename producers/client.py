@@ -14,9 +14,10 @@ from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
-from shotbus.producers.request import Question, Wishes, build_request, question_of
+from shotbus.producers.request import Question, build_request, check_envelope, question_of
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, cut_sweep, submit_sweep
+from shotbus.producers.wishes import Wishes, is_number, is_whole
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of
@@ -28,6 +29,7 @@ class SubmitOptions(TypedDict, total=False):
 
     ``deadline``, ``not_before`` and ``max_result_age``: seconds (the first two from now) or, for the
     first two, an aware datetime. ``options``: backend options such as ``optimization_level``.
+    ``traceparent``: a W3C trace context that the job continues; without it a trace begins.
     """
 
     priority: str
@@ -48,6 +50,7 @@ class SubmitOptions(TypedDict, total=False):
     seed: int | None
     options: dict[str, str]
     rerun_of: str
+    traceparent: str
 
 
 class AsyncClient:
@@ -68,8 +71,12 @@ class AsyncClient:
         self._origin: dict[str, Any] | None = None
 
     async def start(self) -> Self:
-        """Connect. Raises ShotbusError or BusError that says what to check."""
-        await self._session.start()
+        """Connect. Raises ShotbusError or BusError that says what to check; then nothing is left open."""
+        try:
+            await self._session.start()
+        except BaseException:
+            await self._session.close()
+            raise
         return self
 
     async def close(self) -> None:
@@ -112,16 +119,50 @@ class AsyncClient:
 
         """
         began = time.perf_counter()
-        wishes = self._wishes(options)
-        question = question_of(
+        wishes, problems = self._wishes(options)
+        question = await self._ask(
+            problems,
+            wishes,
             circuit,
             bindings,
             shots=shots,
             observables=observables,
             precision=precision,
-            problem=wishes.problem,
         )
         return await self._send(question, wishes, began)
+
+    async def _ask(
+        self,
+        problems: list[Problem],
+        wishes: Wishes,
+        circuit: Any,
+        bindings: Any,
+        *,
+        shots: Any,
+        **asked: Any,
+    ) -> Question:
+        """Return the checked PUB, or raise what is wrong with it and with the wishes, at once."""
+        question = None
+        try:
+            question = question_of(circuit, bindings, shots=shots, problem=wishes.problem, **asked)
+        except ShotbusError as error:
+            problems += error.problems
+        problems += await self.check_pool(wishes.backend)
+        if problems or question is None:
+            now_ms = time.time_ns() // 1_000_000
+            envelope = check_envelope(wishes, self._session.config, shots=shots, now_ms=now_ms)
+            raise ShotbusError([*problems, *envelope])
+        return question
+
+    async def check_pool(self, pool: Any) -> list[Problem]:
+        """Return a problem for a pool that no dispatcher can know: neither configured here nor on the bus.
+
+        Whether a dispatcher knows one that passes here is the dispatcher's to say.
+        """
+        if not isinstance(pool, str) or not pool or await self._session.has_pool(pool):
+            return []
+        known = ", ".join(sorted(self._session.config.pools))
+        return [Problem("SB-1102", "$.backend", limit=known, actual=pool, hint="see shotbus pools list")]
 
     async def _send(self, question: Question, wishes: Wishes, began: float) -> AsyncJob:
         session = self._session
@@ -130,12 +171,13 @@ class AsyncClient:
         fields["client_prepare_us"] = int((prepared - began) * 1e6)
         value = encode("circuit_request", fields)
         self.check_size(value)
-        record = session.request(fields, value, session.traceparent())
+        record = session.request(fields, value, session.traceparent(wishes.traceparent))
         serialised = time.perf_counter()
         await session.send_circuit(question.program)
         timings = Timings()
         timings.add("serialise", serialised - prepared, bytes_out=len(value))
-        job = AsyncJob(session, fields["job_id"], tenant=wishes.tenant, timings=timings, submitted=True)
+        payload = fields["payload_hash"]
+        job = AsyncJob(session, fields["job_id"], tenant=wishes.tenant, timings=timings, payload=payload)
         await session.bus.publish([record])
         timings.add("submit-ack", time.perf_counter() - serialised)
         return job
@@ -161,18 +203,17 @@ class AsyncClient:
             problem = Problem("SB-1112", "$", limit=f"{limit} bytes", actual=f"{len(value)} bytes", hint=hint)
             raise ShotbusError([problem])
 
-    def _wishes(self, options: SubmitOptions) -> Wishes:
-        now = time.time_ns() // 1_000_000
+    def _wishes(self, options: SubmitOptions) -> tuple[Wishes, list[Problem]]:
+        now, problems = time.time_ns() // 1_000_000, list[Problem]()
         plain: dict[str, Any] = dict(options)
+        for name in ("deadline", "not_before"):
+            plain[f"{name}_ms"] = _when(plain.pop(name, None), f"$.{name}", now, problems)
         age = plain.pop("max_result_age", None)
-        return Wishes(
-            principal=principal(),
-            deadline_ms=wall_ms(plain.pop("deadline", None), "$.deadline", now),
-            not_before_ms=wall_ms(plain.pop("not_before", None), "$.not_before", now),
-            max_result_age_ms=None if age is None else int(age * 1000),
-            backend=plain.pop("backend", None) or "",
-            **plain,
-        )
+        plain["max_result_age_ms"] = int(age * 1000) if is_number(age) else age
+        seed: Any = plain.get("seed")
+        plain["seed"] = int(seed) if is_whole(seed) else seed
+        plain["backend"] = plain.get("backend") or ""
+        return Wishes(principal=principal(), **plain), problems
 
     async def sweep(
         self,
@@ -201,15 +242,27 @@ class AsyncClient:
             options: see :class:`SubmitOptions`.
 
         """
-        question = question_of(circuit, bindings, shots=shots, observables=observables, precision=precision)
-        plan = cut_sweep(question, reduce, reduce_options or {}, self._wishes(options), chunk)
-        return await submit_sweep(self, plan, self._wishes(options), collect=True)
+        wishes, problems = self._wishes(options)
+        question = await self._ask(
+            problems,
+            wishes,
+            circuit,
+            bindings,
+            shots=shots,
+            observables=observables,
+            precision=precision,
+        )
+        plan = cut_sweep(question, reduce, reduce_options or {}, wishes, chunk)
+        return await submit_sweep(self, plan, wishes, collect=True)
 
     async def submit_plan(
         self, plan: SweepPlan, *, sweep_id: str | None = None, **options: Unpack[SubmitOptions]
     ) -> AsyncSweep:
         """Submit a planned sweep; with the ``sweep_id`` of an earlier call it goes on where that stopped."""
-        return await submit_sweep(self, plan, self._wishes(options), sweep_id=sweep_id)
+        wishes, problems = self._wishes(options)
+        if problems:
+            raise ShotbusError(problems)
+        return await submit_sweep(self, plan, wishes, sweep_id=sweep_id)
 
     def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:
         """Return a handle on a job that any process submitted. Raises ShotbusError for a malformed id."""
@@ -253,3 +306,11 @@ class AsyncClient:
             "at_us": time.time_ns() // 1000,
         }
         await self._session.control(fields, partitions)
+
+
+def _when(given: Any, path: str, now_ms: int, problems: list[Problem]) -> int | None:
+    try:
+        return wall_ms(given, path, now_ms)
+    except ShotbusError as error:
+        problems += error.problems
+        return None

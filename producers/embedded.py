@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from shotbus.broker.config import Config
+from shotbus.broker.config_loader import as_toml
 from shotbus.schemas.errors import fail
 
 LOCK_NAME = "up.lock"
@@ -33,23 +35,28 @@ def is_running(directory: Path) -> bool:
 
 
 class EmbeddedBroker:
-    """A child process that runs everything on one data directory."""
+    """A child process that runs everything on one data directory, with the client's configuration."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, config: Config) -> None:
         """``directory`` is created when it is missing."""
-        self._directory = directory
+        self._directory, self._config = directory, config
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it, unless one runs there, and wait until it serves. Raises ShotbusError (SB-2004)."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        if is_running(self._directory):
-            return
-        log = (self._directory / "up.log").open("ab")
+        settings = self._directory / "up.toml"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if is_running(self._directory):
+                return
+            settings.write_text(as_toml(self._config), encoding="utf-8")
+            log = (self._directory / "up.log").open("ab")
+        except OSError as error:
+            raise fail("SB-2004", str(self._directory), detail=str(error)) from error
         with log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "shotbus", "up", "--data", str(self._directory), "--json"),
-                "--with-parent",
+                *("--with-parent", "--config", str(settings)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -13,6 +13,7 @@ import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Record, TopicPartition
 from shotbus.broker.topics import Topics
+from shotbus.schemas.errors import ShotbusError
 
 _log = structlog.get_logger()
 Listener = Callable[[Record], None]
@@ -78,7 +79,7 @@ class Inbox:
             try:
                 while True:
                     for record in await reader.poll(max_records=2_000, timeout=1.0):
-                        self._deliver(record)
+                        self._try(record)
                         place = TopicPartition(record.topic, record.partition)
                         self._positions[place] = record.offset + 1
             except BusError as error:
@@ -86,6 +87,13 @@ class Inbox:
                 await asyncio.sleep(_RETRY_SECONDS)
             finally:
                 await reader.close()
+
+    def _try(self, record: Record) -> None:
+        """One record that is none of ours must not deafen everybody who waits."""
+        try:
+            self._deliver(record)
+        except ShotbusError as error:
+            _log.warning("inbox: unreadable record", topic=record.topic, error=str(error))
 
     def _deliver(self, record: Record) -> None:
         for listener in tuple(self._listeners.get(record.key or b"", ())):

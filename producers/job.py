@@ -26,8 +26,8 @@ class JobTimeoutError(ShotbusError):
 class AsyncJob:
     """One job.
 
-    ``submitted``: this client published it, so its answer will come by the inbox. Otherwise (another
-    process did) the store is asked, then the job's shard.
+    ``payload``: the hash of what this client published, so its answer will come by the inbox. None: another
+    process submitted it, and the store is asked, then the job's shard.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class AsyncJob:
         *,
         tenant: str,
         timings: Timings | None = None,
-        submitted: bool = False,
+        payload: bytes | None = None,
     ) -> None:
         """Listen from now on. Raises ShotbusError (SB-4001) for a malformed id."""
         try:
@@ -45,7 +45,7 @@ class AsyncJob:
         except ValueError as error:
             raise fail("SB-4001", "$.job_id", actual=job_id, detail=str(error)) from error
         self._session, self._job_id, self._tenant, self._timings = session, job_id, tenant, timings
-        self._submitted = submitted
+        self._payload = payload
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._located: asyncio.Future[dict[str, Any]] | None = None
         self._correlation = ""
@@ -64,10 +64,21 @@ class AsyncJob:
         if name == "located":
             self._take_location(decode(value)[1])
             return
+        if name == "refusal" and not self._is_mine(record):
+            return
         self._arrived = max(0.0, time.time() - record.timestamp_ms / 1000)
         if not self._answer.done():
             self._answer.set_result(value)
         self._session.inbox.forget(self._job_id, self._take)
+
+    def _is_mine(self, refusal: Record) -> bool:
+        """Tell whether a refusal answers this handle's submission: the same id was tried with others too.
+
+        Whoever reuses an idempotency key with another payload is refused under the id of the job that
+        has it, whose own submitter goes on waiting for its result.
+        """
+        payload = next((value for name, value in refusal.headers if name == "payload"), None)
+        return self._payload is not None and payload == self._payload.hex().encode()
 
     def _take_location(self, fields: dict[str, Any]) -> None:
         if self._located and not self._located.done() and fields["correlation"] == self._correlation:
@@ -75,7 +86,13 @@ class AsyncJob:
         elif fields["outcome"]:
             # A repeated submission of a finished job: its result is on the bus already.
             task = asyncio.ensure_future(self._fetch(fields["finished_ms"]))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            task.add_done_callback(self._fetched)
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        """Hand on why a finished job's result could not be had: nobody else will answer."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._answer.done():
+            self._answer.set_exception(error)
 
     def done(self) -> bool:
         """Tell whether the answer is here."""
@@ -113,7 +130,7 @@ class AsyncJob:
         return self.result().__await__()
 
     async def _value(self) -> bytes:
-        if not self._submitted and not self._answer.done():
+        if self._payload is None and not self._answer.done():
             await self._look_up()
         return await asyncio.shield(self._answer)
 

@@ -6,14 +6,15 @@ A request either comes out whole or raises with every problem found; nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_request
 from shotbus.producers.coerce import bindings_of, observables_of
 from shotbus.producers.program import Program, program_of
+from shotbus.producers.wishes import Wishes, check_wishes, is_number, is_whole
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import digest
 from shotbus.schemas.ids import job_id as make_job_id
@@ -26,35 +27,10 @@ from shotbus.schemas.pub import (
     pack_observables,
 )
 
+__all__ = ["DEFAULT_SHOTS", "Question", "Wishes", "build_request", "check_envelope", "question_of"]
+
 DEFAULT_SHOTS = 1_024
-INTENTS = ("explore", "test", "benchmark", "production")
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """Everything a caller may say about a job besides circuit, bindings and what is asked for."""
-
-    priority: str = "experiment"
-    tenant: str = "default"
-    principal: str = ""
-    session: str = ""
-    idempotency_key: str = ""
-    backend: str = ""
-    experiment: str = ""
-    intent: str = "explore"
-    family: str = ""
-    family_version: str = ""
-    seed: int | None = None
-    deadline_ms: int | None = None
-    not_before_ms: int | None = None
-    max_result_age_ms: int | None = None
-    sweep_id: str = ""
-    shard_index: int = -1
-    options: Mapping[str, str] = field(default_factory=dict)
-    problem: ProblemStatement | None = None
-    value: float | None = None
-    tags: Sequence[str] = ()
-    rerun_of: str = ""
+_LEAST_PRECISION = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +61,11 @@ def question_of(
         # A classical solver answers the problem; the circuit's parameters stay free.
         checked: Bindings | None = EMPTY_BINDINGS
     else:
-        checked = _collect(problems, bindings_of, bindings, program.facts.parameters) if program else None
-    count = _collect(problems, _shots, shots, precision, sums is not None or problem is not None)
-    if program and problem is None:
+        names = (program.parameters, program.aliases) if program else ()
+        checked = _collect(problems, bindings_of, bindings, *names) if program else None
+    estimating = observables is not None or problem is not None
+    count = _collect(problems, _shots, shots, precision, estimating)
+    if program and problem is None and (sums is not None or not estimating):
         problems += _check_fit(program, sums)
     if problems or program is None or checked is None or count is None:
         raise ShotbusError(problems)
@@ -103,26 +81,27 @@ def _collect(problems: list[Problem], work: Any, *arguments: Any) -> Any:
 
 
 def _shots(shots: Any, precision: Any, estimating: bool) -> int:
-    if precision is not None and (not _is_number(precision) or precision < 0):
-        raise ShotbusError([Problem("SB-1108", "$.precision", limit="0 or more", actual=str(precision))])
+    least = 0 if estimating else 1
+    if precision is not None and not (
+        is_number(precision) and (precision == 0 or precision >= _LEAST_PRECISION)
+    ):
+        limit = f"0 (exact), or {_LEAST_PRECISION} or more"
+        raise ShotbusError([Problem("SB-1108", "$.precision", limit=limit, actual=str(precision))])
     if shots is None:
         if not estimating:
             return DEFAULT_SHOTS
         return math.ceil(1 / precision**2) if precision else 0
-    if not isinstance(shots, int) or isinstance(shots, bool) or shots < 0 or (shots == 0 and not estimating):
+    if not is_whole(shots) or shots < least:
         hint = "sampling needs at least one shot; exact mode needs observables"
-        raise ShotbusError([Problem("SB-1103", "$.shots", limit="1 or more", actual=str(shots), hint=hint)])
-    return shots
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        limit = f"a whole number, {least} or more"
+        raise ShotbusError([Problem("SB-1103", "$.shots", limit=limit, actual=str(shots), hint=hint)])
+    return int(shots)
 
 
 def _check_fit(program: Program, observables: PauliSums | None) -> list[Problem]:
     facts = program.facts
     if observables is None:
-        if facts.clbits:
+        if facts.measurements:
             return []
         return [Problem("SB-1218", "$.circuit", hint="add measurements, or pass observables")]
     if observables.qubits != facts.qubits:
@@ -172,12 +151,34 @@ def build_request(
         "submitted_us": now_us,
         **origin,
     }
-    problems = check_request(fields, config, now_ms=now_us // 1000)
-    if wishes.intent not in INTENTS:
-        problems.append(Problem("SB-1108", "$.intent", limit=", ".join(INTENTS), actual=wishes.intent))
+    problems = check_wishes(wishes) or check_request(fields, config, now_ms=now_us // 1000)
     if problems:
         raise ShotbusError(problems)
     return fields
+
+
+def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -> list[Problem]:
+    """Return what is wrong with a request besides its circuit, bindings and observables.
+
+    For a submission whose PUB is wrong too, so that everything is said at once.
+    """
+    problems = check_wishes(wishes)
+    if problems:
+        return problems
+    told = int(shots) if is_whole(shots) else 1
+    blank: dict[str, Any] = {
+        "job_id": make_job_id(wishes.tenant, entropy=bytes(12)),
+        "payload_hash": bytes(16),
+        "circuit_id": "unknown",
+        "points": 1,
+        "mode": "sample",
+        "shots": told,
+        "sdk_versions": {},
+        "code_commit": "",
+    }
+    found = check_request(_plain(wishes) | blank | {"idempotency_key": ""}, config, now_ms=now_ms)
+    # A negative number of shots has been reported with the PUB.
+    return [one for one in found if one.code != "SB-1103" or told > 0]
 
 
 def _plain(wishes: Wishes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
 from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
-from shotbus.broker.tracing import new_trace
+from shotbus.broker.tracing import new_trace, parse_traceparent
 from shotbus.producers.embedded import EmbeddedBroker
 from shotbus.producers.inbox import Inbox
 from shotbus.producers.program import Program
@@ -48,7 +48,8 @@ class Session:
         self.bus = open_bus(self.address, config, client_id="shotbus-client")
         self.store = open_store(self.address, config)
         self.inbox = Inbox(self.bus, self.topics)
-        self._broker = EmbeddedBroker(self.address.directory) if self.address.directory else None
+        self._broker = EmbeddedBroker(self.address.directory, config) if self.address.directory else None
+        self._pools: set[str] = set()
         self._sent: dict[str, float] = {}
         self._sending: dict[str, asyncio.Task[list[int]]] = {}
 
@@ -105,9 +106,20 @@ class Session:
         topic = self.topics.requests(fields["priority"])
         return Outgoing(topic, partition, job_id.encode(), value, headers)
 
-    def traceparent(self) -> str:
-        """Begin a trace."""
-        return new_trace(os.urandom(24)).header()
+    def traceparent(self, given: str = "") -> str:
+        """Begin a trace, or a new span of the trace of a ``traceparent`` header that was given."""
+        context = parse_traceparent(given)
+        return context.child(os.urandom(8)).header() if context else new_trace(os.urandom(24)).header()
+
+    async def has_pool(self, pool: str) -> bool:
+        """Tell whether a pool is configured here or has a topic on this bus."""
+        if pool in self.config.pools or pool in self._pools:
+            return True
+        prefix = self.topics.work("")
+        self._pools = {
+            name.removeprefix(prefix) for name in await self.bus.topics() if name.startswith(prefix)
+        }
+        return pool in self._pools
 
     async def control(self, fields: Mapping[str, Any], partitions: Sequence[int]) -> None:
         """Publish a control record on the given partitions."""

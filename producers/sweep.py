@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shotbus.broker.bus.base import Outgoing, Record
+from shotbus.broker.bus.base import Outgoing, Record, RecordTooLargeError
 from shotbus.producers.job import JobTimeoutError, decode_name
 from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
-from shotbus.producers.request import Question, Wishes, question_of
+from shotbus.producers.request import Question, check_envelope, question_of
 from shotbus.producers.result import JobFailedError, JobResult, RefusedError, read_answer
 from shotbus.producers.session import Session
+from shotbus.producers.wishes import Wishes
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import keyed_partition
 from shotbus.schemas.layout import Layout, pack_layout
+from shotbus.schemas.pub import MAX_POINTS
 
 if TYPE_CHECKING:
     from shotbus.producers.client import AsyncClient
@@ -94,11 +96,17 @@ async def submit_sweep(
     ``collect`` keeps the shards' results, so that the sweep can be iterated.
     """
     session = client.session
+    wishes = replace(wishes, traceparent=session.traceparent(wishes.traceparent))
+    questions = await _questions(client, plan, wishes)
     sweep = AsyncSweep(session, sweep_id or os.urandom(12).hex(), len(plan.jobs), wishes.tenant)
-    questions = _questions(plan)
     records = _records(client, plan, questions, sweep.sweep_id, wishes)
+    declaration = _declaration(session, plan, sweep.sweep_id, wishes)
     await sweep.attach(collect=collect)
-    await session.bus.publish([_declaration(session, plan, sweep.sweep_id, wishes)])
+    try:
+        await session.bus.publish([declaration])
+    except RecordTooLargeError as error:
+        hint = "cut the points into several sweeps"
+        raise fail("SB-1112", "$", detail=str(error), hint=hint) from error
     for program in {question.program.circuit_id: question.program for question in questions}.values():
         await session.send_circuit(program)
     for start in range(0, len(records), _SUBMIT_BATCH):
@@ -106,8 +114,10 @@ async def submit_sweep(
     return sweep
 
 
-def _questions(plan: SweepPlan) -> list[Question]:
-    problems: list[Problem] = []
+async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> list[Question]:
+    problems = _check_extent(plan)
+    for pool in sorted({job.backend for job in plan.jobs} | {wishes.backend}):
+        problems += await client.check_pool(pool)
     questions = []
     for number, job in enumerate(plan.jobs):
         try:
@@ -124,14 +134,25 @@ def _questions(plan: SweepPlan) -> list[Question]:
         except ShotbusError as error:
             problems += [replace(one, path=f"$.jobs[{number}]{one.path[1:]}") for one in error.problems]
     if problems:
-        raise ShotbusError(problems)
+        now_ms = time.time_ns() // 1_000_000
+        raise ShotbusError(problems + check_envelope(wishes, client.session.config, shots=1, now_ms=now_ms))
     return questions
 
 
+def _check_extent(plan: SweepPlan) -> list[Problem]:
+    points = sum(job.points for job in plan.jobs)
+    if 1 <= points <= MAX_POINTS:
+        return []
+    return [Problem("SB-1305", "$.jobs", limit=f"1 to {MAX_POINTS} points a sweep", actual=str(points))]
+
+
 def _records(
-    client: AsyncClient, plan: SweepPlan, questions: list[Question], sweep_id: str, wishes: Wishes
+    client: AsyncClient,
+    plan: SweepPlan,
+    questions: list[Question],
+    sweep_id: str,
+    wishes: Wishes,
 ) -> list[Outgoing]:
-    traceparent = client.session.traceparent()
     records = []
     for number, (job, question) in enumerate(zip(plan.jobs, questions, strict=True)):
         shard = replace(
@@ -146,7 +167,7 @@ def _records(
         fields = client.build(question, shard)
         value = encode("circuit_request", fields)
         client.check_size(value)
-        records.append(client.session.request(fields, value, traceparent))
+        records.append(client.session.request(fields, value, wishes.traceparent))
     return records
 
 
@@ -167,7 +188,7 @@ def _declaration(session: Session, plan: SweepPlan, sweep_id: str, wishes: Wishe
         "options": dict(plan.options),
         "experiment": wishes.experiment,
         "tags": list(wishes.tags),
-        "traceparent": session.traceparent(),
+        "traceparent": wishes.traceparent,
         "at_us": time.time_ns() // 1000,
     }
     partition = keyed_partition(sweep_id, session.topics.partitions)
@@ -206,6 +227,16 @@ class AsyncSweep:
         if self._latest is None or reduction.final or reduction.done >= self._latest.done:
             self._latest = reduction
         if reduction.final and not self._final.done():
+            self._finish(reduction)
+
+    def _finish(self, reduction: Reduction) -> None:
+        """Hand out the final reduction, or why the declaration was refused."""
+        problems = tuple(Problem.from_record(one) for one in reduction.meta.get("problems", ()))
+        if problems and not reduction.done:
+            self._final.set_exception(RefusedError(self.sweep_id, problems, 0.0))
+            # Nobody has to ask: a sweep that is only followed by its partials must not warn at its end.
+            self._final.exception()
+        else:
             self._final.set_result(reduction)
 
     def partial(self) -> Reduction | None:
@@ -213,7 +244,13 @@ class AsyncSweep:
         return self._latest
 
     async def result(self, timeout: float | None = None) -> Reduction:
-        """Wait for the final reduction. Raises JobTimeoutError; the sweep goes on."""
+        """Wait for the final reduction.
+
+        Raises:
+            JobTimeoutError: not final in time; the sweep goes on.
+            RefusedError: the declaration was refused, for an unknown reduction for example.
+
+        """
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(self._final)

@@ -110,10 +110,19 @@ def decode_untrusted(data: bytes | None, name: str, *, max_bytes: int = MAX_RECO
 
 def _is_canonical(data: bytes, fields: Fields) -> bool:
     key = identify(data)
-    stream = io.BytesIO()
-    stream.write(data[: _FRAME.size])
+    again = io.BytesIO()
+    again.write(data[: _FRAME.size])
     try:
-        fastavro.schemaless_writer(stream, parsed_schema(key), fields)
+        written = fields if key == latest(key.name) else _as_written(data, key)
+        fastavro.schemaless_writer(again, parsed_schema(key), written)
     except _DECODE_ERRORS:
         return False
-    return stream.getvalue() == data
+    return again.getvalue() == data
+
+
+def _as_written(data: bytes, key: SchemaKey) -> Fields:
+    """Read with the writer's own schema: a field that a newer version dropped must compare too."""
+    stream = io.BytesIO(data)
+    stream.seek(_FRAME.size)
+    fields: Fields = fastavro.schemaless_reader(stream, parsed_schema(key), None)
+    return fields

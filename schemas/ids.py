@@ -8,9 +8,11 @@ idempotency key, so a client knows the id before any reply) or of 96 random bits
 from __future__ import annotations
 
 import hashlib
+import re
 
-JOB_ID_LENGTH = 32
 _ROUTE_LENGTH = 8
+# int(text, 16) alone would also take signs, spaces, underscores and "0x": many spellings of one route.
+_JOB_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
@@ -68,9 +70,8 @@ def job_id(tenant: str, *, session: str = "", idempotency_key: str = "", entropy
 
 def route_of(job: str) -> int:
     """Return the route inside a job id. Raises ValueError for anything that is not a job id."""
-    if len(job) != JOB_ID_LENGTH or not job.isascii():
-        raise ValueError("a job id is 32 hex digits")
-    int(job[_ROUTE_LENGTH:], 16)
+    if not _JOB_ID.fullmatch(job):
+        raise ValueError("a job id is 32 lower-case hex digits")
     return int(job[:_ROUTE_LENGTH], 16)
 
 

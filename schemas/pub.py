@@ -16,7 +16,9 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.packed import Array, pack, unpack
 
 MAX_POINTS = 1_000_000
+MAX_VALUES = 8 * MAX_POINTS
 PAULIS = "IXYZ"
+_PAULI_TYPES = ("|u1", "<f8", "<i4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ def unpack_bindings(data: bytes, *, points: int) -> Bindings:
         matrix = arrays["matrix"] if "matrix" in arrays else _from_delta(arrays)
     except (KeyError, IndexError, ValueError) as error:
         raise fail("SB-1304", "$.bindings", detail=f"neither full nor delta: {error}") from error
-    if matrix.shape != (points, len(names)):
-        raise fail("SB-1304", "$.bindings", limit=f"{points} x {len(names)}", actual=str(matrix.shape))
+    if matrix.shape != (points, len(names)) or matrix.dtype != np.dtype("<f8"):
+        actual = f"{matrix.shape} of {matrix.dtype.str}"
+        raise fail("SB-1304", "$.bindings", limit=f"{points} x {len(names)} of <f8", actual=actual)
     problems = check_finite(matrix)
     if problems:
         raise ShotbusError(problems)
@@ -83,7 +86,9 @@ def _from_delta(arrays: Mapping[str, Array]) -> Array:
     base, columns, values = arrays["base"], arrays["columns"], arrays["values"]
     if base.ndim != 1 or values.ndim != 2 or columns.shape != values.shape[1:]:
         raise ValueError("delta arrays do not fit together")
-    if base.size * values.shape[0] > 8 * MAX_POINTS:
+    if base.dtype != values.dtype or columns.dtype.kind not in "iu":
+        raise ValueError("delta arrays have the wrong types")
+    if base.size * values.shape[0] > MAX_VALUES:
         raise ValueError("delta expands to too many values")
     if columns.size and (columns.min() < 0 or len(set(columns.tolist())) != columns.size):
         raise ValueError("delta columns repeat or are negative")
@@ -155,8 +160,8 @@ class PauliSums:
 
 def _check_term(number: int, label: str, weight: float, width: int) -> list[Problem]:
     path = f"$.observables[{number}]"
-    if not label or set(label) - set(PAULIS) or len(label) != width:
-        return [Problem("SB-1401", path, limit=f"{width} letters of {PAULIS}", actual=label)]
+    if not label or not isinstance(label, str) or set(label) - set(PAULIS) or len(label) != width:
+        return [Problem("SB-1401", path, limit=f"{width} letters of {PAULIS}", actual=str(label))]
     if isinstance(weight, complex) or not np.isfinite(weight):
         return [Problem("SB-1401", path, limit="a finite real weight", actual=str(weight))]
     return []
@@ -190,7 +195,8 @@ def unpack_observables(data: bytes) -> PauliSums:
 def _consistent(sums: PauliSums) -> bool:
     terms = sums.coefficients.size
     return bool(
-        sums.paulis.ndim == 2
+        (sums.paulis.dtype.str, sums.coefficients.dtype.str, sums.indptr.dtype.str) == _PAULI_TYPES
+        and sums.paulis.ndim == 2
         and sums.coefficients.ndim == sums.indptr.ndim == 1
         and sums.paulis.shape[0] == terms > 0
         and sums.indptr.size >= 2

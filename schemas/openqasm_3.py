@@ -209,6 +209,9 @@ class Checker3(Flow3):
             raise Refusal("SB-1210", offset, actual=f"${number}", hint="a gate sees only its own qubits")
         if self._declares_qubits:
             raise self._mixed(offset)
+        if number[0] == "0" and len(number) > 1:
+            # The importer looks $01 up by its text, does not find it, and fails.
+            raise Refusal("SB-1203", offset, actual=f"${number}", hint="leave the leading zeros out")
         self._uses_physical = True
         qubit = int(number[:9])
         if qubit >= self.limits.qubits:

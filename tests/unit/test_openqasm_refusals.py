@@ -231,6 +231,7 @@ def test_each_is_refused_with_its_own_code_in_openqasm_2(case):
         ("OPENQASM 2.0; qubit q;", "SB-1208"),
         ("OPENQASM 3.0; qubit q; x q;", "SB-1208"),
         ("OPENQASM 3.0; U(0,0,0) $1000;", "SB-1204"),
+        ("OPENQASM 3.0; U(0,0,0) $01;", "SB-1203"),
         ("OPENQASM 3.0; U(0,0,0) $99999999999999999999;", "SB-1204"),
     ],
 )

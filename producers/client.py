@@ -16,7 +16,7 @@ from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
 from shotbus.producers.request import Question, build_request, check_envelope, question_of
 from shotbus.producers.session import Session
-from shotbus.producers.sweep import AsyncSweep, cut_sweep, submit_sweep
+from shotbus.producers.sweep import AsyncSweep, cut_sweep, prepare_sweep, submit_sweep
 from shotbus.producers.wishes import Wishes, is_number, is_whole
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -253,16 +253,39 @@ class AsyncClient:
             precision=precision,
         )
         plan = cut_sweep(question, reduce, reduce_options or {}, wishes, chunk)
-        return await submit_sweep(self, plan, wishes, collect=True)
+        ready = await prepare_sweep(self, plan, wishes)
+        return await submit_sweep(self._session, ready, collect=True)
 
     async def submit_plan(
         self, plan: SweepPlan, *, sweep_id: str | None = None, **options: Unpack[SubmitOptions]
     ) -> AsyncSweep:
         """Submit a planned sweep; with the ``sweep_id`` of an earlier call it goes on where that stopped."""
+        return (await self.submit_plans([plan], sweep_ids=[sweep_id], **options))[0]
+
+    async def submit_plans(
+        self,
+        plans: Sequence[SweepPlan],
+        *,
+        sweep_ids: Sequence[str | None],
+        **options: Unpack[SubmitOptions],
+    ) -> list[AsyncSweep]:
+        """Submit planned sweeps; when anything is wrong with any of them, none is.
+
+        Args:
+            plans: the sweeps.
+            sweep_ids: for each None, or the id of an earlier call, to go on where that stopped.
+            options: see :class:`SubmitOptions`.
+
+        Raises:
+            ShotbusError: everything that is wrong with the first sweep that is.
+
+        """
         wishes, problems = self._wishes(options)
         if problems:
             raise ShotbusError(problems)
-        return await submit_sweep(self, plan, wishes, sweep_id=sweep_id)
+        pairs = zip(plans, sweep_ids, strict=True)
+        ready = [await prepare_sweep(self, plan, wishes, sweep_id=sweep_id) for plan, sweep_id in pairs]
+        return [await submit_sweep(self._session, one) for one in ready]
 
     def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:
         """Return a handle on a job that any process submitted. Raises ShotbusError for a malformed id."""

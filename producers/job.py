@@ -17,6 +17,7 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of, route_of
 
 _LOCATE_SECONDS = 10.0
+_ASK_AGAIN_SECONDS = 0.01
 
 
 class JobTimeoutError(ShotbusError):
@@ -93,6 +94,35 @@ class AsyncJob:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._answer.done():
             self._answer.set_exception(error)
+
+    async def accepted(self, timeout: float) -> bool:
+        """Wait until the broker has taken the job: False when no dispatcher has said so in time.
+
+        A submission is durable before anybody has read it; only the dispatcher can refuse an unknown pool
+        or a key that was used before.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            RefusedError: the submission was refused.
+
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._taken()
+        except (TimeoutError, JobTimeoutError):
+            return False
+        if self._answer.done() and decode_name(self._answer.result()) == "refusal":
+            read_answer(self._answer.result())
+        return True
+
+    async def _taken(self) -> None:
+        """Ask the shard until it knows the job or answers; control overtakes requests, so it may not yet."""
+        pause = _ASK_AGAIN_SECONDS
+        while not self._answer.done() and (await self.locate())["status"] == "UNKNOWN":
+            await asyncio.wait([self._answer], timeout=pause)
+            pause *= 2
 
     def done(self) -> bool:
         """Tell whether the answer is here."""

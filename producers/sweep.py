@@ -14,6 +14,7 @@ import numpy as np
 from shotbus.broker.bus.base import Outgoing, Record, RecordTooLargeError
 from shotbus.producers.job import JobTimeoutError, decode_name
 from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
+from shotbus.producers.program import Program
 from shotbus.producers.request import Question, check_envelope, question_of
 from shotbus.producers.result import JobFailedError, JobResult, RefusedError, read_answer
 from shotbus.producers.session import Session
@@ -82,35 +83,51 @@ def _chunk_of(question: Question) -> int:
     return max(1, min(MAX_CHUNK_POINTS, by_request, MAX_RESULT_BYTES // max(1, row_bytes)))
 
 
-async def submit_sweep(
-    client: AsyncClient,
-    plan: SweepPlan,
-    wishes: Wishes,
-    *,
-    sweep_id: str | None = None,
-    collect: bool = False,
-) -> AsyncSweep:
-    """Check every job, declare the sweep, then submit; nothing is published when anything is wrong.
+@dataclass(frozen=True, slots=True)
+class ReadySweep:
+    """A sweep that was checked whole and encoded; nothing of it is published yet."""
+
+    sweep_id: str
+    tenant: str
+    declaration: Outgoing
+    programs: tuple[Program, ...]
+    records: list[Outgoing]
+
+
+async def prepare_sweep(
+    client: AsyncClient, plan: SweepPlan, wishes: Wishes, *, sweep_id: str | None = None
+) -> ReadySweep:
+    """Check and encode every job of a sweep. Raises ShotbusError with everything that is wrong."""
+    session = client.session
+    wishes = replace(wishes, traceparent=session.traceparent(wishes.traceparent))
+    questions = await _questions(client, plan, wishes)
+    name = sweep_id or os.urandom(12).hex()
+    return ReadySweep(
+        name,
+        wishes.tenant,
+        _declaration(session, plan, name, wishes),
+        tuple({question.program.circuit_id: question.program for question in questions}.values()),
+        _records(client, plan, questions, name, wishes),
+    )
+
+
+async def submit_sweep(session: Session, ready: ReadySweep, *, collect: bool = False) -> AsyncSweep:
+    """Declare a sweep, then submit its jobs.
 
     With the ``sweep_id`` of an earlier call every job that was accepted then is recognised by its key.
     ``collect`` keeps the shards' results, so that the sweep can be iterated.
     """
-    session = client.session
-    wishes = replace(wishes, traceparent=session.traceparent(wishes.traceparent))
-    questions = await _questions(client, plan, wishes)
-    sweep = AsyncSweep(session, sweep_id or os.urandom(12).hex(), len(plan.jobs), wishes.tenant)
-    records = _records(client, plan, questions, sweep.sweep_id, wishes)
-    declaration = _declaration(session, plan, sweep.sweep_id, wishes)
+    sweep = AsyncSweep(session, ready.sweep_id, len(ready.records), ready.tenant)
     await sweep.attach(collect=collect)
     try:
-        await session.bus.publish([declaration])
+        await session.bus.publish([ready.declaration])
     except RecordTooLargeError as error:
         hint = "cut the points into several sweeps"
         raise fail("SB-1112", "$", detail=str(error), hint=hint) from error
-    for program in {question.program.circuit_id: question.program for question in questions}.values():
+    for program in ready.programs:
         await session.send_circuit(program)
-    for start in range(0, len(records), _SUBMIT_BATCH):
-        await session.bus.publish(records[start : start + _SUBMIT_BATCH])
+    for start in range(0, len(ready.records), _SUBMIT_BATCH):
+        await session.bus.publish(ready.records[start : start + _SUBMIT_BATCH])
     return sweep
 
 

@@ -62,11 +62,14 @@ def load_run(path: Path) -> RunFile:
     output = _section(OutputSection, document, "output", problems)
     if run is not None:
         problems += _check_run(run, path)
+    parameters = document.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        problems.append(Problem("SB-2002", "$.parameters", limit="a table", actual=repr(parameters)))
     if problems or run is None or output is None:
         raise ShotbusError(problems)
     plan = path.parent / run.plan.partition(":")[0]
     fingerprint = digest(path.read_bytes(), plan.read_bytes()).hex()
-    return RunFile(path, run, output, document.get("parameters", {}), fingerprint)
+    return RunFile(path, run, output, parameters, fingerprint)
 
 
 def _section(shape: type[Any], document: Mapping[str, Any], name: str, problems: list[Problem]) -> Any:

@@ -18,7 +18,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.config_loader import Loaded, load_config
 from shotbus.broker.connect import effective_url
 from shotbus.broker.store.base import StoreError
-from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.errors import ShotbusError, fail
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 3, 4, 5
 _EXIT_BY_CODE = {
@@ -79,14 +79,12 @@ class errors:  # noqa: N801  # reads as a statement: ``with errors():``
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Exit with the code that belongs to the error; others pass through."""
         del kind, trace
+        if isinstance(error, BusError | StoreError):
+            error = fail("SB-2004", "$", detail=str(error), hint="see shotbus doctor")
+        if isinstance(error, TimeoutError):
+            error = fail("SB-4006", "$", hint="what runs goes on; ask again later")
         if isinstance(error, ShotbusError):
             self._leave([problem.as_json() for problem in error.problems], str(error), _exit_code(error))
-        if isinstance(error, BusError | StoreError):
-            self._leave([{"code": "SB-2004", "detail": str(error)}], str(error), EXIT_UNREACHABLE)
-        if isinstance(error, TimeoutError):
-            self._leave(
-                [{"code": "SB-4006", "detail": "no answer in time"}], "no answer in time", EXIT_TIMEOUT
-            )
 
     def _leave(self, problems: Sequence[Mapping[str, Any]], text: str, code: int) -> NoReturn:
         click.echo(json.dumps({"errors": problems}) if self._as_json else text, err=True)

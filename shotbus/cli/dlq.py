@@ -46,9 +46,15 @@ def _describe(record: Record) -> dict[str, Any]:
         "topic": headers.get(f"{PREFIX}topic", ""),
         "offset": headers.get(f"{PREFIX}offset", ""),
         "deliveries": headers.get(f"{PREFIX}delivery.count", ""),
-        "redriven": headers.get("redrive-count", ""),
+        "redriven": _redriven(record),
         "message": headers.get(f"{PREFIX}message", ""),
     }
+
+
+def _redriven(record: Record) -> str:
+    """Return how often a letter was redriven; headers come from outside and may hold anything."""
+    told = dict(record.headers).get("redrive-count", b"0")
+    return told.decode() if told.isdigit() and len(told) < 6 else "0"
 
 
 @dlq.command("list")
@@ -136,7 +142,7 @@ async def _again(session: Session, record: Record, letter: str, *, dry_run: bool
     fields["submitted_us"] = time.time_ns() // 1000
     if dry_run:
         return {"letter": letter, "action": "would redrive", "job_id": old}
-    count = int(dict(record.headers).get("redrive-count", b"0")) + 1
+    count = int(_redriven(record)) + 1
     request = session.request(fields, encode("circuit_request", fields), session.traceparent())
     headers = (*request.headers, ("redrive-count", str(count).encode()))
     partition = partition_of(new, session.topics.partitions)

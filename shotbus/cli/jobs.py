@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import click
 
-from shotbus.broker.bus.base import TopicPartition
+from shotbus.broker.bus.base import Reader, TopicPartition
 from shotbus.cli.common import Options, command_options, emit, run_async, table
 from shotbus.producers.client import AsyncClient
+from shotbus.producers.job import status_of
 from shotbus.producers.result import JobResult
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import fail
@@ -21,6 +23,7 @@ from shotbus.schemas.ids import partition_of
 from shotbus.schemas.pub import Estimates
 
 _TERMINAL = ("DONE", "ERROR", "CANCELLED")
+_ACCEPT_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -80,8 +83,10 @@ async def _submit(
     async with connect(options) as client:
         job = await client.submit(text, bindings, observables=observables, **given)
         if not wait:
+            accepted = await job.accepted(_ACCEPT_SECONDS)
             back = f"{job.job_id}\ncome back with: shotbus result {job.job_id}"
-            emit(options, {"job_id": job.job_id}, back)
+            note = "" if accepted else "\nit is durable, but no dispatcher has taken it yet: is one running?"
+            emit(options, {"job_id": job.job_id, "accepted": accepted}, back + note)
             return
         _print_result(options, await job.result(timeout))
 
@@ -200,23 +205,32 @@ def watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
 
 
 async def _watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    import asyncio
-
     async with connect(options) as client:
-        session = client.session
-        number = partition_of(job_id, session.topics.partitions)
-        place = TopicPartition(session.topics.name("events"), number)
+        job, session = client.job(job_id, tenant=tenant), client.session
+        place = TopicPartition(session.topics.name("events"), partition_of(job_id, session.topics.partitions))
+        # First the end of the events, then the shard itself: a read model may lag behind either, and
+        # what happened in between would never be seen.
         reader = session.bus.reader(await session.bus.ends([place]))
-        now = await client.job(job_id, tenant=tenant).status()
-        _say(options, now)
-        async with asyncio.timeout(timeout):
-            while now["status"] not in _TERMINAL:
-                for record in await reader.poll(max_records=1_000, timeout=1.0):
-                    for event in decode(record.value, "event_batch")[1]["events"]:
-                        if event["job_id"] == job_id:
-                            now = event | {"status": event["state"]}
-                            _say(options, now)
-        await reader.close()
+        try:
+            async with asyncio.timeout(timeout):
+                await _follow(options, job_id, await job.locate(), reader)
+        finally:
+            await reader.close()
+
+
+async def _follow(options: Options, job_id: str, place: dict[str, Any], reader: Reader) -> None:
+    if place["status"] == "UNKNOWN":
+        raise fail("SB-4001", "$.job_id", actual=job_id)
+    if place["outcome"]:
+        place["status"] = status_of(place["outcome"])
+    _say(options, place)
+    state = place["status"]
+    while state not in _TERMINAL:
+        for record in await reader.poll(max_records=1_000, timeout=1.0):
+            for event in decode(record.value, "event_batch")[1]["events"]:
+                if event["job_id"] == job_id:
+                    state = event["state"]
+                    _say(options, event | {"status": state})
 
 
 def _say(options: Options, event: dict[str, Any]) -> None:

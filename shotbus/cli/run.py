@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,8 +18,12 @@ from rich.progress import TimeRemainingColumn as Eta
 from shotbus.cli.common import EXIT_FAILED, Options, command_options
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Output, Plan, Reduction
+from shotbus.producers.request import check_envelope
 from shotbus.producers.sweep import AsyncSweep
+from shotbus.producers.wishes import Wishes
+from shotbus.reducers.reductions import check_reduction
 from shotbus.runfile import RunFile, RunMemory, load_run
+from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import digest
 
 _REFRESH_SECONDS = 0.1
@@ -39,13 +44,38 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
         memory.forget()
     png = plot or (Path(told.output.png) if told.output.png else None)
     try:
+        _check(options, told)
         with console.status(f"planning {told.run.name}"):
             plan = told.plan()
+            _check_reductions(plan)
         failed = asyncio.run(_run(options, told, plan, memory, Output(console, png), timeout=timeout))
     except KeyboardInterrupt:
         console.print(f"\ninterrupted; what is finished is kept. Go on with: shotbus run {file}")
         sys.exit(130)
     sys.exit(EXIT_FAILED if failed else 0)
+
+
+def _check(options: Options, told: RunFile) -> None:
+    """Refuse a wrong ``[run]`` before planning, which may take a while."""
+    run = told.run
+    wishes = Wishes(
+        priority=run.priority, intent=run.intent, tenant=run.tenant, experiment=run.experiment or run.name
+    )
+    now_ms = time.time_ns() // 1_000_000
+    # The principal is the client's to fill in.
+    found = check_envelope(replace(wishes, principal="run"), options.config, shots=1, now_ms=now_ms)
+    if found:
+        raise ShotbusError(replace(one, path=f"$.run{one.path[1:]}") for one in found)
+
+
+def _check_reductions(plan: Plan) -> None:
+    problems = [
+        replace(problem, path=f"$.sweeps.{sweep.name}{problem.path[1:]}")
+        for sweep in plan.sweeps
+        for problem in check_reduction(sweep.reduce, sweep.options, len(sweep.jobs))
+    ]
+    if problems:
+        raise ShotbusError(problems)
 
 
 async def _run(
@@ -58,21 +88,31 @@ async def _run(
         output.console.print("resuming: shards that are finished are not run again")
     async with AsyncClient(options.url, config=options.config) as client:
         memory.remember(ids)
-        sweeps = {}
-        for sweep in plan.sweeps:
-            sweeps[sweep.name] = await client.submit_plan(
-                sweep,
-                sweep_id=ids[sweep.name],
-                priority=told.run.priority,
-                intent=told.run.intent,
-                tenant=told.run.tenant,
-                experiment=told.run.experiment or told.run.name,
-                backend=told.run.backend or None,
-            )
+        try:
+            sweeps = await _submit(client, told, plan, ids)
+        except ShotbusError:
+            if not known:
+                memory.forget()  # nothing was published, so there is nothing to go on with
+            raise
         reductions = await _follow(plan, sweeps, output.console, timeout)
     memory.forget()
     _finish(options, plan, reductions, output)
     return any(reduction.failed for reduction in reductions.values())
+
+
+async def _submit(
+    client: AsyncClient, told: RunFile, plan: Plan, ids: Mapping[str, str]
+) -> dict[str, AsyncSweep]:
+    handles = await client.submit_plans(
+        plan.sweeps,
+        sweep_ids=[ids[sweep.name] for sweep in plan.sweeps],
+        priority=told.run.priority,
+        intent=told.run.intent,
+        tenant=told.run.tenant,
+        experiment=told.run.experiment or told.run.name,
+        backend=told.run.backend or None,
+    )
+    return dict(zip(ids, handles, strict=True))
 
 
 async def _follow(

@@ -9,10 +9,11 @@ from typing import Any
 import click
 import numpy as np
 
-from shotbus.cli.common import Options, command_options, emit, run_async
+from shotbus.cli.common import EXIT_FAILED, Options, command_options, emit, run_async
 from shotbus.cli.jobs import connect, read_text
 from shotbus.producers.plan import Reduction
-from shotbus.schemas.errors import fail
+from shotbus.reducers.reductions import check_reduction
+from shotbus.schemas.errors import Problem, ShotbusError, fail
 
 _SHOWN = (
     "sweep_id",
@@ -54,6 +55,9 @@ def submit(options: Options, circuit: Path, points: Path, **given: Any) -> None:
 async def _submit(options: Options, text: str, points: dict[str, Any], given: dict[str, Any]) -> None:
     labels, wait, timeout = given.pop("observables"), given.pop("wait"), given.pop("timeout")
     observables = [[(label, 1.0)] for label in labels] if labels else None
+    wrong = check_reduction(given["reduce"], {}, 1)
+    if wrong:
+        raise ShotbusError(wrong)
     async with connect(options) as client:
         handle = await client.sweep(text, points, observables=observables, **given)
         if not wait:
@@ -107,18 +111,12 @@ async def _cancel(options: Options, sweep_id: str, tenant: str) -> None:
 
 
 def _show(options: Options, reduction: Reduction) -> None:
-    names = (
-        "sweep_id",
-        "reduce",
-        "final",
-        "shards",
-        "done",
-        "succeeded",
-        "failed",
-        "from_cache",
-        "points",
-        "shots",
-    )
-    data = {name: getattr(reduction, name) for name in names}
+    """Print a reduction; exit code 1 when a shard failed, 2 when the declaration was refused."""
+    refused = [Problem.from_record(one) for one in reduction.meta.get("problems", ())]
+    if refused:
+        raise ShotbusError(refused)
+    data = {name: getattr(reduction, name) for name in _SHOWN}
     text = "\n".join(f"{name:11} {value}" for name, value in data.items())
     emit(options, data | {"arrays": reduction.arrays, "failed_shards": reduction.failed_shards}, text)
+    if reduction.failed:
+        raise SystemExit(EXIT_FAILED)

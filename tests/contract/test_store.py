@@ -57,9 +57,9 @@ async def store(kind, clock, request, tmp_path):
     elif kind == "sqlite":
         made = SqliteStore(tmp_path / "sub" / "store.db", clock=clock)
     else:
-        made = RedisStore(
-            RedisSettings(url=request.getfixturevalue("redis_url"), prefix=f"t-{uuid.uuid4().hex}")
-        )
+        prefix = f"t-{uuid.uuid4().hex}"
+        # Patient: here a loaded machine must not look like a dead Redis.
+        made = RedisStore(RedisSettings(request.getfixturevalue("redis_url"), prefix, command_timeout=15))
     await made.start()
     yield made
     await made.clear()

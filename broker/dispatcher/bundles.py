@@ -6,7 +6,7 @@ lease lapses. Leases are measured in time seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shotbus.broker.dispatcher.job import Job, Seat
@@ -39,11 +39,12 @@ class Bundle:
         """Return what each of its jobs' rows repeats."""
         return Seat(self.worker, self.lease_id, self.partition, self.start_by_ms)
 
-    def lapsed(self, now: Now) -> bool:
-        """Tell whether its worker has lost it."""
+    def lapses_in(self, now: Now) -> float:
+        """Return the seconds until its worker has lost it; not above 0 when it has."""
+        left = self.lease_until - now.seen
         if self.started:
-            return now.seen >= self.lease_until
-        return now.wall_ms >= self.start_by_ms + START_MARGIN_MS and now.seen >= self.lease_until
+            return left
+        return max(left, (self.start_by_ms + START_MARGIN_MS - now.wall_ms) / 1000)
 
 
 class BundleBook:
@@ -81,6 +82,11 @@ class BundleBook:
         if not bundle.open:
             self.drop(bundle)
 
+    def carries(self, job: Job) -> bool:
+        """Tell whether a worker still owes the answer to a job's latest attempt."""
+        bundle = self._bundles.get(job.bundle_id)
+        return bundle is not None and bundle.open.get(job.job_id) == job.attempt
+
     def drop(self, bundle: Bundle) -> None:
         """Forget a bundle and return its credit."""
         if self._bundles.pop(bundle.bundle_id, None):
@@ -88,12 +94,12 @@ class BundleBook:
 
     def lapsed(self, now: Now) -> list[Bundle]:
         """Return the bundles whose lease has ended."""
-        return [bundle for bundle in self._bundles.values() if bundle.lapsed(now)]
+        return [bundle for bundle in self._bundles.values() if bundle.lapses_in(now) <= 0]
 
     def next_lapse(self, now: Now) -> float | None:
         """Return the seconds until the next lease could end."""
-        untils = [bundle.lease_until for bundle in self._bundles.values()]
-        return max(0.0, min(untils) - now.seen) if untils else None
+        waits = [bundle.lapses_in(now) for bundle in self._bundles.values()]
+        return max(0.0, min(waits)) if waits else None
 
     def restore(self, job: Job, seat: Seat) -> None:
         """Rebuild a bundle from a row of one of its jobs."""
@@ -122,8 +128,3 @@ class BundleBook:
 def bundle_id_of(jobs: Sequence[Job]) -> str:
     """Return an id that follows from the first attempt inside, hence is new each time."""
     return f"{jobs[0].job_id}.{jobs[0].attempt}"
-
-
-def total_bytes(jobs: Iterable[Job]) -> int:
-    """Return the bytes of the requests inside."""
-    return sum(job.bytes_in for job in jobs)

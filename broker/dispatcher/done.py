@@ -23,6 +23,7 @@ OUTCOMES: tuple[str, ...] = (
     "dead_lettered",
 )
 _PREFIX = b"done/"
+_PRIME = (1 << 64) - 59  # the largest below 2**64, so that a hash fits its field
 
 
 class DoneEntry(NamedTuple):
@@ -72,8 +73,11 @@ class DoneLog:
         return changed
 
     def find(self, job_id: str) -> DoneEntry | None:
-        """Return what is remembered of a job."""
-        place = self._index.get(self._hash(job_id))
+        """Return what is remembered of a job; a malformed id is none that ever finished."""
+        try:
+            place = self._index.get(self._hash(job_id))
+        except ValueError:
+            return None
         if place is None:
             return None
         page, slot = divmod(place, ENTRIES_A_PAGE)
@@ -111,7 +115,8 @@ class DoneLog:
 
     @staticmethod
     def _hash(job_id: str) -> int:
-        return int(job_id[8:24], 16)
+        # Over the whole id: foreign clients may count upwards in the last digits.
+        return int(job_id, 16) % _PRIME
 
     def _too_old(self, number: int, now_ms: int) -> bool:
         last = self._pages[number][-_ENTRY.size :]

@@ -2,7 +2,8 @@
 
 Start-time fair queueing on two levels (Goyal, Vin and Chen, 1996): each class and each tenant has a
 virtual time that advances by cost over weight; the smallest goes next. Unlike deficit round robin it
-needs no quantum, so a job's cost may span six orders of magnitude without a scan.
+needs no quantum, so a job's cost may span six orders of magnitude without a scan. Who leaves keeps
+the virtual time reached, else a tenant with one costly job at a time would always be the newest.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Queued(Protocol):
 
 J = TypeVar("J", bound=Queued)
 _NEVER = 1 << 62
+# Removed jobs may be held this often beside the waiting ones before the heaps are swept.
+_SLACK = 256
 
 
 class _Tenant(Generic[J]):
@@ -40,13 +43,40 @@ class _Tenant(Generic[J]):
 
 
 class _Class(Generic[J]):
-    __slots__ = ("now", "tenants", "virtual", "weight")
+    __slots__ = ("left", "most_left", "now", "tenants", "virtual", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.virtual = 0.0
         self.now = 0.0
         self.tenants: dict[str, _Tenant[J]] = {}
+        #: Virtual times of tenants that have nothing waiting, as far as they are ahead of ``now``.
+        self.left: dict[str, float] = {}
+        self.most_left = _SLACK
+
+    def tenant(self, name: str) -> _Tenant[J]:
+        """Return a tenant's heap, opened where the tenant left off but not in the past."""
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            tenant = self.tenants[name] = _Tenant(max(self.now, self.left.pop(name, 0.0)))
+        return tenant
+
+    def drop(self, name: str) -> None:
+        """Close an empty heap; an idle class starts afresh."""
+        self.left[name] = self.tenants.pop(name).virtual
+        if not self.tenants:
+            self.now = max(self.now, *self.left.values())
+        if not self.tenants or len(self.left) > self.most_left:
+            self.left = {name: virtual for name, virtual in self.left.items() if virtual > self.now}
+            self.most_left = 2 * len(self.left) + _SLACK
+
+    def sweep(self) -> None:
+        """Let go of the jobs that were removed."""
+        for name, tenant in list(self.tenants.items()):
+            tenant.heap = [entry for entry in tenant.heap if entry[3].queued == entry[2]]
+            heapq.heapify(tenant.heap)
+            if not tenant.heap:
+                self.drop(name)
 
 
 class FairQueue(Generic[J]):
@@ -56,20 +86,23 @@ class FairQueue(Generic[J]):
         self._classes: dict[str, _Class[J]] = {name: _Class(weight) for name, weight in weights.items()}
         self._now = 0.0
         self._mark = 0
+        self._held = 0
         self.length = 0
         self.seconds = 0.0
 
     def push(self, job: J) -> None:
-        """Add a waiting job; its ``queued`` mark is set here."""
-        entry = self._classes[job.priority]
+        """Add a waiting job; its ``queued`` mark is set here. A class without weight has the least."""
+        entry = self._classes.get(job.priority)
+        if entry is None:
+            weight = min((one.weight for one in self._classes.values()), default=1.0)
+            entry = self._classes[job.priority] = _Class(weight)
         if not entry.tenants:
             entry.virtual = max(entry.virtual, self._now)
-        tenant = entry.tenants.get(job.tenant)
-        if tenant is None:
-            tenant = entry.tenants[job.tenant] = _Tenant(entry.now)
         self._mark += 1
         job.queued = self._mark
-        heapq.heappush(tenant.heap, (job.deadline_ms or _NEVER, job.order, self._mark, job))
+        place = (job.deadline_ms or _NEVER, job.order, self._mark, job)
+        heapq.heappush(entry.tenant(job.tenant).heap, place)
+        self._held += 1
         self.length += 1
         self.seconds += job.cost
 
@@ -77,7 +110,11 @@ class FairQueue(Generic[J]):
         """Take a waiting job out; its place in the heap is passed over later."""
         job.queued = 0
         self.length -= 1
-        self.seconds = max(0.0, self.seconds - job.cost)
+        self.seconds = max(0.0, self.seconds - job.cost) if self.length else 0.0
+        if self._held > 2 * self.length + _SLACK:
+            for entry in self._classes.values():
+                entry.sweep()
+            self._held = self.length
 
     def pop(self) -> J | None:
         """Take the job whose turn it is, None when nothing waits."""
@@ -101,13 +138,14 @@ class FairQueue(Generic[J]):
             tenant = entry.tenants[name]
             while tenant.heap:
                 _, _, mark, job = heapq.heappop(tenant.heap)
+                self._held -= 1
                 if job.queued == mark:
                     entry.now = tenant.virtual
                     tenant.virtual += job.cost
                     if not tenant.heap:
-                        del entry.tenants[name]
+                        entry.drop(name)
                     return job
-            del entry.tenants[name]
+            entry.drop(name)
         return None
 
     def __iter__(self) -> Iterator[J]:

@@ -7,10 +7,11 @@ or bundle; a job ends once; nothing is forwarded without a credit; what the ledg
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shotbus.broker.config import Config
+from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.admission import check_pool, check_request
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook, bundle_id_of
 from shotbus.broker.dispatcher.done import DoneLog, is_done_key
@@ -29,26 +30,32 @@ from shotbus.broker.dispatcher.messages import (
 )
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.retry import Verdict, decide
-from shotbus.broker.dispatcher.standing import Standing, is_standing_key
-from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_WORKER, Cause, Phase
+from shotbus.broker.dispatcher.standing import SEQUENCE_KEY, Standing, is_standing_key
+from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import INDEX, Timings
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import Problem
-from shotbus.schemas.ids import digest, partition_of
+from shotbus.schemas.ids import digest, partition_of, route_of
 
 MAX_BUNDLE_BYTES = 524_288
 # While work waits for credits, another shard or a new worker may free one at any time.
 _HUNGRY_SECONDS = 0.02
+# Entries of jobs that are gone may lie in a heap this often beside the live ones before it is rebuilt.
+_HEAP_SLACK = 1_024
 _SEATLESS = Seat()
+_UNKNOWN_POOL = PoolConfig()
 
 
 class Counters:
     """What happened since the last look; the edge turns it into metrics."""
 
-    __slots__ = ("dedup_hits", "fenced", "retries")
+    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "retries")
 
     def __init__(self) -> None:
+        self.accepted: dict[str, int] = {}
+        #: Class and seconds from submission to result of each job that ended.
+        self.ended: list[tuple[str, float]] = []
         self.dedup_hits = 0
         self.fenced = 0
         self.retries: dict[str, int] = {}
@@ -66,9 +73,13 @@ class Dispatcher:
 
     def __init__(self, shard: int, partitions: int, config: Config) -> None:
         self._shard, self._partitions, self._config = shard, partitions, config
-        weights = {name: entry.weight for name, entry in config.classes.items()}
-        self._queues: dict[str, FairQueue[Job]] = {pool: FairQueue(weights) for pool in sorted(config.pools)}
+        self._weights = {name: entry.weight for name, entry in config.classes.items()}
+        self._queues: dict[str, FairQueue[Job]] = {
+            pool: FairQueue(self._weights) for pool in sorted(config.pools)
+        }
         self._jobs: dict[str, Job] = {}
+        #: Jobs that were cancelled in flight: their rows keep the worker's credit occupied.
+        self._ghosts: dict[str, Job] = {}
         self._bundles = BundleBook()
         self._done = DoneLog(retention_s=int(config.broker.retention_days * 86_400))
         self._reports = Reports(shard, partitions)
@@ -103,11 +114,11 @@ class Dispatcher:
             return None if page is None else encode("ledger_page", {"kind": "done", "data": page})
         if is_standing_key(key):
             return self._standing.snapshot(key)
-        job = self._jobs.get(key.decode())
+        job = self._jobs.get(key.decode()) or self._ghosts.get(key.decode())
         if job is None:
             return None
         job.persisted = True
-        bundle = self._bundles.get(job.bundle_id) if job.phase in WITH_A_WORKER else None
+        bundle = self._bundles.get(job.bundle_id)
         return encode_row(job, bundle.seat() if bundle else _SEATLESS)
 
     def restore(self, key: bytes, snapshot: bytes) -> None:
@@ -123,6 +134,8 @@ class Dispatcher:
         """Give every lease a full period."""
         longest = max((pool.lease_seconds for pool in self._config.pools.values()), default=0.0)
         self._bundles.renew_all(now.seen + longest)
+        # The ledger gives rows back by key; everything else relies on the order of admission.
+        self._jobs = dict(sorted(self._jobs.items(), key=lambda pair: pair[1].order))
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""
@@ -146,6 +159,12 @@ class Dispatcher:
     def paused(self) -> frozenset[str]:
         """The pools that get no work."""
         return self._standing.paused
+
+    @property
+    def oldest_us(self) -> int | None:
+        """Acceptance (wall time, microseconds) of the oldest live job: they are kept in that order."""
+        oldest = next(iter(self._jobs.values()), None)
+        return oldest.accepted_us if oldest else None
 
     def take_counters(self) -> Counters:
         """Return what happened since the last call."""
@@ -197,7 +216,9 @@ class Dispatcher:
         most = self._config.limits.max_waiting // self._partitions
         if len(self._jobs) >= most:
             full = [Problem("SB-1111", "$", limit=str(most), actual=str(len(self._jobs)))]
-            return [self._reports.refusal(request, full, now, retry_after_ms=5_000)]
+            return [
+                self._reports.refusal(request, full, now, retry_after_ms=5_000, traceparent=event.traceparent)
+            ]
         return self._accept(event, now)
 
     def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
@@ -208,10 +229,14 @@ class Dispatcher:
         if live is None and done is None:
             return None
         self._counters.dedup_hits += 1
-        same = live.payload_hash == payload if live else done is not None and done.payload == payload[:8]
+        tenant = event.request["tenant"]
+        if live:
+            same = (live.payload_hash, live.tenant) == (payload, tenant)
+        else:
+            same = done is not None and done.payload == _fingerprint(tenant, payload)
         if not same:
             problem = Problem("SB-1106", "$.idempotency_key", hint="use a new key for a new payload")
-            return [self._reports.refusal(event.request, [problem], now)]
+            return [self._reports.refusal(event.request, [problem], now, traceparent=event.traceparent)]
         if done is None:
             return []
         home = self._reports.home(event.request["sweep_id"])
@@ -223,15 +248,13 @@ class Dispatcher:
     def _accept(self, event: Submitted, now: Now) -> list[Any]:
         job = Job(event.request, event.reference, event.pool)
         seed = event.request["seed"]
-        job.seed = (
-            seed if seed is not None else int.from_bytes(digest("seed", job.job_id, size=4), "little") >> 1
-        )
+        job.seed = _drawn_seed(job.job_id) if seed is None else seed
         job.cost = job.points * self._speed[job.pool]
         job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
         job.accepted_us = now.wall_ms * 1000
         self._jobs[job.job_id] = job
+        self._counters.accepted[job.priority] = self._counters.accepted.get(job.priority, 0) + 1
         if self._standing.wanted_gone(job):
-            job.move(Cause.ACCEPT)
             return self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
         if event.cached is not None:
             return self._end(job, Cause.CACHE_HIT, "served_from_cache", now, _from_cache(event.cached))
@@ -241,8 +264,7 @@ class Dispatcher:
         else:
             job.move(Cause.ACCEPT)
             self._queues[job.pool].push(job)
-        if job.deadline_ms:
-            heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+        self._watch_deadline(job)
         self._note(job, Cause.ACCEPT)
         return []
 
@@ -254,34 +276,40 @@ class Dispatcher:
         if bundle is None or (bundle.started and bundle.lease_id != outcome["lease_id"]):
             self._counters.fenced += max(1, len(outcome["items"]))
             return []
-        until = now.seen + self._config.pools[bundle.pool].lease_seconds
+        settings = self._config.pools.get(bundle.pool, _UNKNOWN_POOL)
         first = not bundle.started
-        self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], until)
-        if outcome["kind"] == "started" and first:
+        self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], now.seen + settings.lease_seconds)
+        if first:
             self._started(bundle)
         commands: list[Any] = []
         if outcome["kind"] == "finished":
-            self._measure(bundle.pool, outcome["items"])
+            self._measure(bundle, outcome["items"])
             for item in outcome["items"]:
                 commands += self._judge(bundle, outcome, item, now)
         return commands
 
     def _started(self, bundle: Bundle) -> None:
+        """Note the lease in every row, whatever the worker's first word was: it is what fences others."""
         for job_id in bundle.open:
             job = self._jobs.get(job_id)
-            if job is not None and job.bundle_id == bundle.bundle_id:
-                job.move(Cause.START)
-                self._note(job, Cause.START)
+            if job is None or job.bundle_id != bundle.bundle_id:
+                self._touched[job_id.encode()] = None
+                continue
+            job.move(Cause.START)
+            self._note(job, Cause.START)
 
     def _judge(
         self, bundle: Bundle, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now
     ) -> list[Any]:
         """Judge one attempt: the fencing token must be the one in flight."""
         job_id = item["job_id"]
-        attempt = bundle.open.get(job_id)
         job = self._jobs.get(job_id)
+        if bundle.open.get(job_id) != item["attempt"]:
+            self._counters.fenced += 1
+            return []
         self._bundles.close(bundle, job_id)
-        if job is None or attempt != item["attempt"] or job.bundle_id != bundle.bundle_id:
+        if job is None or job.bundle_id != bundle.bundle_id:
+            self._exorcise(bundle, job_id)
             self._counters.fenced += 1
             return []
         if not item["error_class"]:
@@ -317,6 +345,8 @@ class Dispatcher:
         job.bundle_id = ""
         job.not_before_ms = now.wall_ms + delay_ms
         self._later(job, job.not_before_ms)
+        # The deadline may have passed, unheeded, while the job ran.
+        self._watch_deadline(job)
         self._note(job, Cause.RETRY, f"retry after {error_class}")
         return []
 
@@ -331,15 +361,16 @@ class Dispatcher:
             commands.append(Bury(job.reference, job.job_id, buried_as, problem, job.attempt))
         return commands
 
-    def _measure(self, pool: str, items: Sequence[Mapping[str, Any]]) -> None:
+    def _measure(self, bundle: Bundle, items: Sequence[Mapping[str, Any]]) -> None:
         """Learn how long a point takes; the estimate is what fairness and bundles are counted in."""
         for item in items[:1]:
             job = self._jobs.get(item["job_id"])
             if job is None or item["error_class"]:
                 continue
             spent = Timings.unpack(item["timings"]).seconds[INDEX["execute"]]
-            if spent > 0:
-                self._speed[pool] += 0.1 * (spent / job.points - self._speed[pool])
+            if 0 < spent < math.inf and bundle.open.get(job.job_id) == item["attempt"]:
+                known = self._speed.get(bundle.pool, spent / job.points)
+                self._speed[bundle.pool] = known + 0.1 * (spent / job.points - known)
 
     # --- control ---
 
@@ -347,28 +378,37 @@ class Dispatcher:
         control = event.control
         command, name = control["command"], control["name"]
         if command == "cancel":
-            return self._cancel(control["target"], name, control["tenant"], now)
+            return self._cancel(control, now)
         if command == "locate":
             return [self._locate(name, control["correlation"], now)]
         if command in ("pause", "drain", "resume") and name in self._queues:
             self._touched[self._standing.set_paused(name, paused=command != "resume")] = None
         return []
 
-    def _cancel(self, target: str, name: str, tenant: str, now: Now) -> list[Any]:
+    def _cancel(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Cancel what is here and remember the wish for what is still on its way."""
-        if target == "job":
+        name, tenant = control["name"], control["tenant"]
+        if not self._can_exist(control["target"], name):
+            return []
+        if control["target"] == "job":
             found = [job for job in [self._jobs.get(name)] if job is not None]
-            unknown = not found and self._done.find(name) is None
+            expected = not found and self._done.find(name) is None
         else:
             found = [job for job in self._jobs.values() if job.sweep_id == name]
-            unknown = True
-        if unknown:
-            self._touched[self._standing.intend(name, now)] = None
+            expected = True
+        if expected:
+            self._touched |= dict.fromkeys(self._standing.intend(name, tenant, now))
         commands: list[Any] = []
         for job in found:
             if job.tenant == tenant:
                 commands += self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
         return commands
+
+    def _can_exist(self, target: str, name: str) -> bool:
+        """Tell whether an admitted request could bear this name; a job without a sweep has an empty one."""
+        if target == "job":
+            return _is_job_id(name)
+        return target == "sweep" and 0 < len(name) <= self._config.limits.max_field
 
     def _locate(self, job_id: str, correlation: str, now: Now) -> Any:
         job, done = self._jobs.get(job_id), self._done.find(job_id)
@@ -391,8 +431,10 @@ class Dispatcher:
         for pool in sorted(event.credits):
             if pool in self._queues and not self._standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
-        commands += self._reports.flush(now)
-        return commands
+        told = self._reports.flush(now, self._standing.next_sequence)
+        if told:
+            self._touched[SEQUENCE_KEY] = None
+        return commands + told
 
     def _expire_leases(self, now: Now) -> list[Any]:
         commands: list[Any] = []
@@ -400,6 +442,7 @@ class Dispatcher:
             error_class = "LOST" if bundle.started else "NOT_STARTED"
             self._bundles.drop(bundle)
             for job_id in bundle.open:
+                self._exorcise(bundle, job_id)
                 job = self._jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:
                     commands += self._failed(job, error_class, _problems("SB-5002"), now)
@@ -418,13 +461,11 @@ class Dispatcher:
 
     def _wake_due(self, now: Now) -> None:
         while self._timers and self._timers[0][0] <= now.wall_ms:
-            due, _, job_id = heapq.heappop(self._timers)
-            job = self._jobs.get(job_id)
-            if job is None or job.not_before_ms != due or job.phase not in (Phase.SCHEDULED, Phase.RETRYING):
+            entry = heapq.heappop(self._timers)
+            if not self._is_timed(entry):
                 continue
+            job = self._jobs[entry[2]]
             job.move(Cause.DUE)
-            if job.deadline_ms and job.deadline_ms <= now.wall_ms:
-                heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
             self._queues[job.pool].push(job)
             self._note(job, Cause.DUE)
 
@@ -493,15 +534,19 @@ class Dispatcher:
         """Finish a job: the one place where a terminal result is made."""
         if job.phase is Phase.WAITING:
             self._queues[job.pool].remove(job)
+        elif self._bundles.carries(job):
+            self._ghosts[job.job_id] = job
         job.move(cause)
         assert job.phase in TERMINAL
         del self._jobs[job.job_id]
+        self._counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         key = job.job_id.encode()
         if job.persisted:
             self._touched[key] = None
         else:
             self._touched.pop(key, None)
-        for page in self._done.add(job.job_id, job.payload_hash, outcome, now.wall_ms):
+        fingerprint = _fingerprint(job.tenant, job.payload_hash)
+        for page in self._done.add(job.job_id, fingerprint, outcome, now.wall_ms):
             self._touched[page] = None
         self._reports.note(job, cause, outcome)
         return [self._reports.result(job, outcome, now, answer)]
@@ -510,24 +555,66 @@ class Dispatcher:
         self._touched[job.job_id.encode()] = None
         self._reports.note(job, cause, detail)
 
+    def _exorcise(self, bundle: Bundle, job_id: str) -> None:
+        """Let go of the row of an attempt that ended after its job."""
+        ghost = self._ghosts.get(job_id)
+        if ghost is not None and ghost.bundle_id == bundle.bundle_id:
+            del self._ghosts[job_id]
+            self._touched[job_id.encode()] = None
+
     def _later(self, job: Job, due_ms: int) -> None:
         heapq.heappush(self._timers, (due_ms, job.order, job.job_id))
+        if len(self._timers) > 2 * len(self._jobs) + _HEAP_SLACK:
+            self._timers = [entry for entry in self._timers if self._is_timed(entry)]
+            heapq.heapify(self._timers)
+
+    def _is_timed(self, entry: tuple[int, int, str]) -> bool:
+        due, _, job_id = entry
+        job = self._jobs.get(job_id)
+        return job is not None and job.not_before_ms == due and job.phase in WITH_A_TIMER
+
+    def _watch_deadline(self, job: Job) -> None:
+        if not job.deadline_ms:
+            return
+        heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+        if len(self._deadlines) > 2 * len(self._jobs) + _HEAP_SLACK:
+            live = ((one.deadline_ms, one.job_id) for one in self._jobs.values() if one.deadline_ms)
+            self._deadlines = sorted(live)
 
     def _restore_job(self, job: Job, seat: Seat) -> None:
+        if job.phase in TERMINAL:
+            self._ghosts[job.job_id] = job
+            self._bundles.restore(job, seat)
+            return
         self._jobs[job.job_id] = job
+        if job.pool not in self._queues:
+            # The pool is no longer configured: its jobs wait for it, or for cancellation.
+            self._queues[job.pool] = FairQueue(self._weights)
         if job.phase in WITH_A_WORKER:
             self._bundles.restore(job, seat)
         elif job.phase is Phase.WAITING:
             self._queues[job.pool].push(job)
         else:
             self._later(job, job.not_before_ms)
-        if job.deadline_ms:
-            heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
+        self._watch_deadline(job)
 
 
 def _drawn_seed(job_id: str) -> int:
     """Draw an unseeded job's seed, 31 bits, from its id: a restored shard draws the same."""
     return int.from_bytes(digest("seed", job_id, size=4), "little") >> 1
+
+
+def _fingerprint(tenant: str, payload_hash: bytes) -> bytes:
+    """Return what a finished job is recognised by; another tenant's repetition is not one."""
+    return digest(tenant, payload_hash, size=8)
+
+
+def _is_job_id(name: str) -> bool:
+    try:
+        route_of(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _problems(code: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.bus.base import Headers
@@ -12,6 +12,10 @@ from shotbus.broker.machine import Emit, Now
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import keyed_partition
+
+# A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
+# and a record of ``events`` at most 4 MiB.
+EVENTS_A_RECORD = 1_000
 
 
 class Reports:
@@ -26,7 +30,6 @@ class Reports:
     def __init__(self, shard: int, partitions: int) -> None:
         self._shard, self._partitions = shard, partitions
         self._events: list[dict[str, Any]] = []
-        self._sequence = 0
 
     def home(self, sweep_id: str) -> int:
         """Return the partition of ``results`` that a job's submitter tails."""
@@ -78,7 +81,11 @@ class Reports:
         retry_after_ms: int = 0,
         traceparent: str = "",
     ) -> Emit:
-        """Return the answer to a submission that was not accepted."""
+        """Return the answer to a submission that was not accepted.
+
+        Its header ``payload`` tells submissions under one id apart: whoever reused an idempotency key is
+        refused under the id of the job that has it.
+        """
         fields = {
             "job_id": request["job_id"],
             "tenant": request["tenant"],
@@ -89,6 +96,7 @@ class Reports:
             "refused_us": now.wall_ms * 1000,
         }
         headers = _headers(request["job_id"], request["tenant"], request["sweep_id"], traceparent)
+        headers = (*headers, ("payload", request["payload_hash"].hex().encode()))
         key = request["job_id"].encode()
         return Emit("results", self.home(request["sweep_id"]), key, "refusal", fields, headers)
 
@@ -134,19 +142,22 @@ class Reports:
             }
         )
 
-    def flush(self, now: Now) -> list[Emit]:
-        """Return the micro-batch's event record, when anything happened."""
-        if not self._events:
-            return []
+    def flush(self, now: Now, next_sequence: Callable[[Now], int]) -> list[Emit]:
+        """Return the micro-batch's event record, when anything happened; several when there is much."""
         events, self._events = self._events, []
-        self._sequence = max(self._sequence + 1, now.wall_ms * 1000)
+        starts = range(0, len(events), EVENTS_A_RECORD)
+        return [
+            self._batch(events[start : start + EVENTS_A_RECORD], next_sequence(now), now) for start in starts
+        ]
+
+    def _batch(self, events: Sequence[Mapping[str, Any]], sequence: int, now: Now) -> Emit:
         fields = {
             "shard": self._shard,
-            "sequence": self._sequence,
+            "sequence": sequence,
             "at_us": now.wall_ms * 1000,
             "events": events,
         }
-        return [Emit("events", self._shard, None, "event_batch", fields)]
+        return Emit("events", self._shard, None, "event_batch", fields)
 
 
 def _headers(job_id: str, tenant: str, sweep_id: str, traceparent: str) -> Headers:

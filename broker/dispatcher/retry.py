@@ -13,6 +13,10 @@ from shotbus.broker.config import RetryConfig
 from shotbus.schemas.ids import digest
 
 
+# Enough doublings for any cap; more would overflow a float.
+_STEEPEST = 64
+
+
 class Remedy(Enum):
     """What is done about a class of failures."""
 
@@ -84,6 +88,6 @@ def decide(
 
 
 def _backoff_ms(job: str, attempt: int, failures: int, policy: RetryConfig) -> int:
-    ceiling = min(policy.cap, policy.base * policy.factor**failures)
+    ceiling = min(policy.cap, policy.base * policy.factor ** min(failures, _STEEPEST))
     share = int.from_bytes(digest("jitter", job, str(attempt), size=4), "little") / 2**32
     return int(1000 * ceiling * (0.5 + 0.5 * share))

@@ -1,17 +1,30 @@
-"""What stands besides the jobs: paused pools, and wishes to cancel what has not arrived yet. Pure."""
+"""What stands besides the jobs: paused pools, the event records' sequence number, early cancels. Pure."""
 
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.machine import Now
 from shotbus.schemas.codec import decode, encode
+from shotbus.schemas.ids import digest
 
 _PREFIX = b"meta/"
 _PAUSED = b"meta/paused"
 _CANCEL = b"meta/cancel/"
+SEQUENCE_KEY = b"meta/sequence"
 INTENT_SECONDS = 600
+# Anyone may ask to cancel what does not exist; the oldest wish goes when there are more.
+MAX_INTENTS = 65_536
+
+
+class Intent(NamedTuple):
+    """A tenant's wish that a job or a sweep be cancelled on arrival, until ``until`` (wall seconds)."""
+
+    name: str
+    tenant: str
+    until: int
 
 
 def is_standing_key(key: bytes) -> bool:
@@ -20,11 +33,12 @@ def is_standing_key(key: bytes) -> bool:
 
 
 class Standing:
-    """Paused pools and cancel intents of one shard; each method that changes returns the ledger key."""
+    """What one shard keeps besides its jobs; methods that change something return the ledger keys."""
 
     def __init__(self) -> None:
+        self._sequence = 0
         self._paused: set[str] = set()
-        self._intents: dict[str, int] = {}
+        self._intents: dict[bytes, Intent] = {}
 
     @property
     def paused(self) -> frozenset[str]:
@@ -43,37 +57,61 @@ class Standing:
             self._paused.discard(pool)
         return _PAUSED
 
-    def intend(self, name: str, now: Now) -> bytes:
-        """Remember that a job or a sweep is to be cancelled when it arrives."""
-        self._intents[name] = now.wall_ms // 1000 + INTENT_SECONDS
-        return _CANCEL + name.encode()
+    def next_sequence(self, now: Now) -> int:
+        """Return the next event record's number (row :data:`SEQUENCE_KEY`).
+
+        It is the wall time in microseconds, but rises even when the clock was set back and over restarts.
+        """
+        self._sequence = max(self._sequence + 1, now.wall_ms * 1000)
+        return self._sequence
+
+    def intend(self, name: str, tenant: str, now: Now) -> list[bytes]:
+        """Remember that ``tenant`` wants a job or a sweep to be cancelled when it arrives."""
+        key = _intent_key(name, tenant)
+        # Put behind the others, so that the first is the oldest.
+        self._intents.pop(key, None)
+        self._intents[key] = Intent(name, tenant, now.wall_ms // 1000 + INTENT_SECONDS)
+        if len(self._intents) <= MAX_INTENTS:
+            return [key]
+        oldest = next(iter(self._intents))
+        del self._intents[oldest]
+        return [key, oldest]
 
     def wanted_gone(self, job: Job) -> bool:
-        """Tell whether an arriving job has been cancelled already."""
-        return bool(self._intents) and (job.job_id in self._intents or job.sweep_id in self._intents)
+        """Tell whether an arriving job has been cancelled already, by its own tenant."""
+        return bool(self._intents) and any(
+            _intent_key(name, job.tenant) in self._intents for name in (job.job_id, job.sweep_id)
+        )
 
     def forget(self, now: Now) -> list[bytes]:
         """Drop intents that are too old."""
-        old = [name for name, until in self._intents.items() if until * 1000 <= now.wall_ms]
-        for name in old:
-            del self._intents[name]
-        return [_CANCEL + name.encode() for name in old]
+        old = [key for key, intent in self._intents.items() if intent.until * 1000 <= now.wall_ms]
+        for key in old:
+            del self._intents[key]
+        return old
 
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         if key == _PAUSED:
-            data = json.dumps(sorted(self._paused)).encode()
+            data: object = sorted(self._paused)
+        elif key == SEQUENCE_KEY:
+            data = self._sequence
+        elif (intent := self._intents.get(key)) is not None:
+            data = intent
         else:
-            until = self._intents.get(key.removeprefix(_CANCEL).decode())
-            if until is None:
-                return None
-            data = str(until).encode()
-        return encode("ledger_page", {"kind": "meta", "data": data})
+            return None
+        return encode("ledger_page", {"kind": "meta", "data": json.dumps(data).encode()})
 
     def restore(self, key: bytes, row: bytes) -> None:
         """Take a row back."""
-        data = decode(row, "ledger_page")[1]["data"]
+        data = json.loads(decode(row, "ledger_page")[1]["data"])
         if key == _PAUSED:
-            self._paused = set(json.loads(data))
+            self._paused = set(data)
+        elif key == SEQUENCE_KEY:
+            self._sequence = data
         else:
-            self._intents[key.removeprefix(_CANCEL).decode()] = int(data)
+            self._intents[key] = Intent(*data)
+
+
+def _intent_key(name: str, tenant: str) -> bytes:
+    return _CANCEL + digest(tenant, name).hex().encode()

@@ -58,12 +58,14 @@ WORDS: dict[Phase, Words] = {
 
 TERMINAL = frozenset({Phase.DONE, Phase.ERROR, Phase.CANCELLED})
 WITH_A_WORKER = frozenset({Phase.FORWARDED, Phase.RUNNING})
+WITH_A_TIMER = frozenset({Phase.SCHEDULED, Phase.RETRYING})
 
 #: (phase, cause) -> phase. ``None`` is the job before its acceptance. What is not here cannot happen.
 TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     (None, Cause.ACCEPT): Phase.WAITING,
     (None, Cause.ACCEPT_LATER): Phase.SCHEDULED,
     (None, Cause.CACHE_HIT): Phase.DONE,
+    (None, Cause.CANCEL): Phase.CANCELLED,
     (Phase.SCHEDULED, Cause.DUE): Phase.WAITING,
     (Phase.SCHEDULED, Cause.EXPIRE): Phase.ERROR,
     (Phase.SCHEDULED, Cause.CANCEL): Phase.CANCELLED,

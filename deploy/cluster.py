@@ -44,6 +44,7 @@ class Role:
         """End it as a power cut would."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self._close()
 
     def stop(self) -> int:
         """End it gracefully; returns its exit code."""
@@ -53,7 +54,12 @@ class Role:
                 self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._close()
         return int(self.process.returncode)
+
+    def _close(self) -> None:
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 class Cluster:

@@ -137,21 +137,34 @@ class Session:
 
     async def find_result(self, job_id: str, since_ms: int) -> Record | None:
         """Find a finished job's result on the bus, from a little before ``since_ms`` (wall time)."""
-        places = [
-            TopicPartition(self.topics.name("results"), number) for number in range(self.topics.partitions)
-        ]
-        ends = await self.bus.ends(places)
+        places = self._places("results")
         starts = {place: await self.bus.offset_at(place, since_ms - 5_000) for place in places}
+        found = await self._scan(starts, job_id)
+        return next((one for one in found if one.value is not None and _is_result(one.value)), None)
+
+    async def find_reduction(self, sweep_id: str) -> Record | None:
+        """Find a sweep's newest reduction on the bus."""
+        number = keyed_partition(sweep_id, self.topics.partitions)
+        place = self._places("reductions")[number]
+        found = await self._scan(await self.bus.begins([place]), sweep_id)
+        return found[-1] if found else None
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        name = self.topics.name(topic)
+        return [TopicPartition(name, number) for number in range(self.topics.partitions)]
+
+    async def _scan(self, starts: Mapping[TopicPartition, int], key: str) -> list[Record]:
+        """Return the records of a key from the given offsets to the present ends."""
+        ends = await self.bus.ends(starts)
         reader = self.bus.reader(starts)
-        key = job_id.encode()
+        found: list[Record] = []
         try:
             while any(reader.position(place) < end for place, end in ends.items()):
-                for record in await reader.poll(max_records=2_000, timeout=1.0):
-                    if record.key == key and record.value is not None and _is_result(record.value):
-                        return record
+                records = await reader.poll(max_records=2_000, timeout=1.0)
+                found += [record for record in records if record.key == key.encode()]
         finally:
             await reader.close()
-        return None
+        return found
 
 
 def _is_result(value: bytes) -> bool:

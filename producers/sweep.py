@@ -85,9 +85,13 @@ def _chunk_of(question: Question) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ReadySweep:
-    """A sweep that was checked whole and encoded; nothing of it is published yet."""
+    """A sweep that was checked whole and encoded; nothing of it is published yet.
+
+    ``named``: its id was given, so the bus may hold something of it already.
+    """
 
     sweep_id: str
+    named: bool
     tenant: str
     declaration: Outgoing
     programs: tuple[Program, ...]
@@ -104,6 +108,7 @@ async def prepare_sweep(
     name = sweep_id or os.urandom(12).hex()
     return ReadySweep(
         name,
+        sweep_id is not None,
         wishes.tenant,
         _declaration(session, plan, name, wishes),
         tuple({question.program.circuit_id: question.program for question in questions}.values()),
@@ -118,7 +123,7 @@ async def submit_sweep(session: Session, ready: ReadySweep, *, collect: bool = F
     ``collect`` keeps the shards' results, so that the sweep can be iterated.
     """
     sweep = AsyncSweep(session, ready.sweep_id, len(ready.records), ready.tenant)
-    await sweep.attach(collect=collect)
+    await sweep.attach(known=ready.named, collect=collect)
     try:
         await session.bus.publish([ready.declaration])
     except RecordTooLargeError as error:
@@ -225,15 +230,21 @@ class AsyncSweep:
         self._arrived: asyncio.Queue[Record] = asyncio.Queue()
         self._collecting = False
 
-    async def attach(self, *, collect: bool = False) -> None:
-        """Listen, and take what the store already knows; ``collect`` keeps shards for iteration."""
+    async def attach(self, *, known: bool, collect: bool = False) -> None:
+        """Listen.
+
+        ``known``: the sweep may exist already, take what the bus holds of it. ``collect`` keeps
+        shards' results for iteration.
+        """
         self._collecting = collect
         if collect:
             self._session.inbox.listen_sweep(self.sweep_id, self._arrived.put_nowait)
         self._session.inbox.listen(self.sweep_id, self._take)
-        stored = await self._session.read_model(f"reduction:{self.sweep_id}")
-        if stored is not None:
-            self._learn(stored)
+        if known:
+            # After listening, so that nothing falls between; from the bus, which is never behind.
+            found = await self._session.find_reduction(self.sweep_id)
+            if found is not None:
+                self._take(found)
 
     def _take(self, record: Record) -> None:
         if record.value is not None and decode_name(record.value) == "sweep_reduction":

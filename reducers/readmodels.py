@@ -1,4 +1,4 @@
-"""Turns records of the topics into writes to the store: what the read models are. Pure.
+"""Turns records of the topics into writes to the store: what the read models are. Pure but for a warning.
 
 | key | value | from |
 |---|---|---|
@@ -19,11 +19,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from shotbus.broker.bus.base import Record
 from shotbus.broker.topics import Topics
 from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, number, shape, skim, text
 from shotbus.schemas.codec import decode, encode, identify
 from shotbus.schemas.errors import ShotbusError
+
+_log = structlog.get_logger()
 
 #: The topics that read models are made of.
 SOURCES: tuple[str, ...] = ("events", "results", "reductions", "circuits")
@@ -108,8 +112,9 @@ class ReadModels:
             try:
                 self._makers[record.topic](record, writes)
                 self.stats["read"] += 1
-            except (ShotbusError, UnicodeDecodeError):
+            except (ShotbusError, UnicodeDecodeError) as error:
                 self.stats["unreadable"] += 1
+                _log.warning("unreadable record", topic=record.topic, offset=record.offset, error=str(error))
         return writes
 
     def _events(self, record: Record, writes: Writes) -> None:

@@ -18,6 +18,15 @@ from shotbus.schemas.registry import SchemaKey, raw_schema
 FRAME_BYTES = 5
 _SIZED, _NUMBER, _ARRAY = range(3)
 
+_KINDS = {
+    "string": _SIZED,
+    "bytes": _SIZED,
+    "int": _NUMBER,
+    "long": _NUMBER,
+    "enum": _NUMBER,
+    "boolean": _NUMBER,
+}
+
 #: Fields as they stand in the record: encoded, with the length before a text.
 Encoded = list[bytes]
 
@@ -51,8 +60,12 @@ def _shape_of(fields: list[dict[str, Any]], last: str) -> Shape:
 
 def _kind(kind: Any) -> int:
     name = kind["type"] if isinstance(kind, dict) else kind
-    kinds = {"string": _SIZED, "bytes": _SIZED, "int": _NUMBER, "long": _NUMBER, "enum": _NUMBER}
-    return kinds.get(name, _ARRAY) if isinstance(name, str) else _ARRAY
+    if isinstance(name, list) or name in ("array", "map"):
+        return _ARRAY
+    try:
+        return _KINDS[name]
+    except KeyError:
+        raise ValueError(f"fields of type {name} cannot be stepped over") from None
 
 
 def skim(data: bytes, position: int, kinds: tuple[int, ...]) -> tuple[Encoded, int]:

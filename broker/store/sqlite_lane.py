@@ -205,7 +205,10 @@ class _File:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Cached results are not public: the file is created for its owner only, before SQLite opens it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # Never open one that exists: closing any descriptor of a file drops this process's POSIX locks on
+    # it, another process then takes itself for the last user, and deletes the WAL under us.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, cached_statements=64)
     try:
         _prepare(connection, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from operator import add
 from typing import Any
 
 import structlog
@@ -79,12 +80,13 @@ class Metrics:
 
     def observe(self, timings: Timings) -> None:
         """Count one job's stages, those it passed."""
-        for number, seconds in enumerate(timings.seconds):
+        for histogram, seconds in zip(self._stages, timings.seconds, strict=True):
             if seconds:
-                self._stages[number].observe(seconds)
-            size = timings.bytes_in[number] + timings.bytes_out[number]
+                histogram.observe(seconds)
+        sizes = map(add, timings.bytes_in, timings.bytes_out)
+        for histogram, size in zip(self._payloads, sizes, strict=True):
             if size:
-                self._payloads[number].observe(size)
+                histogram.observe(size)
 
     def serve(self, config: MetricsConfig) -> int | None:
         """Start the endpoint; returns its port, None when it is off."""

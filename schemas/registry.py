@@ -57,6 +57,7 @@ def compatibility(name: str) -> str:
     return COMPATIBILITY.get(name, "BACKWARD_TRANSITIVE")
 
 
+@cache
 def latest(name: str) -> SchemaKey:
     """Return the newest version of a record."""
     return max(key for key in IDS.values() if key.name == name)

@@ -25,6 +25,7 @@ Synchronous = Literal["FULL", "NORMAL"]
 _VERSION = 1
 _APPLICATION_ID = 0x53425553  # "SBUS"
 _BUSY_MS = 5_000
+_SIZES = struct.Struct("<II")
 
 SCHEMA = """
 CREATE TABLE topics (
@@ -158,7 +159,7 @@ def pack_headers(headers: Headers) -> bytes | None:
     parts: list[bytes] = []
     for name, value in headers:
         encoded = name.encode()
-        parts += (struct.pack("<II", len(encoded), len(value)), encoded, value)
+        parts += (_SIZES.pack(len(encoded), len(value)), encoded, value)
     return b"".join(parts)
 
 
@@ -167,12 +168,13 @@ def unpack_headers(packed: bytes | None) -> Headers:
     if packed is None:
         return ()
     headers: list[tuple[str, bytes]] = []
-    at = 0
-    while at < len(packed):
-        name_size, value_size = struct.unpack_from("<II", packed, at)
+    at, size, sizes = 0, len(packed), _SIZES.unpack_from
+    while at < size:
+        name_size, value_size = sizes(packed, at)
         middle = at + 8 + name_size
-        headers.append((packed[at + 8 : middle].decode(), packed[middle : middle + value_size]))
-        at = middle + value_size
+        end = middle + value_size
+        headers.append((packed[at + 8 : middle].decode(), packed[middle:end]))
+        at = end
     return tuple(headers)
 
 

@@ -7,6 +7,7 @@ is published and by the worker before any SDK parses it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from shotbus.broker.config import Config, LimitsConfig, PoolConfig
@@ -29,6 +30,7 @@ _TEXT_FIELDS = (
     "code_commit",
     "rerun_of",
 )
+_texts_of = itemgetter(*_TEXT_FIELDS)
 MAX_YEAR_MS = 253_402_300_799_000  # the last millisecond of year 9999
 
 
@@ -90,13 +92,16 @@ def _check_identity(request: Mapping[str, Any]) -> list[Problem]:
 
 
 def _check_lengths(request: Mapping[str, Any], limits: LimitsConfig) -> list[Problem]:
-    problems = [
-        Problem(
-            "SB-1105", f"$.{name}", limit=f"{limits.max_field} characters", actual=str(len(request[name]))
-        )
-        for name in _TEXT_FIELDS
-        if len(request[name]) > limits.max_field
-    ]
+    problems = []
+    # Nearly every request passes: one pass at C speed instead of a comparison a field.
+    if max(map(len, _texts_of(request))) > limits.max_field:
+        problems = [
+            Problem(
+                "SB-1105", f"$.{name}", limit=f"{limits.max_field} characters", actual=str(len(request[name]))
+            )
+            for name in _TEXT_FIELDS
+            if len(request[name]) > limits.max_field
+        ]
     for name in ("tags", "options", "sdk_versions"):
         if len(request[name]) > limits.max_tags:
             actual = str(len(request[name]))

@@ -6,6 +6,7 @@ Small on purpose: hundreds of thousands may wait. The request itself stays on th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.states import Cause, Phase, next_phase
@@ -132,11 +133,12 @@ _PLAIN = (
     "accepted_us",
     "bytes_in",
 )
+_plain_values = attrgetter(*_PLAIN)
 
 
 def encode_row(job: Job, seat: Seat) -> bytes:
     """Return a job's ledger row."""
-    fields = {name: getattr(job, name) for name in _PLAIN}
+    fields = dict(zip(_PLAIN, _plain_values(job), strict=True))
     fields["request_topic"], fields["request_partition"], fields["request_offset"] = job.reference
     fields["state"] = job.phase.value if job.phase else ""
     fields["sub_status"] = ""

@@ -1,7 +1,7 @@
 """The embedded bus among real processes: bells, the write lock, a full disk, a paused member."""
 
 import asyncio
-import os
+import contextlib
 import signal
 import sys
 import time
@@ -25,6 +25,12 @@ async def bus(tmp_path):
     await bus.close()
 
 
+def tell(process, number):
+    """Send a signal; a child that has just ended by itself is not an error."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
 @pytest.fixture
 async def child(tmp_path):
     started = []
@@ -38,9 +44,8 @@ async def child(tmp_path):
 
     yield start
     for process in started:
-        if process.returncode is None:
-            os.kill(process.pid, signal.SIGCONT)
-            process.kill()
+        tell(process, signal.SIGCONT)
+        tell(process, signal.SIGKILL)
         await process.communicate()
 
 
@@ -100,7 +105,7 @@ async def test_a_full_disk_refuses_loses_nothing_and_is_overcome(bus, child):
 async def test_a_paused_member_is_replaced_and_hears_of_it_when_it_goes_on(bus, child):
     sleeper = await child("hold")
     assert await line(sleeper) == "assigned 0 1"
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    tell(sleeper, signal.SIGSTOP)
     held = set()
 
     async def assigned(partitions):
@@ -111,7 +116,7 @@ async def test_a_paused_member_is_replaced_and_hears_of_it_when_it_goes_on(bus, 
 
     await bus.join("g", "a", on_assigned=assigned, on_revoked=revoked)
     await eventually(lambda: held == {0, 1})
-    os.kill(sleeper.pid, signal.SIGCONT)
+    tell(sleeper, signal.SIGCONT)
     assert await line(sleeper) == "revoked 0 1"
     assert (await line(sleeper)).split()[0] == "assigned"
     await eventually(lambda: len(held) == 1)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from shotbus.producers.parameters import choices, integer, number, read_parameters
@@ -249,15 +250,16 @@ def write_report(curve: Curve, reductions: Mapping[str, Reduction], output: Outp
 
 def curve_table(curve: Curve) -> Table:
     """Return the curve as a table; only the columns of modes that were run."""
-    table = Table(title="H2, STO-3G: ground state energy by bond length", title_justify="left")
-    columns = [("length / Å", curve.lengths, "{:.4f}"), ("diagonalisation / Ha", curve.reference, "{:.6f}")]
+    title = "H2, STO-3G: ground state by bond length (energies in Ha, Δ from diagonalisation and ± in mHa)"
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    columns = [("length / Å", curve.lengths, "{:.4f}"), ("diagonalised", curve.reference, "{:.6f}")]
     if curve.exact is not None:
-        columns.append(("exact mode / Ha", curve.exact, "{:.6f}"))
-        columns.append(("deviation / mHa", 1e3 * (curve.exact - curve.reference), "{:+.6f}"))
+        columns.append(("exact mode", curve.exact, "{:.6f}"))
+        columns.append(("Δ", 1e3 * (curve.exact - curve.reference), "{:+.4f}"))
     if curve.sampled is not None:
-        columns.append(("shots / Ha", curve.sampled, "{:.4f}"))
-        columns.append(("± / mHa", 1e3 * curve.stderr, "{:.2f}"))
-        columns.append(("deviation / mHa", 1e3 * (curve.sampled - curve.reference), "{:+.2f}"))
+        columns.append(("shots", curve.sampled, "{:.6f}"))
+        columns.append(("±", 1e3 * curve.stderr, "{:.2f}"))
+        columns.append(("Δ", 1e3 * (curve.sampled - curve.reference), "{:+.2f}"))
     for title, _, _ in columns:
         table.add_column(title, justify="right")
     for row in range(curve.lengths.size):

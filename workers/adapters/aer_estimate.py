@@ -1,8 +1,8 @@
 """Expectation values on Aer: sampled in shared measurement bases, or exact. Runs simulations.
 
 Exact values are saved by Aer itself. Reading state vectors and contracting them with numpy was measured
-against it: equal for one observable on 8 qubits, twice as fast for 36 of them, three times slower on 16
-qubits with scattered terms, and it works for one simulation method only.
+against it: equal for 20 random terms on 8 qubits (0.5 ms a point), twice as slow for 60 on 16 qubits
+(87 against 40 ms), and it works for one simulation method only.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from shotbus.broker.config import Config, PoolConfig
@@ -41,6 +42,8 @@ from shotbus.schemas.ids import digest, partition_of, route_of
 MAX_BUNDLE_BYTES = 524_288
 # While work waits for credits, another shard or a new worker may free one at any time.
 _HUNGRY_SECONDS = 0.02
+# Work shorter than what a bundle costs to send is not spread over more bundles.
+_LEAST_BUNDLE_SECONDS = 0.002
 # Entries of jobs that are gone may lie in a heap this often beside the live ones before it is rebuilt.
 _HEAP_SLACK = 1_024
 _SEATLESS = Seat()
@@ -280,7 +283,7 @@ class Dispatcher:
         first = not bundle.started
         self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], now.seen + settings.lease_seconds)
         if first:
-            self._started(bundle)
+            self._started(bundle, {item["job_id"] for item in outcome["items"]})
         commands: list[Any] = []
         if outcome["kind"] == "finished":
             self._measure(bundle, outcome["items"])
@@ -288,9 +291,14 @@ class Dispatcher:
                 commands += self._judge(bundle, outcome, item, now)
         return commands
 
-    def _started(self, bundle: Bundle) -> None:
-        """Note the lease in every row, whatever the worker's first word was: it is what fences others."""
+    def _started(self, bundle: Bundle, answered: AbstractSet[str]) -> None:
+        """Note the lease in every row, whatever the worker's first word was: it is what fences others.
+
+        Jobs that this word already ends or sends back need none.
+        """
         for job_id in bundle.open:
+            if job_id in answered:
+                continue
             job = self._jobs.get(job_id)
             if job is None or job.bundle_id != bundle.bundle_id:
                 self._touched[job_id.encode()] = None
@@ -476,7 +484,7 @@ class Dispatcher:
         room = {credit: credit.bundles for credit in free if credit.bundles > 0}
         while queue.length and room:
             credit = max(room, key=lambda one: (room[one], one.worker))
-            share = -(-queue.length // sum(room.values()))
+            share = max(-(-queue.length // sum(room.values())), self._least(pool))
             jobs = self._take(pool, share)
             if not jobs:
                 break
@@ -485,6 +493,11 @@ class Dispatcher:
             if not room[credit]:
                 del room[credit]
         return commands
+
+    def _least(self, pool: str) -> int:
+        """Return how many jobs a bundle may hold before it is worth splitting: short ones travel together."""
+        queue = self._queues[pool]
+        return int(_LEAST_BUNDLE_SECONDS * queue.length / queue.seconds) if queue.seconds else 1
 
     def _take(self, pool: str, share: int) -> list[Job]:
         """Pop one bundle: bounded by count, estimated time, bytes, and an even share of the backlog."""

@@ -171,8 +171,10 @@ def _headers(job_id: str, tenant: str, sweep_id: str, traceparent: str) -> Heade
 
 def _timings(job: Job, now: Now, worker: bytes) -> bytes:
     timings = Timings.unpack(worker)
-    timings.add("client-prepare", job.prepare_us / 1e6)
-    timings.add("think", job.think_us / 1e6)
+    if job.prepare_us:
+        timings.add("client-prepare", job.prepare_us / 1e6)
+    if job.think_us:
+        timings.add("think", job.think_us / 1e6)
     timings.add("admit", (job.accepted_us - job.submitted_us) / 1e6, bytes_in=job.bytes_in)
     left_queue = job.forwarded_us or now.wall_ms * 1000
     timings.add("queue", (left_queue - job.accepted_us) / 1e6)

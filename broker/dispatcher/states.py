@@ -21,6 +21,9 @@ class Phase(Enum):
     ERROR = "error"
     CANCELLED = "cancelled"
 
+    # Members are single objects; Enum's own hash is a Python function, called for every look at a table.
+    __hash__ = object.__hash__
+
 
 class Cause(Enum):
     """What moves a job."""
@@ -36,6 +39,8 @@ class Cause(Enum):
     EXPIRE = "expire"
     CANCEL = "cancel"
     CACHE_HIT = "cache_hit"
+
+    __hash__ = object.__hash__
 
 
 class Words(NamedTuple):

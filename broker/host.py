@@ -107,7 +107,14 @@ class ShardHost:
         finally:
             if self.runners.get(shard) is runner:
                 del self.runners[shard]
-            await asyncio.shield(runner.release())
+            await asyncio.shield(self._release(shard, runner))
+
+    async def _release(self, shard: int, runner: ShardRunner) -> None:
+        try:
+            await runner.release()
+        except BusError as error:
+            # The shard is gone either way; a bus that is away must not end the process with it.
+            _log.warning("shard not closed", group=self._group, shard=shard, error=str(error))
 
     async def _live(self, shard: int, runner: ShardRunner, allowed: asyncio.Event) -> None:
         """Run one life of a shard; return when it must be taken again."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,19 @@ from shotbus.schemas.errors import ShotbusError
 
 _log = structlog.get_logger()
 URGENT_RANK = 1
-_DEFECTS = (ShotbusError, RecordTooLargeError, ArithmeticError, LookupError, TypeError, ValueError)
+# What a defect raises, ours or in a library below us. Any other error of the bus or of the system is not
+# the record's fault and must not cost it.
+_DEFECTS = (
+    ShotbusError,
+    RecordTooLargeError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +122,38 @@ class ShardRunner:
     async def take(self) -> None:
         """Fence, restore to the ledger's end, seek. Raises BusError when the bus is away."""
         await self.release()
-        writer = await self._bus.fence(self._shard)
-        self._probe("fenced")
-        edge = self._build()
+        async with AsyncExitStack() as unfinished:
+            writer = await self._bus.fence(self._shard)
+            unfinished.push_async_callback(writer.close)
+            self._probe("fenced")
+            edge = self._build()
+            unfinished.push_async_callback(edge.close)
+            positions = await self._restore(edge)
+            reader = self._bus.reader(positions)
+            self._held = _Held(edge, writer, reader, positions, self._clock.monotonic())
+            unfinished.pop_all()
+        edge.machine.restored(self._now())
+        edge.machine.touched()
+        self._probe("taken")
+
+    async def _restore(self, edge: Edge) -> dict[TopicPartition, int]:
+        """Give the machine its rows back; returns where its inputs are to be read from."""
         rows = await read_ledger(self._bus, edge.ledger)
         positions = take_positions(rows)
         for key, row in rows.items():
             edge.machine.restore(key, row)
         partitions = [one.partition for one in edge.inputs]
         begins = await self._bus.begins([p for p in partitions if p not in positions])
-        positions = {p: positions.get(p, begins.get(p, 0)) for p in partitions}
-        self._held = _Held(edge, writer, self._bus.reader(positions), positions, self._clock.monotonic())
-        edge.machine.restored(self._now())
-        edge.machine.touched()
-        self._probe("taken")
+        return {p: positions.get(p, begins.get(p, 0)) for p in partitions}
 
     async def release(self) -> None:
         """Let go of reader and writer; the state is dropped."""
         held, self._held = self._held, None
         if held:
-            await held.edge.close()
-            await held.reader.close()
-            await held.writer.close()
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(held.writer.close)
+                closing.push_async_callback(held.reader.close)
+                closing.push_async_callback(held.edge.close)
 
     async def step(self, *, wait: float | None = None) -> int:
         """Run one micro-batch, waiting at most ``wait`` (default: until the next timer) for records.
@@ -183,6 +206,11 @@ class ShardRunner:
         return len(records)
 
     async def _poll(self, held: _Held, limit: int, wait: float) -> list[Record]:
+        if self._one_by_one and held.first:
+            # What must be judged first comes alone too, else the wrong one of two would be blamed.
+            records = await held.reader.poll(max_records=limit, timeout=0, only=held.first)
+            if records:
+                return records
         records = await held.reader.poll(max_records=limit, timeout=wait)
         records.sort(key=lambda record: held.rank[record.topic, record.partition])
         return records
@@ -195,10 +223,13 @@ class ShardRunner:
             held.seen += min(now - held.ticked, 2 * self._settings.tick)
             held.ticked, held.awaited = now, None
 
-    async def _decide_and_commit(self, held: _Held, records: Sequence[Record]) -> None:
+    async def _decide_and_commit(self, held: _Held, records: list[Record]) -> None:
+        """Handle ``records``, to which :meth:`_catch_up` may add, and make what they decide durable."""
         edge = held.edge
         events, sources, letters = self._decode(edge, records)
-        events = await self._attach(held, events, sources, letters)
+        if edge.must_catch_up(events):
+            events, sources, letters = await self._catch_up(held, records)
+        events = list(await edge.attach(events))
         commands = self._handle(edge, events, sources)
         self._probe("decided")
         outgoing = await edge.materialise(commands)
@@ -212,26 +243,20 @@ class ShardRunner:
         await held.writer.commit(outgoing)
         self._probe("committed")
         held.moved, held.written = False, self._clock.monotonic()
+        self._forget_poison(held)
         edge.committed([*commands, *letters])
 
-    async def _attach(
-        self, held: _Held, events: list[Any], sources: list[Record], letters: list[Outgoing]
-    ) -> list[Any]:
-        """Attach outside facts; when an event needs it, read rank 0 to its end and put that first."""
-        if held.edge.must_catch_up(events):
-            late = await self._drain_first_rank(held)
-            more, more_sources, more_letters = self._decode(held.edge, late)
-            events[:0], sources[:0] = more, more_sources
-            letters += more_letters
-            held.advance(late)
-        return list(await held.edge.attach(events))
-
-    async def _drain_first_rank(self, held: _Held) -> list[Record]:
-        late: list[Record] = []
+    async def _catch_up(
+        self, held: _Held, records: list[Record]
+    ) -> tuple[list[Any], list[Record], list[Outgoing]]:
+        """Read rank 0 to its end and put it first, behind what of it is there already."""
         ends = await self._bus.ends(held.first)
+        late: list[Record] = []
         while not held.has_read(ends):
             late += await held.reader.poll(max_records=self._settings.batch, timeout=0.1, only=held.first)
-        return late
+        own = sum(held.rank[record.topic, record.partition] == 0 for record in records)
+        records[own:own] = late
+        return self._decode(held.edge, records)
 
     def _decode(
         self, edge: Edge, records: Sequence[Record]
@@ -253,6 +278,15 @@ class ShardRunner:
                 events.append(event)
                 sources.append(record)
         return events, sources, letters
+
+    def _forget_poison(self, held: _Held) -> None:
+        if self._poison:
+            behind = held.positions
+            self._poison = {
+                place: message
+                for place, message in self._poison.items()
+                if place[2] >= behind.get(TopicPartition(*place[:2]), 0)
+            }
 
     def _handle(self, edge: Edge, events: Sequence[Any], sources: Sequence[Record]) -> list[Any]:
         commands: list[Any] = []
@@ -277,14 +311,14 @@ class ShardRunner:
 
     async def _trim(self, held: _Held) -> None:
         now = self._clock.monotonic()
-        if now - held.trimmed < self._settings.trim_every:
+        if held.moved or now - held.trimmed < self._settings.trim_every:
             return
         held.trimmed = now
         needed = held.edge.low_waters()
         trimmed = [one.partition for one in held.edge.inputs if one.trimmed]
         lows = {p: min(held.positions[p], needed.get(p, held.positions[p])) for p in trimmed}
         moved = {p: low for p, low in lows.items() if low > held.low.get(p, 0)}
-        if moved and not held.moved:
+        if moved:
             await self._bus.trim(moved)
             held.low.update(moved)
 

@@ -283,7 +283,7 @@ class Dispatcher:
         first = not bundle.started
         self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], now.seen + settings.lease_seconds)
         if first:
-            self._started(bundle, {item["job_id"] for item in outcome["items"]})
+            self._started(bundle, _answered(bundle, outcome))
         commands: list[Any] = []
         if outcome["kind"] == "finished":
             self._measure(bundle, outcome["items"])
@@ -632,6 +632,14 @@ def _is_job_id(name: str) -> bool:
 
 def _problems(code: str) -> list[dict[str, Any]]:
     return [Problem(code).as_record()]
+
+
+def _answered(bundle: Bundle, outcome: Mapping[str, Any]) -> frozenset[str]:
+    """Return the jobs whose attempts in flight end with this record."""
+    if outcome["kind"] != "finished":
+        return frozenset()
+    items = outcome["items"]
+    return frozenset(one["job_id"] for one in items if bundle.open.get(one["job_id"]) == one["attempt"])
 
 
 def _answer(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:

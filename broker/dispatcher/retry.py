@@ -12,7 +12,6 @@ from typing import NamedTuple
 from shotbus.broker.config import RetryConfig
 from shotbus.schemas.ids import digest
 
-
 # Enough doublings for any cap; more would overflow a float.
 _STEEPEST = 64
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from shotbus.producers.wishes import is_number
 from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.pub import MAX_POINTS, MAX_VALUES, Bindings, PauliSums, check_finite
+from shotbus.schemas.pub import EMPTY_BINDINGS, MAX_POINTS, MAX_VALUES, Bindings, PauliSums, check_finite
 
 
 def bindings_of(given: Any, parameters: Sequence[str], aliases: Mapping[str, str] | None = None) -> Bindings:
@@ -29,6 +29,8 @@ def bindings_of(given: Any, parameters: Sequence[str], aliases: Mapping[str, str
 
     """
     if given is None:
+        if not parameters:
+            return EMPTY_BINDINGS
         given = {}
     if isinstance(given, Bindings):
         given = dict(zip(given.names, np.asarray(given.matrix).T, strict=True)) or np.zeros((given.points, 0))

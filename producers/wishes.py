@@ -83,7 +83,7 @@ def _is_text(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     # A lone surrogate is a str to Python and nothing to UTF-8.
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _is_sequence(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -155,6 +156,7 @@ async def serve(
         for service in services:
             await service.start()
             started.append(service)
+        _settle_memory()
         ready()
         ends = [stop, *(service.failure for service in started)]
         if until is not None:
@@ -167,6 +169,16 @@ async def serve(
         for service in reversed(started):
             with contextlib.suppress(asyncio.CancelledError):
                 await service.stop()
+
+
+def _settle_memory() -> None:
+    """Let the collector leave alone what stays for the life of the process, and look less often.
+
+    At the default threshold it walked every micro-batch in the making: 6 % of a busy dispatcher's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

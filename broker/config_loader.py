@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from shotbus.broker.config import Config, Secret
+from shotbus.broker.config_rules import check_config
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 
 ENV_PREFIX = "SHOTBUS__"
@@ -49,7 +50,11 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
             _insert(document, keys, value)
             origins[".".join(keys)] = name
-    return Loaded(parse(Config, document), origins)
+    config = parse(Config, document)
+    problems = check_config(config)
+    if problems:
+        raise ShotbusError(problems)
+    return Loaded(config, origins)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -152,6 +152,9 @@ def build_request(
         **origin,
     }
     problems = check_wishes(wishes) or check_request(fields, config, now_ms=now_us // 1000)
+    most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
+    if size > most:
+        problems.append(Problem("SB-1201", "$.circuit", limit=f"{most} bytes", actual=f"{size} bytes"))
     if problems:
         raise ShotbusError(problems)
     return fields

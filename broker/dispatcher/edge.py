@@ -211,7 +211,13 @@ class DispatcherEdge:
                 self._count(command)
             elif isinstance(command, Bury):
                 self._metrics.dlq.labels(command.error_class).inc()
+            elif isinstance(command, Outgoing):
+                self._metrics.dlq.labels(dict(command.headers)["error-class"].decode()).inc()
         counters = self._machine.take_counters()
+        for priority, count in counters.accepted.items():
+            self._metrics.submitted.labels(priority).inc(count)
+        for priority, seconds in counters.ended:
+            self._metrics.end_to_end.labels(priority).observe(seconds)
         self._metrics.fenced.inc(counters.fenced)
         self._metrics.dedup.inc(counters.dedup_hits)
         for error_class, count in counters.retries.items():
@@ -225,6 +231,8 @@ class DispatcherEdge:
             self._metrics.observe(Timings.unpack(fields["timings"]))
             if fields["outcome"] == "served_from_cache":
                 self._metrics.cache_hits.labels("result").inc()
+            elif fields["outcome"] == "succeeded_by_fallback":
+                self._metrics.fallback.labels(fields["pool"]).inc()
         elif emit.schema == "refusal":
             self._metrics.refused.labels(fields["problems"][0]["code"]).inc()
 

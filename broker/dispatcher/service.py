@@ -181,6 +181,9 @@ class DispatcherService:
             alive[worker["pool"]] = alive.get(worker["pool"], 0) + 1
         for pool, settings in self._config.pools.items():
             self._metrics.health.labels(pool, settings.kind).set(alive.get(pool, 0))
+        accepted = [oldest for machine in machines if (oldest := machine.oldest_us) is not None]
+        now_us = self._clock.wall_ms() * 1000
+        self._metrics.oldest.set(max(0.0, (now_us - min(accepted, default=now_us)) / 1e6))
         runners = self._host.runners.values()
         idle = [self._clock.monotonic() - runner.last_progress for runner in runners]
         self._metrics.progress.set(max(idle, default=0.0))

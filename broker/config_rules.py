@@ -1,0 +1,118 @@
+"""What a configuration's values must be to work at all: ranges and words, checked at once. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from shotbus.broker.config import MODES, Config
+from shotbus.schemas.errors import Problem
+
+# Kafka's rule for topic names, which begin with the prefix and end with a pool or a class.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}")
+
+
+class _Rule(NamedTuple):
+    limit: str
+    holds: Callable[[Any], bool]
+
+
+def _from(low: float, high: float = math.inf) -> _Rule:
+    limit = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
+    return _Rule(limit, lambda value: low <= value <= high and math.isfinite(value))
+
+
+def _above(low: float, high: float = math.inf) -> _Rule:
+    limit = f"above {low:g}" + ("" if math.isinf(high) else f", at most {high:g}")
+    return _Rule(limit, lambda value: low < value <= high and math.isfinite(value))
+
+
+def _words(*allowed: str) -> _Rule:
+    return _Rule(", ".join(allowed), lambda value: value in allowed)
+
+
+_MODES = _Rule(f"one or more of {', '.join(MODES)}", lambda value: bool(value) and set(value) <= set(MODES))
+_RULES: Mapping[str, Mapping[str, _Rule]] = {
+    "broker": {
+        "prefix": _Rule("letters, digits, . _ -", lambda value: _PREFIX.fullmatch(value) is not None),
+        "partitions": _from(1, 1_024),
+        "work_partitions": _from(1, 1_024),
+        "retention_days": _above(0, 3_650),
+        "synchronous": _words("FULL", "NORMAL"),
+    },
+    "classes": {"weight": _above(0, 1e6)},
+    "pools": {
+        "modes": _MODES,
+        "max_qubits": _from(1),
+        "slots": _from(1, 1_024),
+        "prefetch": _from(0, 1_024),
+        "bundle_jobs": _from(1, 100_000),
+        "bundle_seconds": _above(0),
+        "seconds_per_point": _above(0),
+        "lease_seconds": _above(0),
+        "start_seconds": _above(0),
+        "attempt_seconds": _above(0),
+        "memory_mb": _from(64),
+    },
+    "limits": {
+        "max_shots": _from(1),
+        "max_points": _from(1, 1_000_000),
+        "max_request_bytes": _from(1_024, 1_000_000),
+        "max_circuit_bytes": _from(64, 1_048_576),
+        "max_waiting": _from(1),
+        "max_field": _from(64, 65_536),
+        "max_tags": _from(0, 4_096),
+    },
+    "retry": {
+        "max_attempts": _from(1),
+        "base": _from(0),
+        "factor": _from(1),
+        "cap": _from(0),
+        "max_deaths": _from(1),
+    },
+    "kafka": {
+        "security_protocol": _words("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        "replication_factor": _Rule("-1, or 1 to 32", lambda value: value == -1 or 1 <= value <= 32),
+    },
+    "metrics": {"port": _from(-1, 65_535)},
+    "log": {
+        "level": _Rule(", ".join(_LEVELS), lambda value: value.lower() in _LEVELS),
+        "format": _words("json", "console"),
+    },
+}
+
+
+def check_config(config: Config) -> list[Problem]:
+    """Return a problem for each value that cannot work."""
+    problems = [
+        Problem("SB-2002", f"$.{path}.{key}", limit=rule.limit, actual=str(getattr(section, key)))
+        for path, section, rules in _sections(config)
+        for key, rule in rules.items()
+        if not rule.holds(getattr(section, key))
+    ]
+    for path, name in [
+        *(("pools", name) for name in config.pools),
+        *(("classes", c) for c in config.classes),
+    ]:
+        if not _NAME.fullmatch(name):
+            problems.append(
+                Problem("SB-2002", f"$.{path}.{name}", limit="letters, digits, . _ -", actual=name)
+            )
+    if config.routing.default not in config.pools:
+        pools, actual = ", ".join(sorted(config.pools)), config.routing.default
+        problems.append(Problem("SB-2002", "$.routing.default", limit=pools, actual=actual))
+    return problems
+
+
+def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:
+    for section, rules in _RULES.items():
+        value = getattr(config, section)
+        if dataclasses.is_dataclass(value):
+            yield section, value, rules
+        else:
+            yield from ((f"{section}.{name}", entry, rules) for name, entry in value.items())

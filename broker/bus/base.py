@@ -118,8 +118,9 @@ class Reader(Protocol):
         """Return up to ``max_records`` records, waiting at most ``timeout`` seconds for the first.
 
         Records of one partition come in offset order. ``only`` restricts this call to some of the
-        reader's partitions and loses nothing of the others. ``timeout`` 0 returns what is there.
-        Raises :class:`OffsetGapError`.
+        reader's partitions and loses nothing of the others. ``timeout`` 0 returns what is there. An
+        empty list may come early when only markers were passed. Raises :class:`OffsetGapError` for a
+        position outside what is kept, :class:`BusError` on a closed reader or when the bus is away.
         """
         ...
 
@@ -165,8 +166,9 @@ class ShardWriter(Protocol):
     async def commit(self, records: Sequence[Outgoing]) -> None:
         """Write all records atomically and durably.
 
-        Raises :class:`FencedError` (nothing written, shard lost), :class:`RecordTooLargeError` (nothing
-        written, writer still usable), :class:`CommitUnknownError` (take the shard again).
+        Raises :class:`FencedError` (nothing written, shard lost), :class:`RecordTooLargeError` and
+        :class:`UnknownTopicError` (nothing written, writer still usable), :class:`BusError` for a record
+        without key on a compacted topic (the same), :class:`CommitUnknownError` (take the shard again).
         """
         ...
 

@@ -94,6 +94,7 @@ class KafkaReader:
         self._lookup: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
         self._moved = False
+        self._closed = False
         self._failing_since: float | None = None
         self._failed_at = 0.0
         self._last_error: errors.KafkaError | None = None
@@ -101,6 +102,8 @@ class KafkaReader:
     async def poll(
         self, *, max_records: int, timeout: float, only: Sequence[TopicPartition] | None = None
     ) -> list[Record]:
+        if self._closed:
+            raise BusError("the reader is closed")
         await self._link.start()
         self._forgive()
         wanted = tuple(self._positions) if only is None else tuple(only)
@@ -114,8 +117,10 @@ class KafkaReader:
             remaining = deadline - time.monotonic()
             if records or moved or remaining <= 0:
                 break
+            # Not wait_for: in Python 3.11 it swallows a cancellation that meets the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._progress.wait()
         if not records:
             # A caller that polls with timeout 0 in a loop must not starve the fetches.
             await asyncio.sleep(0)
@@ -134,6 +139,7 @@ class KafkaReader:
         self._in_flight.pop(partition, None)
 
     async def close(self) -> None:
+        self._closed = True
         tasks = [*self._lanes.values(), *([self._lookup] if self._lookup else [])]
         for task in tasks:
             task.cancel()

@@ -59,7 +59,15 @@ def test_the_curve_survives_sigkill_of_one_process(cluster, url, victim, shots_s
 
 def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, shots_sweep, tmp_path):
     cluster.standard()
-    command = [sys.executable, "-m", "shotbus", "run", str(ROOT / "examples/h2_dissociation.toml"), "--url", url]
+    command = [
+        sys.executable,
+        "-m",
+        "shotbus",
+        "run",
+        str(ROOT / "examples/h2_dissociation.toml"),
+        "--url",
+        url,
+    ]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     while not any(cluster.done().values()):
         assert first.poll() is None, "the run ended before it could be killed"
@@ -83,3 +91,12 @@ def test_the_curve_survives_sigkill_of_everything(cluster, url, shots_sweep, sam
         same_answer(sweep.result(timeout=120))
         ids = terminal_results(client)
         assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+
+
+def test_a_store_that_is_emptied_in_mid_run_breaks_nothing(cluster, url, shots_sweep, same_answer):
+    cluster.standard(pools=())
+    with Client(url) as client:
+        sweep = client.submit_plan(shots_sweep)
+        wait_for_progress(sweep, 2)
+        client._loop.run(client._client.session.store.clear())
+        same_answer(sweep.result(timeout=90))

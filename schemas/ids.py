@@ -34,12 +34,11 @@ def murmur2(data: bytes) -> int:
 
 def digest(*parts: bytes | str, size: int = 16) -> bytes:
     """Hash parts with their lengths, so that ("ab", "c") and ("a", "bc") differ."""
-    h = hashlib.blake2b(digest_size=size)
+    chunks: list[bytes] = []
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
-        h.update(len(raw).to_bytes(8, "little"))
-        h.update(raw)
-    return h.digest()
+        chunks += (len(raw).to_bytes(8, "little"), raw)
+    return hashlib.blake2b(b"".join(chunks), digest_size=size).digest()
 
 
 def circuit_id(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.job import Reference
-from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.machine import Counters, Dispatcher
 from shotbus.broker.dispatcher.messages import (
     Bury,
     Commanded,
@@ -205,36 +206,49 @@ class DispatcherEdge:
         await self._bodies.close()
 
     def committed(self, commands: Sequence[Any]) -> None:
-        """Count what has become durable."""
+        """Count what has become durable; labels are looked up once a micro-batch, not once a job."""
+        ended: Counter[tuple[str, str]] = Counter()
+        shots: Counter[str] = Counter()
         for command in commands:
-            if isinstance(command, Emit):
-                self._count(command)
-            elif isinstance(command, Bury):
-                self._metrics.dlq.labels(command.error_class).inc()
-            elif isinstance(command, Outgoing):
-                self._metrics.dlq.labels(dict(command.headers)["error-class"].decode()).inc()
-        counters = self._machine.take_counters()
+            if not isinstance(command, Emit):
+                self._count_letter(command)
+            elif command.schema == "circuit_result":
+                fields = command.fields
+                ended[fields["outcome"], fields["pool"]] += 1
+                shots[fields["pool"]] += fields["shots"]
+                self._metrics.observe(Timings.unpack(fields["timings"]))
+            elif command.schema == "refusal":
+                self._metrics.refused.labels(command.fields["problems"][0]["code"]).inc()
+        self._count_ended(ended, shots)
+        self._count_decisions(self._machine.take_counters())
+
+    def _count_letter(self, command: Any) -> None:
+        if isinstance(command, Bury):
+            self._metrics.dlq.labels(command.error_class).inc()
+        elif isinstance(command, Outgoing):
+            self._metrics.dlq.labels(dict(command.headers)["error-class"].decode()).inc()
+
+    def _count_ended(self, ended: Mapping[tuple[str, str], int], shots: Mapping[str, int]) -> None:
+        for (outcome, pool), count in ended.items():
+            self._metrics.terminal.labels(outcome, pool).inc(count)
+            if outcome == "served_from_cache":
+                self._metrics.cache_hits.labels("result").inc(count)
+            elif outcome == "succeeded_by_fallback":
+                self._metrics.fallback.labels(pool).inc(count)
+        for pool, count in shots.items():
+            self._metrics.shots.labels(pool).inc(count)
+
+    def _count_decisions(self, counters: Counters) -> None:
         for priority, count in counters.accepted.items():
             self._metrics.submitted.labels(priority).inc(count)
+        classes = {priority for priority, _ in counters.ended}
+        waits = {priority: self._metrics.end_to_end.labels(priority) for priority in sorted(classes)}
         for priority, seconds in counters.ended:
-            self._metrics.end_to_end.labels(priority).observe(seconds)
+            waits[priority].observe(seconds)
         self._metrics.fenced.inc(counters.fenced)
         self._metrics.dedup.inc(counters.dedup_hits)
         for error_class, count in counters.retries.items():
             self._metrics.retries.labels(error_class).inc(count)
-
-    def _count(self, emit: Emit) -> None:
-        fields = emit.fields
-        if emit.schema == "circuit_result":
-            self._metrics.terminal.labels(fields["outcome"], fields["pool"]).inc()
-            self._metrics.shots.labels(fields["pool"]).inc(fields["shots"])
-            self._metrics.observe(Timings.unpack(fields["timings"]))
-            if fields["outcome"] == "served_from_cache":
-                self._metrics.cache_hits.labels("result").inc()
-            elif fields["outcome"] == "succeeded_by_fallback":
-                self._metrics.fallback.labels(fields["pool"]).inc()
-        elif emit.schema == "refusal":
-            self._metrics.refused.labels(fields["problems"][0]["code"]).inc()
 
 
 def cache_key(request: Mapping[str, Any], pool: str) -> str:

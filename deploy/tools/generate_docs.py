@@ -1,15 +1,17 @@
 """Regenerates what is generated in the repository; tests fail when it is stale. Writes files.
 
-``make docs``: the topic definitions in deploy/kafka.
+``make docs``: the topic definitions in deploy/kafka, the diagram and the tables of docs/states.md.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 
 from shotbus.broker.config import Config
 from shotbus.broker.connect import KAFKA_PARTITIONS
+from shotbus.broker.dispatcher.states import WORDS, mermaid
 from shotbus.broker.topics import Topics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -34,9 +36,27 @@ def topic_definitions() -> str:
     return "[\n  " + ",\n  ".join(lines) + "\n]\n"
 
 
+def states_page() -> str:
+    """Return docs/states.md with its generated parts as they should be."""
+    rows = [f"| {phase.value} | {words.status} | {words.sub_status} |" for phase, words in WORDS.items()]
+    words = "\n".join(["| phase | status | sub_status |", "|---|---|---|", *rows])
+    text = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+    return _filled(_filled(text, "diagram", f"```mermaid\n{mermaid()}```"), "words", words)
+
+
+def _filled(text: str, name: str, content: str) -> str:
+    start = f"<!-- generated: {name} -->"
+    return re.sub(
+        f"{start}\n.*?<!-- end -->", lambda _: f"{start}\n{content}\n<!-- end -->", text, flags=re.DOTALL
+    )
+
+
 def generated() -> dict[pathlib.Path, str]:
     """Return what each generated file should contain."""
-    return {ROOT / "deploy" / "kafka" / "topics.json": topic_definitions()}
+    return {
+        ROOT / "deploy" / "kafka" / "topics.json": topic_definitions(),
+        ROOT / "docs" / "states.md": states_page(),
+    }
 
 
 def main() -> None:

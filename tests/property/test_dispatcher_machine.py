@@ -40,12 +40,12 @@ class DispatcherRules(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.world = World(config(max_waiting=24), self.machine_class)
+        self.world = World(config(max_waiting=40), self.machine_class)
         self.number = 0
         self.requests = []
         self.reports = []
 
-    @initialize(bundles=st.lists(st.integers(0, 2), min_size=4, max_size=4))
+    @initialize(bundles=st.lists(st.sampled_from([0, 1, 1, 2]), min_size=4, max_size=4))
     def first_grants(self, bundles):
         for slot, granted in enumerate(bundles):
             self.world.grant(POOLS[slot % 2], slot // 2, granted)
@@ -72,11 +72,16 @@ class DispatcherRules(RuleBasedStateMachine):
         pool=st.sampled_from(POOLS),
         seed=st.sampled_from([None, 7]),
         sweep=st.sampled_from(SWEEPS),
-        deadline=st.sampled_from([None, None, 500, 20_000]),
+        deadline=st.sampled_from([None, 500, 20_000, 20_000]),
         wait=st.sampled_from([None, None, -5, 3_000]),
+        count=st.integers(1, 5),
         commit=COMMIT,
     )
-    def submit(self, who, priority, pool, seed, sweep, deadline, wait, commit):
+    def submit(self, count, commit, **wishes):
+        for number in range(count):
+            self.submit_one(commit=commit and number == count - 1, **wishes)
+
+    def submit_one(self, who, priority, pool, seed, sweep, deadline, wait, commit):
         wall = self.world.wall_ms
         made = self.fresh(
             pool=pool,
@@ -131,28 +136,37 @@ class DispatcherRules(RuleBasedStateMachine):
         flights = list(self.world.model.flights.values())
         return flights[index % len(flights)]
 
-    @precondition(lambda self: self.world.model.flights)
-    @rule(
-        index=INDEX,
-        kind=st.sampled_from(["started", "heartbeat", "finished", "finished", "finished"]),
-        lease=st.sampled_from(["lease-1", "lease-1", "lease-1", "lease-2"]),
-        errors=st.lists(st.sampled_from(ERRORS), min_size=3, max_size=3),
-        part=st.sampled_from([slice(None), slice(None), slice(1), slice(1, None)]),
-        skew=st.sampled_from([0, 0, 0, 0, -1, 1]),
-        commit=COMMIT,
-    )
-    def report(self, index, kind, lease, errors, part, skew, commit):
-        flight = self.flight(index)
-        attempts = list(flight.open.items())[part] if kind == "finished" else []
-        items = [
-            item(job, attempt + skew, error, retry_after_ms=1_500)
-            for (job, attempt), error in zip(attempts, errors, strict=False)
-        ]
+    def say(self, flight, kind, lease, items, commit):
         event = reported(
             kind, flight.bundle_id, worker=flight.worker, lease=lease, items=items, pool=flight.pool
         )
         self.reports.append(event)
         self.put(event, commit)
+
+    @precondition(lambda self: self.world.model.flights)
+    @rule(index=INDEX, kind=st.sampled_from(["started", "started", "heartbeat"]), commit=COMMIT)
+    def start(self, index, kind, commit):
+        self.say(self.flight(index), kind, "lease-1", [], commit)
+
+    @precondition(lambda self: self.world.model.flights)
+    @rule(
+        index=INDEX,
+        errors=st.lists(st.sampled_from(ERRORS), min_size=3, max_size=3),
+        part=st.sampled_from([slice(None), slice(None), slice(1), slice(1, None)]),
+        commit=COMMIT,
+    )
+    def finish(self, index, errors, part, commit):
+        flight = self.flight(index)
+        attempts = zip(list(flight.open.items())[part], errors, strict=False)
+        items = [item(job, attempt, error, retry_after_ms=1_500) for (job, attempt), error in attempts]
+        self.say(flight, "finished", flight.lease or "lease-1", items, commit)
+
+    @precondition(lambda self: self.world.model.flights)
+    @rule(index=INDEX, lease=st.sampled_from(["", "lease-2"]), skew=st.integers(-1, 1), commit=COMMIT)
+    def finish_by_somebody_stale(self, index, lease, skew, commit):
+        flight = self.flight(index)
+        items = [item(job, attempt + skew) for job, attempt in flight.open.items()]
+        self.say(flight, "finished", lease or flight.lease or "lease-1", items, commit)
 
     @precondition(lambda self: self.world.model.flights)
     @rule(index=INDEX, commit=COMMIT)
@@ -259,7 +273,7 @@ def finish_everything(world):
     raise AssertionError(f"never ended: {world.model.live}")
 
 
-RULES = settings(max_examples=60, stateful_step_count=40, report_multiple_bugs=False)
+RULES = settings(max_examples=150, stateful_step_count=40, report_multiple_bugs=False)
 
 
 def test_dispatcher_does_what_its_model_says_whatever_happens():

@@ -35,6 +35,18 @@ STAGES: tuple[Stage, ...] = (
     Stage("deliver", "client", "from the published result to the caller's hands"),
     Stage("think", "client", "a loop's time between a result and its next submission"),
 )
+#: Cause of a state change -> the stage that ended with it.
+ENDED_BY: dict[str, str] = {
+    "accept": "admit",
+    "accept_later": "admit",
+    "cache_hit": "admit",
+    "forward": "queue",
+    "expire": "queue",
+    "start": "lease",
+    "succeed": "execute",
+    "fail": "execute",
+    "retry": "execute",
+}
 INDEX: dict[str, int] = {stage.name: number for number, stage in enumerate(STAGES)}
 _COUNT = len(STAGES)
 _LAYOUT = struct.Struct(f"<{_COUNT}d{2 * _COUNT}Q")

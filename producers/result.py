@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from shotbus.broker.stages import Timings
+from shotbus.broker.tracing import Span, spans_of
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.packed import Array
@@ -121,6 +122,13 @@ class JobResult:
             "bytes_out": len(self._fields["payload"]),
             **{name: self._fields[name] for name in _LABELS},
         }
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The stages it passed as spans of the trace it was submitted in."""
+        timings: Mapping[str, float] = self.metadata["timings"]
+        start = self._fields["submitted_us"] - int(1e6 * timings.get("client-prepare", 0.0))
+        return spans_of(self._fields["traceparent"], timings, start)
 
     @cached_property
     def payload(self) -> Counts | Estimates | None:

@@ -9,7 +9,7 @@ from shotbus.broker.bus.base import Headers
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.states import WORDS, Cause, Phase
 from shotbus.broker.machine import Emit, Now
-from shotbus.broker.stages import Timings
+from shotbus.broker.stages import ENDED_BY, Timings
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import keyed_partition
 
@@ -64,6 +64,7 @@ class Reports:
             "submitted_us": job.submitted_us,
             "accepted_us": job.accepted_us,
             "finished_us": now.wall_ms * 1000,
+            "traceparent": job.traceparent,
             **answer,
             "timings": timings,
         }
@@ -139,6 +140,7 @@ class Reports:
                 "tenant": job.tenant,
                 "sweep_id": job.sweep_id,
                 "traceparent": job.traceparent,
+                "stage": ENDED_BY.get(cause.value, ""),
             }
         )
 

@@ -134,6 +134,7 @@ def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
         "shots": answer.shots,
         "provenance": answer.provenance,
         "metadata": answer.metadata,
+        "spans": [span._asdict() for span in answer.spans],
     }
     lines = [f"{answer.job_id}  {answer.outcome} on {answer.executed_on}"]
     if isinstance(answer.payload, Estimates):

@@ -1,8 +1,11 @@
 """SIGKILL of any one process during the H2 job: it still ends, with the very same numbers."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +55,30 @@ def test_the_curve_survives_sigkill_of_one_process(cluster, url, victim, shots_s
         sweep = client.submit_plan(shots_sweep)
         wait_for_progress(sweep, 2)
         cluster.roles[victim].kill()
+        same_answer(sweep.result(timeout=90))
+        ids = terminal_results(client)
+        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+
+
+def children_of(pid):
+    """Return the ids of a process's children."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_the_curve_survives_sigkill_of_a_worker_child(cluster, url, shots_sweep, same_answer):
+    cluster.standard(pools=())
+    with Client(url) as client:
+        sweep = client.submit_plan(shots_sweep)
+        wait_for_progress(sweep, 2)
+        (child,) = children_of(cluster.roles["aer-0"].process.pid) or children_of(
+            cluster.roles["aer-1"].process.pid
+        )
+        os.kill(child, signal.SIGKILL)
         same_answer(sweep.result(timeout=90))
         ids = terminal_results(client)
         assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)

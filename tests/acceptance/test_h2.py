@@ -67,7 +67,9 @@ def test_kafka_gives_the_same_answer_while_a_worker_joins_and_another_leaves(
 ):
     _, expected, _ = embedded
     url = f"kafka://{kafka_address}?store={redis_url}"
-    answer, report = run("shotbus.deploy.cluster", "--url", url, "--", "run", str(RUN), "--json", cwd=tmp_path)
+    answer, report = run(
+        "shotbus.deploy.cluster", "--url", url, "--", "run", str(RUN), "--json", cwd=tmp_path
+    )
     for sweep in expected:
         assert answer[sweep]["failed"] == answer[sweep]["from_cache"] == 0
         assert answer[sweep]["shots"] == expected[sweep]["shots"]

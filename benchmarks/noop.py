@@ -10,12 +10,12 @@ import asyncio
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shotbus.benchmarks.figures import Figure, Report, Target
 from shotbus.benchmarks.place import TINY, Place, connected, serving
-from shotbus.broker.bus.base import TopicPartition
+from shotbus.broker.bus.base import Bus, TopicPartition
 from shotbus.producers.client import AsyncClient
 from shotbus.schemas.codec import identify
 
@@ -50,7 +50,7 @@ async def measure(place: Place, *, jobs: int, repeats: int) -> Report:
                 began = time.perf_counter()
                 submitted += await _round(client, jobs)
                 rates.append(jobs / (time.perf_counter() - began))
-            count = await count_results(client, begins, submitted)
+            count = await count_results(client.session.bus, begins, submitted)
     target = Target("at least", TARGETS[place.name])
     spread = f"{min(rates):,.0f} to {max(rates):,.0f} in {repeats} rounds of {jobs:,}"
     rate = Figure(f"noop {place.name}", "jobs", statistics.median(rates), "1/s", target=target, noise=spread)
@@ -85,12 +85,9 @@ def _results(client: AsyncClient) -> list[TopicPartition]:
     return [TopicPartition(topics.name("results"), number) for number in range(topics.partitions)]
 
 
-async def count_results(
-    client: AsyncClient, begins: Mapping[TopicPartition, int], submitted: list[str]
-) -> Count:
-    """Read ``results`` from ``begins`` to its ends and count terminal results by job id."""
-    bus = client.session.bus
-    ends = await bus.ends(_results(client))
+async def count_results(bus: Bus, begins: Mapping[TopicPartition, int], submitted: Sequence[str]) -> Count:
+    """Count terminal results by job id, from ``begins`` of the partitions of ``results`` to their ends."""
+    ends = await bus.ends(begins)
     reader = bus.reader(begins)
     found: Counter[bytes] = Counter()
     try:

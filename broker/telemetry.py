@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import add
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from shotbus.broker.config import LogConfig, MetricsConfig
 from shotbus.broker.stages import STAGES, Timings
@@ -75,6 +77,8 @@ class Metrics:
         self.end_to_end = self._histogram(
             "end_to_end_seconds", "from submission to result", ["priority"], _SECONDS
         )
+        self._exported = _Exported()
+        registry.register(self._exported)
         self._stages = [self.stage.labels(stage.name) for stage in STAGES]
         self._payloads = [self.payload.labels(stage.name) for stage in STAGES]
 
@@ -87,6 +91,10 @@ class Metrics:
         for histogram, size in zip(self._payloads, sizes, strict=True):
             if size:
                 histogram.observe(size)
+
+    def export(self, role: str, labels: Mapping[str, str], read: Callable[[], Mapping[str, float]]) -> None:
+        """Show a component's own counts as gauges ``shotbus_<role>_<name>``, read when they are scraped."""
+        self._exported.sources.append((role, labels, read))
 
     def serve(self, config: MetricsConfig) -> int | None:
         """Start the endpoint; returns its port, None when it is off."""
@@ -103,3 +111,24 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"shotbus_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+Source = tuple[str, Mapping[str, str], Callable[[], Mapping[str, float]]]
+
+
+class _Exported(Collector):
+    """Numbers that components keep for themselves; one family a name, whoever has it."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them now."""
+        families: dict[str, GaugeMetricFamily] = {}
+        for role, labels, read in self.sources:
+            for name, value in sorted(read().items()):
+                full = f"shotbus_{role}_{name}"
+                text = f"{name.replace('_', ' ')}, since this process started"
+                family = families.setdefault(full, GaugeMetricFamily(full, text, labels=list(labels)))
+                family.add_metric(list(labels.values()), value)
+        yield from families.values()

@@ -1,8 +1,9 @@
-"""What stands between the fold and the bus: decodes its inputs, encodes its commands. No I/O of its own."""
+"""What stands between the fold and the bus: decodes inputs, encodes commands. Reads a clock to measure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
@@ -29,8 +30,11 @@ class FoldEdge:
     sweep id. ``results`` has readers of its own and is not trimmed here.
     """
 
-    def __init__(self, topics: Topics, shard: int) -> None:
+    def __init__(self, topics: Topics, shard: int, observe: Callable[[float], None] | None = None) -> None:
+        """``observe`` is told, for each durable shard result, the seconds since it was published."""
         self._topics = topics
+        self._observe = observe
+        self._undelivered: list[int] = []
         self._sweeps = TopicPartition(topics.name("sweeps"), shard)
         self._results = TopicPartition(topics.name("results"), shard)
         self._ledger = TopicPartition(topics.name("folds"), shard)
@@ -63,7 +67,10 @@ class FoldEdge:
         _, fields = decode(record.value, "circuit_result", "refusal")
         # The machine would refuse it too, but only a refusal here spares the shard a restore.
         self._machine.check_shard(fields["sweep_id"], fields["shard_index"])
-        return ShardResult(fields) if name == "circuit_result" else ShardRefused(fields)
+        if name == "refusal":
+            return ShardRefused(fields)
+        self._undelivered.append(fields["finished_us"])
+        return ShardResult(fields)
 
     async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
         """Return the events as they are: the fold needs nothing from outside."""
@@ -101,7 +108,13 @@ class FoldEdge:
         return {}
 
     def committed(self, commands: Sequence[Emit]) -> None:
-        """Nothing waits for a reduction here; :attr:`Fold.stats` has counted it."""
+        """Tell how long after their publication the shards of this micro-batch became durable."""
+        del commands
+        finished, self._undelivered = self._undelivered, []
+        if self._observe:
+            now_us = time.time_ns() // 1000
+            for at_us in finished:
+                self._observe(max(0.0, (now_us - at_us) / 1e6))
 
     async def close(self) -> None:
         """Nothing was opened."""

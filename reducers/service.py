@@ -9,6 +9,7 @@ from shotbus.broker.clock import SystemClock
 from shotbus.broker.host import ShardHost
 from shotbus.broker.runner import ShardRunner
 from shotbus.broker.store.base import Store
+from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.reducers.fold_edge import FoldEdge
 from shotbus.reducers.projector import Projector
@@ -21,11 +22,14 @@ class ReducerService:
         bus: started bus whose topics exist.
         store: started store, written by the projector alone.
         topics: names and partition count.
+        metrics: of this process.
 
     """
 
-    def __init__(self, *, bus: Bus, store: Store, topics: Topics) -> None:
+    def __init__(self, *, bus: Bus, store: Store, topics: Topics, metrics: Metrics) -> None:
         self._bus, self._topics = bus, topics
+        self._observe = metrics.stage.labels("reduce").observe
+        metrics.export("reducer", {}, self._counts)
         self._projector = Projector(bus, store, topics)
         self._task: asyncio.Task[None] | None = None
         self._host = ShardHost(
@@ -52,8 +56,17 @@ class ReducerService:
     def _make_runner(self, shard: int) -> ShardRunner:
         return ShardRunner(
             self._bus,
-            lambda: FoldEdge(self._topics, shard),
+            lambda: FoldEdge(self._topics, shard, self._observe),
             shard=f"{self._topics.name('reducer')}-{shard}",
             dead_letters=TopicPartition(self._topics.name("dead-letters"), shard),
             clock=SystemClock(),
         )
+
+    def _counts(self) -> dict[str, float]:
+        """Return shards by fate over the folds held now, and records read by the projector."""
+        counts: dict[str, float] = {f"records_{name}": n for name, n in self._projector.stats.items()}
+        for runner in list(self._host.runners.values()):
+            if isinstance(runner.edge, FoldEdge):
+                for name, count in runner.edge.machine.stats.items():
+                    counts[f"shards_{name}"] = counts.get(f"shards_{name}", 0) + count
+        return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import os
 import signal
@@ -93,7 +94,9 @@ def dispatcher(context: Context) -> Service:
 
 def reducer(context: Context) -> Service:
     """Build a reducer."""
-    return ReducerService(bus=context.bus, store=context.store, topics=context.topics)
+    return ReducerService(
+        bus=context.bus, store=context.store, topics=context.topics, metrics=context.metrics
+    )
 
 
 def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
@@ -108,7 +111,10 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         attempt_seconds=settings.attempt_seconds,
         memory_bytes=settings.memory_mb << 20,
     )
-    return RunningService(WorkerService(context.bus, context.store, context.topics, told))
+    service = WorkerService(context.bus, context.store, context.topics, told)
+    counters = service.counters
+    context.metrics.export("worker", {"pool": pool}, lambda: dataclasses.asdict(counters))
+    return RunningService(service)
 
 
 class Runnable(Protocol):

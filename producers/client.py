@@ -23,6 +23,10 @@ from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of
 from shotbus.schemas.pub import ProblemStatement
 
+_KEYED_SWEEP = Problem(
+    "SB-1108", "$.idempotency_key", hint="a sweep is repeated by its id: submit_plan(…, sweep_id=…)"
+)
+
 
 class SubmitOptions(TypedDict, total=False):
     """Everything that may be said about a job.
@@ -139,19 +143,26 @@ class AsyncClient:
         bindings: Any,
         *,
         shots: Any,
+        many: bool = False,
         **asked: Any,
     ) -> Question:
-        """Return the checked PUB, or raise what is wrong with it and with the wishes, at once."""
+        """Return the checked PUB, or raise what is wrong with it and with the wishes, at once.
+
+        One job's wishes are checked as its request is built; those of ``many`` are, before they are cut.
+        """
         question = None
         try:
             question = question_of(circuit, bindings, shots=shots, problem=wishes.problem, **asked)
         except ShotbusError as error:
             problems += error.problems
         problems += await self.check_pool(wishes.backend)
-        if problems or question is None:
+        if many and wishes.idempotency_key:
+            problems.append(_KEYED_SWEEP)
+        if problems or question is None or many:
             now_ms = time.time_ns() // 1_000_000
-            envelope = check_envelope(wishes, self._session.config, shots=shots, now_ms=now_ms)
-            raise ShotbusError([*problems, *envelope])
+            problems += check_envelope(wishes, self._session.config, shots=shots, now_ms=now_ms)
+        if problems or question is None:
+            raise ShotbusError(problems)
         return question
 
     async def check_pool(self, pool: Any) -> list[Problem]:
@@ -251,6 +262,7 @@ class AsyncClient:
             shots=shots,
             observables=observables,
             precision=precision,
+            many=True,
         )
         plan = cut_sweep(question, reduce, reduce_options or {}, wishes, chunk)
         ready = await prepare_sweep(self, plan, wishes)
@@ -281,6 +293,8 @@ class AsyncClient:
 
         """
         wishes, problems = self._wishes(options)
+        if wishes.idempotency_key:
+            problems.append(_KEYED_SWEEP)
         if problems:
             raise ShotbusError(problems)
         pairs = zip(plans, sweep_ids, strict=True)

@@ -147,9 +147,9 @@ def observables_of(given: Any) -> PauliSums | None:
         return given
     if isinstance(given, str) or hasattr(given, "to_list") or hasattr(given, "to_label") or _is_pair(given):
         given = [given]
-    if given and all(_is_pair(one) for one in given):
-        given = [given]
     try:
+        if given and all(_is_pair(one) for one in given):
+            given = [given]
         terms = [_terms(one) for one in given]
     except (TypeError, ValueError) as error:
         hint = "pass labels, (label, weight) pairs or SparsePauliOp objects"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shotbus.broker.config import Config
@@ -30,6 +30,7 @@ from shotbus.schemas.pub import (
 __all__ = ["DEFAULT_SHOTS", "Question", "Wishes", "build_request", "check_envelope", "question_of"]
 
 DEFAULT_SHOTS = 1_024
+_NO_WISHES = Wishes()
 _LEAST_PRECISION = 1e-9
 
 
@@ -133,6 +134,8 @@ def build_request(
         ShotbusError: every problem at once.
 
     """
+    if check_wishes(wishes):
+        raise ShotbusError(check_envelope(wishes, config, shots=question.shots or 1, now_ms=now_us // 1000))
     bindings = pack_bindings(question.bindings)
     observables = pack_observables(question.observables) if question.observables else b""
     fields = _plain(wishes) | {
@@ -151,7 +154,7 @@ def build_request(
         "submitted_us": now_us,
         **origin,
     }
-    problems = check_wishes(wishes) or check_request(fields, config, now_ms=now_us // 1000)
+    problems = check_request(fields, config, now_ms=now_us // 1000)
     most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
     if size > most:
         problems.append(Problem("SB-1201", "$.circuit", limit=f"{most} bytes", actual=f"{size} bytes"))
@@ -166,11 +169,15 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
     For a submission whose PUB is wrong too, so that everything is said at once.
     """
     problems = check_wishes(wishes)
-    if problems:
-        return problems
+    # What is of the wrong kind has been said; the rest is checked beside it.
+    sound = replace(
+        wishes, **{name: getattr(_NO_WISHES, name) for name in (one.path[2:] for one in problems)}
+    )
     told = int(shots) if is_whole(shots) else 1
     blank: dict[str, Any] = {
-        "job_id": make_job_id(wishes.tenant, entropy=bytes(12)),
+        "job_id": make_job_id(
+            sound.tenant, session=sound.session, idempotency_key=sound.idempotency_key, entropy=bytes(12)
+        ),
         "payload_hash": bytes(16),
         "circuit_id": "unknown",
         "points": 1,
@@ -179,9 +186,9 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
         "sdk_versions": {},
         "code_commit": "",
     }
-    found = check_request(_plain(wishes) | blank | {"idempotency_key": ""}, config, now_ms=now_ms)
+    found = check_request(_plain(sound) | blank, config, now_ms=now_ms)
     # A negative number of shots has been reported with the PUB.
-    return [one for one in found if one.code != "SB-1103" or told > 0]
+    return problems + [one for one in found if one.code != "SB-1103" or told > 0]
 
 
 def _plain(wishes: Wishes) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""Hostile Avro: bytes, the record they claim to be, and the code they are refused with.
+
+As a program it decodes them all with 256 MB above what its imports take; a segfault would be its exit code.
+"""
+
+import io
+import os
+import pathlib
+import pickle
+import resource
+import struct
+import zlib
+
+import fastavro
+from avro_values import request_fields
+from edge_kit import codes
+
+from shotbus.schemas.codec import MAX_RECORD_BYTES, decode_untrusted, encode
+from shotbus.schemas.registry import SchemaKey, raw_schema, schema_id
+
+REQUEST = struct.pack(">bI", 0, schema_id(SchemaKey("circuit_request", 1)))
+CONTROL = struct.pack(">bI", 0, schema_id(SchemaKey("control", 1)))
+JOB_ROW = struct.pack(">bI", 0, schema_id(SchemaKey("job_row", 1)))
+CONTROL_FIELDS = {
+    "command": "cancel",
+    "target": "job",
+    "name": "n",
+    "tenant": "t",
+    "principal": "p",
+    "correlation": "",
+    "reason": "",
+    "at_us": 1,
+}
+
+
+def varint(number):
+    """Encode a long as Avro does, without any limit."""
+    zigzag, out = (number << 1) ^ (number >> 127), b""
+    while zigzag > 127:
+        out += bytes([zigzag & 127 | 128])
+        zigzag >>= 7
+    return out + bytes([zigzag])
+
+
+def container_bomb():
+    stream = io.BytesIO()
+    fastavro.writer(stream, raw_schema(SchemaKey("control", 1)), [CONTROL_FIELDS] * 1000, codec="deflate")
+    return stream.getvalue()
+
+
+def job_row_with_boolean_seven():
+    fields = {
+        one["name"]: {"string": "", "bytes": b"", "double": 0.0}.get(one["type"], 0)
+        for one in raw_schema(SchemaKey("job_row", 1))["fields"]
+    }
+    return encode("job_row", fields | {"cancel_requested": True})[:-1] + b"\x07"
+
+
+def request():
+    return encode("circuit_request", request_fields())
+
+
+def patched(old, new):
+    """A valid request with the one occurrence of some bytes replaced."""
+    good = request()
+    assert good.count(old) == 1
+    return good.replace(old, new)
+
+
+#: name -> (bytes, record, code)
+HOSTILE = {
+    "null": (None, "circuit_request", "SB-1001"),
+    "empty": (b"", "circuit_request", "SB-1001"),
+    "shorter than the frame": (b"\0\0\0", "circuit_request", "SB-1001"),
+    "frame alone": (REQUEST, "circuit_request", "SB-1001"),
+    "wrong magic": (b"\x01" + request()[1:], "circuit_request", "SB-1001"),
+    "unknown schema id": (struct.pack(">bI", 0, 999_999) + request()[5:], "circuit_request", "SB-1001"),
+    "highest schema id": (struct.pack(">bI", 0, 2**32 - 1) + request()[5:], "circuit_request", "SB-1001"),
+    "another record": (encode("control", CONTROL_FIELDS), "circuit_request", "SB-1001"),
+    "truncated": (request()[:-3], "circuit_request", "SB-1001"),
+    "trailing bytes": (request() + b"\0", "circuit_request", "SB-1002"),
+    "over-long varint": (request()[:-1] + b"\x80" * 9 + b"\x00", "circuit_request", "SB-1002"),
+    "varint of 20 bytes": (request()[:-1] + b"\x80" * 19 + b"\x00", "circuit_request", "SB-1002"),
+    "endless varint": (REQUEST + b"\xff" * 4096, "circuit_request", "SB-1001"),
+    "string of length 2^62": (REQUEST + varint(2**62) + b"x", "circuit_request", "SB-1001"),
+    "string of length 2^31": (REQUEST + varint(2**31) + b"x", "circuit_request", "SB-1001"),
+    "string of negative length": (REQUEST + varint(-5) + b"xxxxx", "circuit_request", "SB-1001"),
+    "invalid UTF-8": (
+        patched(b"\x0etenant-", b"\x0e\xff\xfe\xfd\xfc\xfb\xfa\xf9"),
+        "circuit_request",
+        "SB-1001",
+    ),
+    "NUL and control characters stay data": (
+        patched(b"\x0etenant-", b"\x0e\0\n\x1b\0\0\0\0"),
+        "circuit_request",
+        "",
+    ),
+    "UTF-8 surrogates": (patched(b"\x0etenant-", b"\x0e\xed\xa0\x80aaaa"), "circuit_request", "SB-1001"),
+    "enum index -1": (CONTROL + b"\x01" + encode("control", CONTROL_FIELDS)[6:], "control", "SB-1002"),
+    "enum index 99": (CONTROL + varint(99) + encode("control", CONTROL_FIELDS)[6:], "control", "SB-1001"),
+    "boolean byte 7": (job_row_with_boolean_seven(), "job_row", "SB-1002"),
+    "container file": (container_bomb(), "circuit_request", "SB-1001"),
+    "container file behind a frame": (REQUEST + container_bomb(), "circuit_request", "SB-1001"),
+    "compressed batch": (REQUEST + zlib.compress(bytes(50_000_000)), "circuit_request", "SB-1001"),
+    "pickle": (pickle.dumps({"job_id": os.system}), "circuit_request", "SB-1001"),
+    "pickle behind a frame": (REQUEST + pickle.dumps({"job_id": os.system}), "circuit_request", "SB-1001"),
+    "JSON": (b'{"job_id": "x"}', "circuit_request", "SB-1001"),
+    "noise": (REQUEST + bytes(range(256)) * 64, "circuit_request", "SB-1001"),
+    "one byte too large": (bytes(MAX_RECORD_BYTES + 1), "circuit_request", "SB-1003"),
+    "array of 2e9 items": (REQUEST + varint(2_000_000_000) * 40, "circuit_request", "SB-1001"),
+}
+
+
+def main():
+    held = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + (256 << 20),) * 2)
+    assert all(
+        codes(decode_untrusted, data, name) == ([code] if code else [])
+        for data, name, code in HOSTILE.values()
+    )
+    print("refused as they should be")
+
+
+if __name__ == "__main__":
+    main()

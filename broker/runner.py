@@ -140,8 +140,9 @@ class ShardRunner:
         """Give the machine its rows back; returns where its inputs are to be read from."""
         rows = await read_ledger(self._bus, edge.ledger)
         positions = take_positions(rows)
-        for key, row in rows.items():
-            edge.machine.restore(key, row)
+        # A row's bytes are let go as soon as it is restored, or both forms would be held at once.
+        for key in list(rows):
+            edge.machine.restore(key, rows.pop(key))
         partitions = [one.partition for one in edge.inputs]
         begins = await self._bus.begins([p for p in partitions if p not in positions])
         return {p: positions.get(p, begins.get(p, 0)) for p in partitions}

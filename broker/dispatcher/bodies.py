@@ -10,6 +10,8 @@ from shotbus.broker.dispatcher.job import Reference
 
 _AHEAD = 500
 _PATIENCE_SECONDS = 10.0
+# What a record weighs in memory beside its value: tuples, key, headers, its place in the cache.
+_RECORD_BYTES = 1_536
 
 
 class Bodies:
@@ -21,7 +23,7 @@ class Bodies:
     Args:
         bus: started bus.
         partitions: request partitions of the shard.
-        capacity: bytes kept.
+        capacity: bytes of memory that may be kept.
 
     """
 
@@ -36,10 +38,10 @@ class Bodies:
         reference = Reference(record.topic, record.partition, record.offset)
         if reference not in self._kept:
             self._kept[reference] = record
-            self._size += len(record.value or b"")
+            self._size += _weight(record)
             while self._size > self._capacity and len(self._kept) > 1:
                 _, old = self._kept.popitem(last=False)
-                self._size -= len(old.value or b"")
+                self._size -= _weight(old)
         return reference
 
     async def fetch(self, references: Iterable[Reference]) -> dict[Reference, Record]:
@@ -70,3 +72,7 @@ class Bodies:
         if reference not in found:
             raise BusError(f"request {reference} cannot be read")
         return found
+
+
+def _weight(record: Record) -> int:
+    return _RECORD_BYTES + len(record.value or b"")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
+from sys import intern
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.states import Cause, Phase, next_phase
@@ -63,16 +64,17 @@ class Job:
         """Start from a request's or a row's fields; the phase is set by the first move."""
         self.job_id: str = fields["job_id"]
         self.payload_hash: bytes = fields["payload_hash"]
-        self.reference, self.pool = reference, pool
-        self.tenant: str = fields["tenant"]
-        self.priority: str = fields["priority"]
+        # What many jobs have in common is held once: it would be a fifth of a waiting job.
+        self.reference, self.pool = reference, intern(pool)
+        self.tenant: str = intern(fields["tenant"])
+        self.priority: str = intern(fields["priority"])
         self.points: int = fields["points"]
         self.shots: int = fields["shots"]
-        self.sweep_id: str = fields["sweep_id"]
+        self.sweep_id: str = intern(fields["sweep_id"])
         self.shard_index: int = fields["shard_index"]
-        self.circuit_id: str = fields["circuit_id"]
-        self.experiment: str = fields["experiment"]
-        self.intent: str = fields["intent"]
+        self.circuit_id: str = intern(fields["circuit_id"])
+        self.experiment: str = intern(fields["experiment"])
+        self.intent: str = intern(fields["intent"])
         self.submitted_us: int = fields["submitted_us"]
         self.deadline_ms: int = fields["deadline_ms"] or 0
         self.not_before_ms: int = fields["not_before_ms"] or 0
@@ -149,7 +151,8 @@ def encode_row(job: Job, seat: Seat) -> bytes:
 def decode_row(row: bytes) -> tuple[Job, Seat]:
     """Read a ledger row."""
     _, fields = decode(row, "job_row")
-    reference = Reference(fields["request_topic"], fields["request_partition"], fields["request_offset"])
+    topic = intern(fields["request_topic"])
+    reference = Reference(topic, fields["request_partition"], fields["request_offset"])
     job = Job(fields, reference, fields["pool"])
     for name in ("attempt", "failures", "deaths", "bundle_id", "cost", "seed", "cache_key", "traceparent"):
         setattr(job, name, fields[name])

@@ -15,6 +15,7 @@ from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, identify
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of, route_of
+from shotbus.schemas.outcomes import status_of
 
 _LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
@@ -242,10 +243,3 @@ class AsyncJob:
 def decode_name(value: bytes) -> str:
     """Return which record the bytes are, without decoding them."""
     return identify(value).name
-
-
-def status_of(outcome: str) -> str:
-    """Return Qiskit's word for a terminal outcome."""
-    if outcome in ("succeeded", "succeeded_by_fallback", "served_from_cache"):
-        return "DONE"
-    return "CANCELLED" if outcome in ("cancelled", "superseded") else "ERROR"

@@ -11,6 +11,7 @@ from shotbus.broker.stages import Timings
 from shotbus.broker.tracing import Span, spans_of
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.outcomes import SUCCESSES
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Counts, Estimates, unpack_result
 
@@ -32,7 +33,6 @@ _LABELS = (
     "accepted_us",
     "finished_us",
 )
-GOOD_OUTCOMES = frozenset({"succeeded", "succeeded_by_fallback", "served_from_cache"})
 
 
 class JobFailedError(ShotbusError):
@@ -181,6 +181,6 @@ def read_answer(value: bytes | None, *, client: Timings | None = None) -> JobRes
     problems = tuple(Problem.from_record(problem) for problem in fields["problems"])
     if name == "refusal":
         raise RefusedError(fields["job_id"], problems, fields["retry_after_ms"] / 1000)
-    if fields["outcome"] not in GOOD_OUTCOMES:
+    if fields["outcome"] not in SUCCESSES:
         raise JobFailedError(fields["job_id"], fields["outcome"], problems)
     return JobResult(fields, client=client)

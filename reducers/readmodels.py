@@ -26,6 +26,7 @@ from shotbus.broker.topics import Topics
 from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, number, shape, skim, text
 from shotbus.schemas.codec import decode, encode, identify
 from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.outcomes import OUTCOMES
 
 _log = structlog.get_logger()
 
@@ -36,20 +37,7 @@ REPLACING: tuple[str, ...] = ("status:", "reduction:")
 
 _TERMINAL = {"DONE": "succeeded", "ERROR": "failed", "CANCELLED": "cancelled"}
 _DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome in _TERMINAL.items()}
-_OUTCOMES = frozenset(
-    encode_text(outcome)
-    for outcome in (
-        "succeeded",
-        "succeeded_by_fallback",
-        "served_from_cache",
-        "failed",
-        "timed_out",
-        "expired",
-        "superseded",
-        "cancelled",
-        "dead_lettered",
-    )
-)
+_OUTCOMES = frozenset(map(encode_text, OUTCOMES))
 _EMPTY = encode_text("")
 _SUCCEEDED = b"\x00"  # the first symbol of the enum TerminalOutcome
 _STATUS_FRAME = encode(

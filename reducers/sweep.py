@@ -17,23 +17,11 @@ import numpy as np
 from shotbus.reducers.reductions import Accumulator, accumulator
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import ShotbusError, fail
+from shotbus.schemas.outcomes import OUTCOMES, SUCCESSES
 from shotbus.schemas.packed import Array, pack
 
 #: What can become of a shard. Rows hold the index: append only.
-OUTCOMES: tuple[str, ...] = (
-    "succeeded",
-    "succeeded_by_fallback",
-    "served_from_cache",
-    "failed",
-    "timed_out",
-    "expired",
-    "superseded",
-    "cancelled",
-    "dead_lettered",
-    "refused",
-    "implausible",
-)
-SUCCESSES = frozenset(OUTCOMES[:3])
+FATES: tuple[str, ...] = (*OUTCOMES, "refused", "implausible")
 MAX_FAILED_SHARDS = 100
 
 _ROW_VERSION = 1
@@ -56,7 +44,7 @@ class ShardFacts(NamedTuple):
         """Return the shard's ledger row."""
         name = self.executed_on.encode()[:1000]
         head = _SHARD.pack(
-            _ROW_VERSION, OUTCOMES.index(self.outcome), self.points, self.shots, self.finished_us, len(name)
+            _ROW_VERSION, FATES.index(self.outcome), self.points, self.shots, self.finished_us, len(name)
         )
         return encode("fold_row", {"kind": "shard", "data": head + name + self.data})
 
@@ -67,7 +55,7 @@ class ShardFacts(NamedTuple):
         _, outcome, points, shots, finished_us, length = _SHARD.unpack_from(data)
         body = _SHARD.size + length
         name = data[_SHARD.size : body].decode(errors="replace")
-        return cls(OUTCOMES[outcome], points, shots, finished_us, name, data[body:])
+        return cls(FATES[outcome], points, shots, finished_us, name, data[body:])
 
 
 class DoneMarker(NamedTuple):
@@ -200,7 +188,7 @@ class Sweep:
         or how often this was computed.
         """
         arrays, meta = self.accumulator.payload()
-        counts = {name: self.outcomes[name] for name in OUTCOMES if self.outcomes[name]}
+        counts = {name: self.outcomes[name] for name in FATES if self.outcomes[name]}
         succeeded = self.succeeded
         return {
             **_identity(self.declaration),

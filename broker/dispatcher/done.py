@@ -9,19 +9,10 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from shotbus.schemas.outcomes import OUTCOMES
+
 _ENTRY = struct.Struct("<QQQIB3x")
 ENTRIES_A_PAGE = 128
-OUTCOMES: tuple[str, ...] = (
-    "succeeded",
-    "succeeded_by_fallback",
-    "served_from_cache",
-    "failed",
-    "timed_out",
-    "expired",
-    "superseded",
-    "cancelled",
-    "dead_lettered",
-)
 _PREFIX = b"done/"
 _PRIME = (1 << 64) - 59  # the largest below 2**64, so that a hash fits its field
 

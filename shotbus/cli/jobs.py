@@ -15,11 +15,11 @@ import click
 from shotbus.broker.bus.base import Reader, TopicPartition
 from shotbus.cli.common import Options, command_options, emit, run_async, table
 from shotbus.producers.client import AsyncClient
-from shotbus.producers.job import status_of
 from shotbus.producers.result import JobResult
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import fail
 from shotbus.schemas.ids import partition_of
+from shotbus.schemas.outcomes import status_of
 from shotbus.schemas.pub import Estimates
 
 _TERMINAL = ("DONE", "ERROR", "CANCELLED")

@@ -185,12 +185,13 @@ class Plant:
         return await (await self.bus()).ends(places)
 
 
-async def drain(runner, inputs=(FIRST, IN, MORE), rounds=100):
-    """Step until everything was read and an idle step found nothing to do."""
-    idle = 0
+async def drain(runner, rounds=200):
+    """Step until everything was read and decided, and once more."""
     for _ in range(rounds):
-        idle = idle + 1 if await runner.step(wait=0) == 0 else 0
-        if idle == 2:
+        inputs = [one.partition for one in runner.edge.inputs]
+        ends = await runner._bus.ends(inputs)
+        decided = await runner.step(wait=0) == 0
+        if decided and all(runner._held.positions[place] >= end for place, end in ends.items()):
             return
     raise AssertionError("never idle")
 

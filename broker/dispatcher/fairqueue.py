@@ -140,7 +140,9 @@ class FairQueue(Generic[J]):
                 _, _, mark, job = heapq.heappop(tenant.heap)
                 self._held -= 1
                 if job.queued == mark:
-                    entry.now = tenant.virtual
+                    # By its share of what was served, not only to the smallest tag: else an endless row of
+                    # new tenants, each with one job, would all enter before whoever has been here longer.
+                    entry.now = max(tenant.virtual, entry.now + job.cost / len(entry.tenants))
                     tenant.virtual += job.cost
                     if not tenant.heap:
                         entry.drop(name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shotbus.benchmarks import latency, memory, noop, sweep, traffic
+from shotbus.benchmarks import latency, load, memory, noop, sweep, traffic
 from shotbus.benchmarks.figures import Report
 from shotbus.benchmarks.place import a_place
 
@@ -74,6 +74,9 @@ def plan(names: Sequence[str], kafka: str | None) -> list[tuple[str, str | None]
 
 async def run(name: str, kafka: str | None, size: str) -> Report:
     """Run one benchmark at a place of its own."""
-    benchmark = BENCHMARKS[name]
+    benchmark, before = BENCHMARKS[name], load.spent()
     with a_place(kafka) as place:
-        return await benchmark.measure(place, **benchmark.sizes[size])
+        report = await benchmark.measure(place, **benchmark.sizes[size])
+    around = load.told(before, load.spent(), kafka=kafka is not None)
+    report.notes.append(f"{name} {place.name}: {around}")
+    return report

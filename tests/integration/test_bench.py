@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from shotbus.benchmarks import ansatz, figures, noop, suite
+from shotbus.benchmarks import ansatz, figures, load, noop, suite
 from shotbus.broker.bus.base import Outgoing, TopicPartition, TopicSpec
 from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
 from shotbus.cli.bench import bench
@@ -43,6 +43,7 @@ async def test_a_tiny_run_yields_every_figure(name):
         assert np.isfinite(figure.value)
         assert figure.value > 0 or figure.name == "ids without exactly one result"
         json.dumps(figure.as_json())
+    assert "of the CPUs the benchmark took" in report.notes[-1]
 
 
 @pytest.mark.kafka
@@ -89,6 +90,12 @@ def test_interleaved_repeats_are_compared_pair_by_pair():
 
     assert figure.ratio == pytest.approx(0.9)
     assert figure.met
+
+
+def test_the_share_of_others_is_what_neither_idled_nor_was_ours():
+    before, after = load.Spent(10.0, 20.0, 1.0), load.Spent(18.0, 30.0, 4.0)
+
+    assert load.told(before, after, kafka=False) == "of the CPUs the benchmark took 30%, others 50%"
 
 
 def test_the_ansatz_has_the_declared_size_and_its_delta_changes_the_declared_columns():

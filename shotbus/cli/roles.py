@@ -53,6 +53,8 @@ def up(options: Options, *, with_parent: bool, pools: tuple[str, ...]) -> None:
     address = parse_url(options.url)
     if address.directory is None:
         raise fail("SB-2002", "--url", limit="sqlite:///DIR", hint="on Kafka run the roles as processes")
+    for pool in pools:
+        _check_pool(options, pool)
     configure_logging(options.config.log)
     with _on_directory(address.directory, alone=True):
         run_async(_up(options, pools or tuple(options.config.pools), with_parent=with_parent))
@@ -66,6 +68,11 @@ async def _up(options: Options, pools: tuple[str, ...], *, with_parent: bool) ->
         services += [roles.worker(context, pool) for pool in pools]
         until = _stdin_end() if with_parent else None
         await roles.serve(services, ready=lambda: _announce(options, "up"), until=until)
+
+
+def _check_pool(options: Options, pool: str) -> None:
+    if pool not in options.config.pools:
+        raise fail("SB-1102", "--pool", limit=", ".join(sorted(options.config.pools)), actual=pool)
 
 
 async def _stdin_end() -> None:
@@ -95,8 +102,7 @@ def reducer(options: Options) -> None:
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Child processes (default: the pool's).")
 def worker(options: Options, pool: str, concurrency: int | None) -> None:
     """Run a worker of one pool; replicas share its work."""
-    if pool not in options.config.pools:
-        raise fail("SB-1102", "--pool", limit=", ".join(sorted(options.config.pools)), actual=pool)
+    _check_pool(options, pool)
     _run_role(options, "worker", pool, concurrency)
 
 

@@ -13,6 +13,7 @@ from shotbus.broker.runner import ShardRunner
 _log = structlog.get_logger()
 _RETRY_SECONDS = 0.5
 _STOP_SECONDS = 5.0
+_STEP_SECONDS = 4.0
 # Long enough for an eager rebalance to give a shard back, short enough not to keep dead state.
 _GRACE_SECONDS = 3.0
 
@@ -37,6 +38,7 @@ class ShardHost:
         self._farewells: dict[int, asyncio.TimerHandle] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._membership: Membership | None = None
+        self._stopping = False
         self.runners: dict[int, ShardRunner] = {}
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -48,6 +50,7 @@ class ShardHost:
 
     async def stop(self) -> None:
         """Finish the running micro-batches, hand every shard over and leave."""
+        self._stopping = True
         for shard in list(self._tasks):
             self._let_go(shard)
         if self._leaving:
@@ -56,6 +59,8 @@ class ShardHost:
             await self._membership.leave()
 
     async def _assigned(self, shards: frozenset[int]) -> None:
+        if self._stopping:
+            return
         for shard in sorted(shards):
             farewell = self._farewells.pop(shard, None)
             if farewell:
@@ -123,10 +128,25 @@ class ShardHost:
             _log.info("shard taken", group=self._group, shard=shard)
             while True:
                 await allowed.wait()
-                await runner.step()
+                await _whole_step(runner)
         except FencedError:
             _log.warning("shard fenced", group=self._group, shard=shard)
         except CommitUnknownError as error:
             _log.warning("commit unknown", group=self._group, shard=shard, error=str(error))
         except BusError as error:
             _log.warning("bus away", group=self._group, shard=shard, error=str(error))
+
+
+async def _whole_step(runner: ShardRunner) -> None:
+    """Run one micro-batch; when the task is cancelled meanwhile, the micro-batch is finished first.
+
+    A transaction that is cut off stays open until the shard's next fence, and holds readers back so long.
+    """
+    step = asyncio.ensure_future(runner.step())
+    try:
+        await asyncio.shield(step)
+    except asyncio.CancelledError:
+        await asyncio.wait([step], timeout=_STEP_SECONDS)
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+        raise

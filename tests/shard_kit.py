@@ -90,11 +90,12 @@ class Counting:
 class CountingEdge:
     """Its edge: what a record says decides where it goes wrong."""
 
-    def __init__(self, bus):
+    def __init__(self, bus, shard=SHARD):
         self.machine = Counting()
-        self.bus = bus
-        self.inputs = [Input(FIRST, 0), Input(IN, 1, trimmed=True), Input(MORE, 2, trimmed=True)]
-        self.ledger = LEDGER
+        self.bus, self.shard = bus, shard
+        first, own, more = (place._replace(partition=shard) for place in (FIRST, IN, MORE))
+        self.inputs = [Input(first, 0), Input(own, 1, trimmed=True), Input(more, 2, trimmed=True)]
+        self.ledger = LEDGER._replace(partition=shard)
         self.confirmed = 0
 
     def decode(self, record):
@@ -121,7 +122,7 @@ class CountingEdge:
         said = json.dumps([command.fields["count"], value.decode()]).encode()
         if value.startswith(b"huge"):
             said += bytes(2_000_000)
-        return Outgoing("out", 0, command.key, said)
+        return Outgoing("out", self.shard, command.key, said)
 
     def low_waters(self):
         return {}
@@ -136,24 +137,24 @@ class CountingEdge:
 class Plant:
     """A cluster with the counting machine's topics, and processes on it that can be killed."""
 
-    def __init__(self):
-        self.clock = FakeClock()
+    def __init__(self, shards=1, clock=None):
+        self.clock = clock or FakeClock()
         self.cluster = MemoryCluster(clock=lambda: self.clock.wall_ms() / 1_000)
         specs = {"first": "trim", "in": "trim", "more": "trim", "out": "delete", "ledger": "compact"}
-        for name, cleanup in {**specs, "letters": "delete"}.items():
-            self.cluster.create(TopicSpec(name, 1, cleanup))
+        for name, cleanup in {**specs, "letters": "delete", "shards": "delete"}.items():
+            self.cluster.create(TopicSpec(name, shards, cleanup))
 
     async def bus(self, make=MemoryBus):
         bus = make(self.cluster)
         await bus.start()
         return bus
 
-    def runner(self, bus, probe=None, settings=SETTINGS, build=None):
+    def runner(self, bus, probe=None, settings=SETTINGS, build=None, shard=SHARD):
         return ShardRunner(
             bus,
-            build or (lambda: CountingEdge(bus)),
-            shard=f"counting-{SHARD}",
-            dead_letters=LETTERS,
+            build or (lambda: CountingEdge(bus, shard)),
+            shard=f"counting-{shard}",
+            dead_letters=LETTERS._replace(partition=shard),
             clock=self.clock,
             settings=settings,
             probe=probe or (lambda _: None),
@@ -172,7 +173,8 @@ class Plant:
     async def said(self):
         """What the machine has said, by key: (count, value) in order."""
         told = {}
-        for record in await self.read(OUT):
+        places = [TopicPartition("out", n) for n in range(self.cluster.spec("out").partitions)]
+        for record in [record for place in places for record in await self.read(place)]:
             count, value = json.loads(record.value)
             told.setdefault(record.key, []).append((count, value.encode()))
         return told

@@ -1,4 +1,4 @@
-"""How busy a machine is with other things while a benchmark runs: figures mean little beside them. Reads /proc."""
+"""How busy a machine is with other things while a benchmark runs. Reads /proc."""
 
 from __future__ import annotations
 

@@ -89,10 +89,15 @@ def status(options: Options, sweep_id: str) -> None:
 
 async def _status(options: Options, sweep_id: str) -> None:
     async with connect(options) as client:
-        raw = await client.session.read_model(f"reduction:{sweep_id}")
-        if raw is None:
+        stored = await client.session.read_model(f"reduction:{sweep_id}")
+        newest = Reduction.from_record(stored) if stored is not None else None
+        if newest is None or not newest.final:
+            # The read model may lag behind, or the store be empty: the bus has the last word.
+            record = await client.session.find_reduction(sweep_id)
+            newest = Reduction.from_record(record.value) if record and record.value else newest
+        if newest is None:
             raise fail("SB-4007", "$.sweep_id", actual=sweep_id)
-        _show(options, Reduction.from_record(raw))
+        _show(options, newest)
 
 
 @sweep.command()

@@ -1,0 +1,548 @@
+"""The command line as a user meets it: every command in text and JSON, exit codes, signals, resumption."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus, shotbus
+
+from shotbus.broker.bus.base import Outgoing
+from shotbus.cli.main import COMMANDS, cli
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with Broker(tmp_path_factory.mktemp("broker") / "data", "noop", "aer") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def folder(broker):
+    """A working directory whose configuration points to the broker."""
+    folder = broker.directory.parent
+    (folder / "shotbus.toml").write_text(f'[broker]\nurl = "{broker.url}"\n')
+    (folder / "bell.qasm").write_text(BELL)
+    (folder / "rotated.qasm").write_text(ROTATED)
+    (folder / "points.csv").write_text("a,b\n0,0\n3.141592653589793,0\n0,3.141592653589793\n")
+    return folder
+
+
+def invoke(folder, *words, environ=None, text=None):
+    """Run a command in this process: (exit code, standard output, standard error)."""
+    with contextlib.chdir(folder):
+        done = CliRunner(env=environ).invoke(cli, [str(word) for word in words], input=text)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def told(folder, *words, code=0, **options):
+    """Run a command with --json; return what it printed, decoded."""
+    found, out, err = invoke(folder, *words, "--json", **options)
+    assert found == code, err
+    return json.loads(out if code == 0 or out else err)
+
+
+def said(folder, *words, code=0, **options):
+    """Run a command; return its text."""
+    found, out, err = invoke(folder, *words, **options)
+    assert found == code, err
+    return out if code == 0 else err
+
+
+def submitted(folder, *words):
+    return told(folder, "submit", "bell.qasm", "--backend", "noop", *words)["job_id"]
+
+
+# -- help and start-up -------------------------------------------------------------------------------
+
+
+def every_command(group=cli, path=()):
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        yield (*path, name)
+        if hasattr(command, "list_commands"):
+            yield from every_command(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(every_command()), ids=" ".join)
+def test_every_command_has_help_that_says_what_it_does(path):
+    done = CliRunner().invoke(cli, [*path, "--help"])
+    assert done.exit_code == 0
+    usage, _, text = done.output.partition("\n\n")
+    assert usage.strip().endswith(("[OPTIONS]", "COMMAND [ARGS]...")) or "[OPTIONS]" in usage
+    assert len(text.strip().splitlines()[0]) > 10
+
+
+def test_the_root_help_lists_every_command_and_the_exit_codes(folder):
+    text = said(folder, "--help")
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert "Exit codes" in text
+
+
+def test_an_unknown_command_or_option_exits_with_2(folder):
+    assert invoke(folder, "frobnicate")[0] == 2
+    assert invoke(folder, "list", "--frobnicate")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        ([], ("qiskit", "qiskit_aer", "pennylane", "numpy", "aiokafka", "redis", "rich", "matplotlib")),
+        (
+            ["--help"],
+            ("qiskit", "qiskit_aer", "pennylane", "numpy", "aiokafka", "redis", "rich", "matplotlib"),
+        ),
+        (["submit", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
+        (["run", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
+        (["up", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
+    ],
+    ids=" ".join,
+)
+def test_the_command_starts_without_importing_an_sdk(words, heavy):
+    code = (
+        "import sys\nfrom shotbus.cli.main import cli\n"
+        f"try:\n    cli({words!r}, prog_name='shotbus')\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_the_script_and_the_module_are_the_same_command(folder):
+    script = pathlib.Path(sys.executable).with_name("shotbus")
+    done = subprocess.run(
+        [script, "--version"], capture_output=True, text=True, timeout=60, check=True, cwd=folder
+    )
+    assert done.stdout == shotbus("--version", cwd=folder)[1]
+    assert done.stdout.startswith("shotbus, version ")
+
+
+# -- jobs --------------------------------------------------------------------------------------------
+
+
+def test_submit_and_wait_prints_a_histogram_or_json(folder):
+    text = said(folder, "submit", "bell.qasm", "--shots", "100", "--seed", "1", "--wait")
+    assert "succeeded on aer" in text or "served_from_cache on aer" in text
+    assert "█" in text
+    data = told(folder, "submit", "bell.qasm", "--shots", "100", "--wait")
+    assert sum(data["counts"][0].values()) == 100
+    assert data["outcome"] == "succeeded"
+
+
+def test_submit_reads_standard_input_and_binds_points(folder):
+    words = ["submit", "-", "--bind", "a=0,3.141592653589793", "--bind", "b=0", "--shots", "7", "--wait"]
+    assert told(folder, *words, text=ROTATED)["counts"] == [{"00": 7}, {"01": 7}]
+
+
+def test_submit_with_observables_prints_values_and_errors(folder):
+    words = ["submit", "rotated.qasm", "--bind", "a=0", "--bind", "b=0", "--observable", "ZZ", "--wait"]
+    assert "observable 0: 1.000000000 ± 0" in said(folder, *words)
+    assert told(folder, *words)["evs"] == [[1.0]]
+
+
+def test_submit_without_waiting_says_how_to_come_back(folder):
+    text = said(folder, "submit", "bell.qasm", "--backend", "noop")
+    job = text.splitlines()[0]
+    assert f"shotbus result {job}" in text
+    assert told(folder, "result", job)["outcome"] == "succeeded"
+    assert "succeeded on noop" in said(folder, "result", job)
+    assert eventually(lambda: "DONE" in said(folder, "status", job))
+    assert told(folder, "status", job)["status"] == "DONE"
+
+
+def test_list_filters_and_pages(folder):
+    jobs = [submitted(folder, "--tenant", "lister") for _ in range(3)]
+    eventually(lambda: len(told(folder, "list", "--tenant", "lister", "--status", "done")) == 3)
+    newest = told(folder, "list", "--tenant", "lister", "--limit", "1")
+    older = told(folder, "list", "--tenant", "lister", "--limit", "2", "--offset", "1")
+    assert {one["job_id"] for one in newest + older} == set(jobs)
+    assert told(folder, "list", "--tenant", "nobody") == []
+    assert said(folder, "list", "--tenant", "nobody") == "nothing\n"
+    assert "job_id" in said(folder, "list")
+
+
+def test_watch_tells_every_state_until_the_end(folder):
+    job = submitted(folder, "--shots", "3")
+    lines = said(folder, "watch", job).splitlines()
+    assert lines[-1].startswith("DONE")
+    found, out, _ = invoke(folder, "watch", job, "--json")
+    assert found == 0
+    assert json.loads(out.splitlines()[-1])["status"] == "DONE"
+
+
+def test_watch_follows_a_job_that_is_cancelled_meanwhile(folder):
+    said(folder, "pools", "pause", "noop")
+    job = submitted(folder)
+    command = [sys.executable, "-m", "shotbus", "watch", job]
+    watching = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert watching.stdout.readline().startswith("QUEUED")
+    assert told(folder, "cancel", job) == {"job_id": job, "cancel": "asked"}
+    assert watching.stdout.readline().startswith("CANCELLED")
+    assert watching.wait(timeout=30) == 0
+    watching.stdout.close()
+    said(folder, "pools", "resume", "noop")
+
+
+def test_a_cancelled_job_ends_the_command_with_1(folder):
+    said(folder, "pools", "pause", "noop")
+    job = submitted(folder)
+    assert "asked to cancel" in said(folder, "cancel", job)
+    assert told(folder, "result", job, code=1)["errors"][0]["code"] == "SB-4002"
+    assert "SB-4002" in said(folder, "result", job, code=1)
+    said(folder, "pools", "resume", "noop")
+
+
+def test_a_timeout_exits_with_5_and_the_job_goes_on(folder):
+    said(folder, "pools", "pause", "noop")
+    job = submitted(folder)
+    assert told(folder, "result", job, "--timeout", "0.2", code=5)["errors"][0]["code"] == "SB-4006"
+    assert told(folder, "watch", job, "--timeout", "0.2", code=5)
+    said(folder, "pools", "resume", "noop")
+    assert told(folder, "result", job)["outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize("command", ["status", "result", "watch"])
+@pytest.mark.parametrize("job", ["0" * 32, "nonsense"])
+def test_an_unknown_job_exits_with_4(folder, command, job):
+    found, _, err = invoke(folder, command, job, "--json")
+    assert found == 4
+    assert json.loads(err)["errors"][0]["code"] == "SB-4001"
+
+
+def test_a_row_that_does_not_exist_exits_with_2(folder):
+    job = submitted(folder)
+    assert said(folder, "result", job, "--row", "7", code=2).startswith("SB-1305 --row")
+
+
+# -- sweeps ------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_from_a_csv_file(folder):
+    words = [
+        "sweep",
+        "submit",
+        "rotated.qasm",
+        "points.csv",
+        "--observable",
+        "IZ",
+        "--reduce",
+        "expectation",
+        "--chunk",
+        "1",
+    ]
+    data = told(folder, *words)
+    assert (data["final"], data["shards"], data["succeeded"], data["points"]) == (True, 3, 3, 3)
+    assert told(folder, "sweep", "status", data["sweep_id"])["done"] == 3
+    assert "succeeded" in said(folder, "sweep", "status", data["sweep_id"])
+
+
+def test_a_sweep_can_be_left_and_cancelled(folder):
+    said(folder, "pools", "pause", "noop")
+    data = told(
+        folder,
+        "sweep",
+        "submit",
+        "rotated.qasm",
+        "points.csv",
+        "--backend",
+        "noop",
+        "--chunk",
+        "1",
+        "--no-wait",
+    )
+    assert told(folder, "sweep", "cancel", data["sweep_id"])["cancel"] == "asked"
+    said(folder, "pools", "resume", "noop")
+    status = ["sweep", "status", data["sweep_id"], "--json"]
+    eventually(lambda: '"failed": 3' in invoke(folder, *status)[1])
+    assert invoke(folder, *status)[0] == 1
+
+
+def test_an_unknown_sweep_exits_with_4(folder):
+    assert told(folder, "sweep", "status", "nothing", code=4)["errors"][0]["code"] == "SB-4007"
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1\n", "a,b\n1,x\n", "a\n1\n", "a,b,c\n1,2,3\n"])
+def test_points_that_are_no_numbers_or_do_not_fit_are_refused(folder, tmp_path, content):
+    (tmp_path / "bad.csv").write_text(content)
+    found, _, err = invoke(folder, "sweep", "submit", "rotated.qasm", tmp_path / "bad.csv", "--json")
+    assert found == 2
+    assert json.loads(err)["errors"]
+
+
+def test_an_unknown_reduction_exits_with_2(folder):
+    found = told(folder, "sweep", "submit", "rotated.qasm", "points.csv", "--reduce", "expectatoin", code=2)
+    assert found["errors"][0]["hint"] == "did you mean 'expectation'?"
+
+
+# -- operation ---------------------------------------------------------------------------------------
+
+
+def test_pools_are_listed_paused_resumed_and_drained(folder):
+    listed = told(folder, "pools", "list")
+    assert {(one["role"], one["pool"]) for one in listed} >= {
+        ("worker", "noop"),
+        ("worker", "aer"),
+        ("dispatcher", ""),
+    }
+    assert "dispatcher" in said(folder, "pools", "list")
+    for verb in ("pause", "drain", "resume"):
+        assert told(folder, "pools", verb, "noop", "--reason", "test") == {"pool": "noop", "command": verb}
+    assert told(folder, "pools", "pause", "nowhere", code=2)["errors"][0]["code"] == "SB-1102"
+
+
+def put_letter(broker, value):
+    async def publish(bus, topics):
+        await bus.publish([Outgoing(topics.requests("experiment"), 0, b"k", value)])
+
+    on_bus(broker.url, publish)
+
+
+def test_dead_letters_are_listed_shown_and_purged(folder, broker):
+    said(folder, "dlq", "purge")
+    put_letter(broker, b"not avro")
+    (letter,) = eventually(lambda: told(folder, "dlq", "list"))
+    assert (letter["code"], letter["class"], letter["topic"]) == (
+        "SB-1001",
+        "INVALID",
+        "shotbus.requests.experiment",
+    )
+    shown = told(folder, "dlq", "show", letter["letter"])
+    assert bytes.fromhex(shown["value"]) == b"not avro"
+    assert shown["decoded"] is None
+    assert b"not avro".hex() in said(folder, "dlq", "show", letter["letter"])
+    assert told(folder, "dlq", "list", "--code", "SB-1002") == []
+    assert told(folder, "dlq", "show", "9:9", code=4)["errors"][0]["code"] == "SB-4001"
+    assert told(folder, "dlq", "redrive", letter["letter"])[0]["action"] == "not a request"
+    assert told(folder, "dlq", "redrive", code=2)["errors"][0]["path"] == "LETTERS"
+    assert told(folder, "dlq", "purge", "--dry-run") == {"letters": 1, "dry_run": True}
+    assert len(told(folder, "dlq", "list")) == 1
+    assert "deleted 1 letters" in said(folder, "dlq", "purge")
+    assert told(folder, "dlq", "list") == []
+
+
+def test_a_redriven_request_is_a_new_job_that_names_the_old_one(folder, broker):
+    from avro_values import PROGRAM, request_fields
+
+    from shotbus.schemas.codec import encode
+    from shotbus.schemas.ids import circuit_id, job_id
+
+    said(folder, "dlq", "purge")
+    (folder / "program.qasm").write_text(PROGRAM)
+    told(folder, "submit", "program.qasm", "--wait")
+    fields = request_fields(job_id=job_id("tenant-", entropy=b"to redrive12"), circuit_id=circuit_id(PROGRAM))
+    put_letter(broker, encode("circuit_request", fields) + b"\0")
+    eventually(lambda: told(folder, "dlq", "list"))
+    plan = told(folder, "dlq", "redrive", "--all", "--dry-run")
+    assert [one["action"] for one in plan] == ["would redrive"]
+    (done,) = told(folder, "dlq", "redrive", "--all", "--code", "SB-1002")
+    assert done["job_id"] != fields["job_id"]
+    assert told(folder, "result", done["job_id"], "--tenant", "tenant-")["outcome"] == "succeeded"
+
+
+def test_topics_are_planned_and_applied(folder, tmp_path):
+    plan = told(folder, "topics", "plan")
+    assert {one["state"] for one in plan} == {"ok"}
+    assert "shotbus.results" in said(folder, "topics", "plan")
+    fresh = ["--data", tmp_path / "fresh"]
+    assert {one["state"] for one in told(tmp_path, "topics", "plan", *fresh)} == {"missing"}
+    assert {one["state"] for one in told(tmp_path, "topics", "apply", *fresh)} == {"ok"}
+    environ = {"SHOTBUS__BROKER__PARTITIONS": "5"}
+    found, out, _ = invoke(tmp_path, "topics", "plan", *fresh, environ=environ)
+    assert found == 2
+    assert "differs: 2 partitions" in out
+
+
+def test_doctor_checks_and_prints_where_values_come_from(folder, broker):
+    report = told(folder, "doctor")
+    checks = {name: (state, detail) for name, state, detail in report["checks"]}
+    assert {state for state, _ in checks.values()} == {"ok"}
+    assert checks["bus"][1].endswith("broker runs")
+    assert report["configuration"] == [["broker.url", repr(broker.url), "shotbus.toml"]]
+    assert "broker.url" in said(folder, "doctor")
+    assert "limits.max_shots" in said(folder, "doctor", "--all")
+
+
+def test_the_read_models_can_be_rebuilt(folder):
+    job = submitted(folder)
+    told(folder, "result", job)
+    assert told(folder, "state", "rebuild")["records"] > 0
+    assert "read" in said(folder, "state", "rebuild")
+    assert told(folder, "status", job)["status"] == "DONE"
+
+
+@pytest.mark.parametrize(
+    "words", [["submit", "bell.qasm"], ["list"], ["doctor"], ["topics", "plan"]], ids=" ".join
+)
+def test_a_kafka_that_does_not_answer_exits_with_3(folder, words):
+    found, out, err = invoke(folder, *words, "--json", "--url", "kafka://127.0.0.1:9")
+    assert found == 3
+    if words != ["doctor"]:
+        assert json.loads(err.splitlines()[-1])["errors"][0]["code"] == "SB-2004"
+    else:
+        assert '"failed"' in out
+
+
+def test_a_data_directory_that_cannot_be_made_exits_with_3(folder):
+    found, _, err = invoke(folder, "list", "--json", "--data", "/proc/nowhere/data")
+    assert found == 3
+    assert json.loads(err)["errors"][0]["code"] == "SB-2004"
+
+
+@pytest.mark.parametrize("url", ["sqlite://host/x", "http://x", "nonsense", "kafka://"])
+def test_a_url_of_another_form_exits_with_2(folder, url):
+    assert told(folder, "list", "--url", url, code=2)["errors"][0]["code"] == "SB-2002"
+
+
+def test_url_and_data_together_exit_with_2(folder):
+    assert invoke(folder, "list", "--url", "sqlite:///x", "--data", "y")[0] == 2
+
+
+# -- processes ---------------------------------------------------------------------------------------
+
+
+def test_a_second_up_on_the_same_directory_is_refused(folder, broker):
+    error = told(folder, "up", "--data", broker.directory, code=2)["errors"][0]
+    assert error["code"] == "SB-2005"
+    assert error["hint"]
+    assert told(folder, "list") is not None
+
+
+def test_an_unknown_pool_for_a_worker_is_refused(folder):
+    assert told(folder, "worker", "--pool", "nowhere", code=2)["errors"][0]["code"] == "SB-1102"
+    assert (
+        told(folder, "up", "--pool", "nowhere", "--data", folder / "other", code=2)["errors"][0]["code"]
+        == "SB-1102"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_up_stops_gracefully_and_goes_on_where_it_was(tmp_path, number):
+    (tmp_path / "bell.qasm").write_text(BELL)
+    data = ["--data", tmp_path / "data"]
+    broker = Broker(tmp_path / "data", "noop")
+    with broker:
+        invoke(tmp_path, "pools", "pause", "noop", *data)
+        job = told(tmp_path, "submit", "bell.qasm", "--backend", "noop", *data)["job_id"]
+        assert broker.stop(number) == 0
+    assert broker.lines()[-1]["level"] == "info"
+    with Broker(tmp_path / "data", "noop"):
+        invoke(tmp_path, "pools", "resume", "noop", *data)
+        assert told(tmp_path, "result", job, *data)["outcome"] == "succeeded"
+
+
+def test_roles_run_as_processes_of_their_own(tmp_path):
+    (tmp_path / "bell.qasm").write_text(BELL)
+    data = ["--data", str(tmp_path / "data")]
+    roles = [["dispatcher"], ["reducer"], ["worker", "--pool", "noop", "--concurrency", "2"]]
+    running = []
+    try:
+        for words in roles:
+            command = [sys.executable, "-m", "shotbus", *words, "--json", *data]
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path
+            )
+            running.append(process)
+            assert json.loads(process.stdout.readline())["role"] == words[0]
+        words = ["submit", "bell.qasm", "--backend", "noop", "--wait", "--timeout", "60"]
+        assert told(tmp_path, *words, *data)["outcome"] == "succeeded"
+    finally:
+        for process in running:
+            process.terminate()
+        codes = [process.wait(timeout=30) for process in running]
+        for process in running:
+            process.stdout.close()
+    assert codes == [0, 0, 0]
+
+
+# -- run files ---------------------------------------------------------------------------------------
+
+PLAN = """
+import numpy as np
+from shotbus.producers.plan import JobPlan, Plan, SweepPlan
+from shotbus.schemas.pub import Bindings
+
+TEXT = '''{text}'''
+
+def plan(parameters):
+    jobs = []
+    for number in range(parameters["jobs"]):
+        bindings = Bindings(("a", "b"), np.full((1, 2), 0.1 * number))
+        jobs.append(JobPlan(TEXT, bindings, None, 50, 7, 0, np.arange(1.0), "aer"))
+    def report(reductions, output):
+        output.console.print("reported", reductions["s"].succeeded)
+    return Plan((SweepPlan("s", tuple(jobs), "collect"),), report)
+"""
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    (tmp_path / "plan.py").write_text(PLAN.format(text=ROTATED))
+    (tmp_path / "run.toml").write_text('[run]\nname = "r"\nplan = "plan.py:plan"\n[parameters]\njobs = 40\n')
+    return tmp_path
+
+
+def test_an_interrupted_run_resumes_and_a_third_is_served_from_the_cache(run_folder):
+    command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
+    with Broker(run_folder / "data", "aer"):
+        memory = run_folder / ".shotbus" / "runs"
+        invoke(run_folder, "pools", "pause", "aer", "--data", "data")
+        first = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True)
+        eventually(lambda: list(memory.glob("*.json")))
+        eventually(lambda: '"aer"' in invoke(run_folder, "list", "--json", "--data", "data")[1])
+        first.send_signal(signal.SIGINT)
+        out, _ = first.communicate(timeout=30)
+        assert first.returncode == 130
+        assert "Go on with: shotbus run run.toml" in out
+        invoke(run_folder, "pools", "resume", "aer", "--data", "data")
+        text = said(run_folder, "run", "run.toml", "--data", "data")
+        assert "resuming" in text
+        assert "reported 40" in text
+        assert not list(memory.glob("*.json"))
+        summary = eventually(lambda: served_from_cache(run_folder))
+        assert summary["succeeded"] == 40
+        text = eventually(lambda: repeated(run_folder))
+        assert "of 40 shards were served from the cache" in text
+
+
+def served_from_cache(run_folder):
+    summary = told(run_folder, "run", "run.toml", "--data", "data")["s"]
+    return summary if summary["from_cache"] else None
+
+
+def repeated(run_folder):
+    text = said(run_folder, "run", "run.toml", "--data", "data")
+    return text if "from the cache" in text else None
+
+
+def test_a_run_that_takes_too_long_exits_with_5_and_can_be_resumed(run_folder):
+    with Broker(run_folder / "data", "aer"):
+        invoke(run_folder, "pools", "pause", "aer", "--data", "data")
+        found, _, err = invoke(run_folder, "run", "run.toml", "--data", "data", "--timeout", "0.5", "--json")
+        assert found == 5
+        assert json.loads(err.splitlines()[-1])["errors"][0]["code"] == "SB-4006"
+        invoke(run_folder, "pools", "resume", "aer", "--data", "data")
+        assert "resuming" in said(run_folder, "run", "run.toml", "--data", "data")
+
+
+def test_a_client_that_is_killed_takes_its_embedded_broker_with_it(run_folder):
+    command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
+    client = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.DEVNULL)
+    eventually(lambda: list((run_folder / ".shotbus" / "runs").glob("*.json")), seconds=60)
+    os.kill(client.pid, signal.SIGKILL)
+    client.wait(timeout=10)
+    began = time.monotonic()
+    with Broker(run_folder / "other", "noop"):
+        pass
+    eventually(lambda: invoke(run_folder, "doctor", "--data", "data")[1].count("no broker runs"), seconds=40)
+    assert time.monotonic() - began < 60
+    assert "reported 40" in said(run_folder, "run", "run.toml", "--data", "data")

@@ -187,7 +187,7 @@ class Dispatcher:
         counts = dict.fromkeys(self._config.classes, 0)
         for queue in self._queues.values():
             for job in queue:
-                counts[job.priority] += 1
+                counts[job.priority] = counts.get(job.priority, 0) + 1
         return counts
 
     def low_offsets(self) -> dict[tuple[str, int], int]:
@@ -350,7 +350,7 @@ class Dispatcher:
     def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
         self._counters.retries[error_class] = self._counters.retries.get(error_class, 0) + 1
         job.move(Cause.RETRY)
-        job.bundle_id = ""
+        job.bundle_id, job.forwarded_us = "", 0
         job.not_before_ms = now.wall_ms + delay_ms
         self._later(job, job.not_before_ms)
         # The deadline may have passed, unheeded, while the job ran.
@@ -605,6 +605,8 @@ class Dispatcher:
             self._queues[job.pool] = FairQueue(self._weights)
         if job.phase in WITH_A_WORKER:
             self._bundles.restore(job, seat)
+            settings = self._config.pools.get(job.pool, _UNKNOWN_POOL)
+            job.forwarded_us = 1000 * (seat.start_by_ms - int(settings.start_seconds * 1000))
         elif job.phase is Phase.WAITING:
             self._queues[job.pool].push(job)
         else:

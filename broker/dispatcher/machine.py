@@ -6,7 +6,6 @@ or bundle; a job ends once; nothing is forwarded without a credit; what the ledg
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,6 +13,16 @@ from typing import Any
 
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.admission import check_pool, check_request
+from shotbus.broker.dispatcher.agenda import Agenda
+from shotbus.broker.dispatcher.answers import (
+    answer,
+    answered,
+    drawn_seed,
+    fingerprint,
+    from_cache,
+    is_job_id,
+    problems_of,
+)
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook, bundle_id_of
 from shotbus.broker.dispatcher.done import DoneLog, is_done_key
 from shotbus.broker.dispatcher.fairqueue import FairQueue
@@ -29,23 +38,19 @@ from shotbus.broker.dispatcher.messages import (
     Reported,
     Submitted,
 )
+from shotbus.broker.dispatcher.packing import pack
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.retry import Verdict, decide
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY, Standing, is_standing_key
-from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
+from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import INDEX, Timings
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import Problem
-from shotbus.schemas.ids import digest, partition_of, route_of
+from shotbus.schemas.ids import partition_of
 
-MAX_BUNDLE_BYTES = 524_288
 # While work waits for credits, another shard or a new worker may free one at any time.
 _HUNGRY_SECONDS = 0.02
-# Work shorter than what a bundle costs to send is not spread over more bundles.
-_LEAST_BUNDLE_SECONDS = 0.002
-# Entries of jobs that are gone may lie in a heap this often beside the live ones before it is rebuilt.
-_HEAP_SLACK = 1_024
 _SEATLESS = Seat()
 _UNKNOWN_POOL = PoolConfig()
 
@@ -86,8 +91,7 @@ class Dispatcher:
         self._bundles = BundleBook()
         self._done = DoneLog(retention_s=int(config.broker.retention_days * 86_400))
         self._reports = Reports(shard, partitions)
-        self._timers: list[tuple[int, int, str]] = []
-        self._deadlines: list[tuple[int, str]] = []
+        self._agenda = Agenda(self._jobs)
         self._standing = Standing()
         self._touched: dict[bytes, None] = {}
         self._speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
@@ -138,15 +142,15 @@ class Dispatcher:
         longest = max((pool.lease_seconds for pool in self._config.pools.values()), default=0.0)
         self._bundles.renew_all(now.seen + longest)
         # The ledger gives rows back by key; everything else relies on the order of admission.
-        self._jobs = dict(sorted(self._jobs.items(), key=lambda pair: pair[1].order))
+        ordered = sorted(self._jobs.values(), key=lambda job: job.order)
+        self._jobs.clear()
+        self._jobs.update((job.job_id, job) for job in ordered)
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""
         waits = [] if (lapse := self._bundles.next_lapse(now)) is None else [lapse]
-        if self._timers:
-            waits.append((self._timers[0][0] - now.wall_ms) / 1000)
-        if self._deadlines:
-            waits.append((self._deadlines[0][0] - now.wall_ms) / 1000)
+        if (next_ms := self._agenda.next_ms()) is not None:
+            waits.append((next_ms - now.wall_ms) / 1000)
         if any(queue.length for pool, queue in self._queues.items() if not self._standing.is_paused(pool)):
             waits.append(_HUNGRY_SECONDS)
         return max(0.0, min(waits)) if waits else None
@@ -236,7 +240,7 @@ class Dispatcher:
         if live:
             same = (live.payload_hash, live.tenant) == (payload, tenant)
         else:
-            same = done is not None and done.payload == _fingerprint(tenant, payload)
+            same = done is not None and done.payload == fingerprint(tenant, payload)
         if not same:
             problem = Problem("SB-1106", "$.idempotency_key", hint="use a new key for a new payload")
             return [self._reports.refusal(event.request, [problem], now, traceparent=event.traceparent)]
@@ -251,23 +255,23 @@ class Dispatcher:
     def _accept(self, event: Submitted, now: Now) -> list[Any]:
         job = Job(event.request, event.reference, event.pool)
         seed = event.request["seed"]
-        job.seed = _drawn_seed(job.job_id) if seed is None else seed
+        job.seed = drawn_seed(job.job_id) if seed is None else seed
         job.cost = job.points * self._speed[job.pool]
         job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
         job.accepted_us = now.wall_ms * 1000
         self._jobs[job.job_id] = job
         self._counters.accepted[job.priority] = self._counters.accepted.get(job.priority, 0) + 1
         if self._standing.wanted_gone(job):
-            return self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
+            return self._end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
         if event.cached is not None:
-            return self._end(job, Cause.CACHE_HIT, "served_from_cache", now, _from_cache(event.cached))
+            return self._end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
         if job.not_before_ms > now.wall_ms:
             job.move(Cause.ACCEPT_LATER)
-            self._later(job, job.not_before_ms)
+            self._agenda.later(job)
         else:
             job.move(Cause.ACCEPT)
             self._queues[job.pool].push(job)
-        self._watch_deadline(job)
+        self._agenda.watch(job)
         self._note(job, Cause.ACCEPT)
         return []
 
@@ -283,7 +287,7 @@ class Dispatcher:
         first = not bundle.started
         self._bundles.claim(bundle, outcome["worker"], outcome["lease_id"], now.seen + settings.lease_seconds)
         if first:
-            self._started(bundle, _answered(bundle, outcome))
+            self._started(bundle, answered(bundle, outcome))
         commands: list[Any] = []
         if outcome["kind"] == "finished":
             self._measure(bundle, outcome["items"])
@@ -321,7 +325,7 @@ class Dispatcher:
             self._counters.fenced += 1
             return []
         if not item["error_class"]:
-            return self._end(job, Cause.SUCCEED, "succeeded", now, _answer(outcome, item))
+            return self._end(job, Cause.SUCCEED, "succeeded", now, answer(outcome, item))
         return self._failed(job, item["error_class"], item["problems"], now, item["retry_after_ms"])
 
     def _failed(
@@ -352,16 +356,16 @@ class Dispatcher:
         job.move(Cause.RETRY)
         job.bundle_id, job.forwarded_us = "", 0
         job.not_before_ms = now.wall_ms + delay_ms
-        self._later(job, job.not_before_ms)
+        self._agenda.later(job)
         # The deadline may have passed, unheeded, while the job ran.
-        self._watch_deadline(job)
+        self._agenda.watch(job)
         self._note(job, Cause.RETRY, f"retry after {error_class}")
         return []
 
     def _give_up(
         self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
     ) -> list[Any]:
-        records = [dict(problem) for problem in problems] or _problems("SB-5001")
+        records = [dict(problem) for problem in problems] or problems_of("SB-5001")
         commands = self._end(job, Cause.FAIL, verdict.outcome, now, {"problems": records})
         if verdict.outcome == "dead_lettered":
             buried_as = "POISON" if verdict.death else error_class
@@ -409,13 +413,15 @@ class Dispatcher:
         commands: list[Any] = []
         for job in found:
             if job.tenant == tenant:
-                commands += self._end(job, Cause.CANCEL, "cancelled", now, {"problems": _problems("SB-4002")})
+                commands += self._end(
+                    job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")}
+                )
         return commands
 
     def _can_exist(self, target: str, name: str) -> bool:
         """Tell whether an admitted request could bear this name; a job without a sweep has an empty one."""
         if target == "job":
-            return _is_job_id(name)
+            return is_job_id(name)
         return target == "sweep" and 0 < len(name) <= self._config.limits.max_field
 
     def _locate(self, job_id: str, correlation: str, now: Now) -> Any:
@@ -437,7 +443,7 @@ class Dispatcher:
         self._wake_due(now)
         self._touched |= dict.fromkeys(self._standing.forget(now))
         for pool in sorted(event.credits):
-            if pool in self._queues and not self._standing.is_paused(pool):
+            if pool in self._config.pools and not self._standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
         told = self._reports.flush(now, self._standing.next_sequence)
         if told:
@@ -453,66 +459,25 @@ class Dispatcher:
                 self._exorcise(bundle, job_id)
                 job = self._jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:
-                    commands += self._failed(job, error_class, _problems("SB-5002"), now)
+                    commands += self._failed(job, error_class, problems_of("SB-5002"), now)
         return commands
 
     def _expire_deadlines(self, now: Now) -> list[Any]:
-        """End the jobs that did not leave the queue in time; what runs may finish."""
+        """End the jobs that did not leave the queue in time."""
         commands: list[Any] = []
-        while self._deadlines and self._deadlines[0][0] <= now.wall_ms:
-            deadline, job_id = heapq.heappop(self._deadlines)
-            job = self._jobs.get(job_id)
-            if job is None or job.deadline_ms != deadline or job.phase in WITH_A_WORKER:
-                continue
-            commands += self._end(job, Cause.EXPIRE, "expired", now, {"problems": _problems("SB-4003")})
+        for job in self._agenda.late(now.wall_ms):
+            commands += self._end(job, Cause.EXPIRE, "expired", now, {"problems": problems_of("SB-4003")})
         return commands
 
     def _wake_due(self, now: Now) -> None:
-        while self._timers and self._timers[0][0] <= now.wall_ms:
-            entry = heapq.heappop(self._timers)
-            if not self._is_timed(entry):
-                continue
-            job = self._jobs[entry[2]]
+        for job in self._agenda.due(now.wall_ms):
             job.move(Cause.DUE)
             self._queues[job.pool].push(job)
             self._note(job, Cause.DUE)
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
-        """Send bundles while there is work and room; the emptiest worker first."""
-        commands: list[Any] = []
-        queue = self._queues[pool]
-        room = {credit: credit.bundles for credit in free if credit.bundles > 0}
-        while queue.length and room:
-            credit = max(room, key=lambda one: (room[one], one.worker))
-            share = max(-(-queue.length // sum(room.values())), self._least(pool))
-            jobs = self._take(pool, share)
-            if not jobs:
-                break
-            commands.append(self._send(pool, credit, jobs, now))
-            room[credit] -= 1
-            if not room[credit]:
-                del room[credit]
-        return commands
-
-    def _least(self, pool: str) -> int:
-        """Return how many jobs a bundle may hold before it is worth splitting: short ones travel together."""
-        queue = self._queues[pool]
-        return int(_LEAST_BUNDLE_SECONDS * queue.length / queue.seconds) if queue.seconds else 1
-
-    def _take(self, pool: str, share: int) -> list[Job]:
-        """Pop one bundle: bounded by count, estimated time, bytes, and an even share of the backlog."""
-        settings, queue = self._config.pools[pool], self._queues[pool]
-        jobs: list[Job] = []
-        seconds, size = 0.0, 0
-        most = min(settings.bundle_jobs, max(1, share))
-        while len(jobs) < most and seconds < settings.bundle_seconds and size < MAX_BUNDLE_BYTES:
-            job = queue.pop()
-            if job is None:
-                break
-            jobs.append(job)
-            seconds += job.cost
-            size += job.bytes_in
-        return jobs
+        packed = pack(self._queues[pool], self._config.pools[pool], free)
+        return [self._send(pool, credit, jobs, now) for credit, jobs in packed]
 
     def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now) -> Forward:
         settings = self._config.pools[pool]
@@ -558,8 +523,8 @@ class Dispatcher:
             self._touched[key] = None
         else:
             self._touched.pop(key, None)
-        fingerprint = _fingerprint(job.tenant, job.payload_hash)
-        for page in self._done.add(job.job_id, fingerprint, outcome, now.wall_ms):
+        mark = fingerprint(job.tenant, job.payload_hash)
+        for page in self._done.add(job.job_id, mark, outcome, now.wall_ms):
             self._touched[page] = None
         self._reports.note(job, cause, outcome)
         return [self._reports.result(job, outcome, now, answer)]
@@ -574,25 +539,6 @@ class Dispatcher:
         if ghost is not None and ghost.bundle_id == bundle.bundle_id:
             del self._ghosts[job_id]
             self._touched[job_id.encode()] = None
-
-    def _later(self, job: Job, due_ms: int) -> None:
-        heapq.heappush(self._timers, (due_ms, job.order, job.job_id))
-        if len(self._timers) > 2 * len(self._jobs) + _HEAP_SLACK:
-            self._timers = [entry for entry in self._timers if self._is_timed(entry)]
-            heapq.heapify(self._timers)
-
-    def _is_timed(self, entry: tuple[int, int, str]) -> bool:
-        due, _, job_id = entry
-        job = self._jobs.get(job_id)
-        return job is not None and job.not_before_ms == due and job.phase in WITH_A_TIMER
-
-    def _watch_deadline(self, job: Job) -> None:
-        if not job.deadline_ms:
-            return
-        heapq.heappush(self._deadlines, (job.deadline_ms, job.job_id))
-        if len(self._deadlines) > 2 * len(self._jobs) + _HEAP_SLACK:
-            live = ((one.deadline_ms, one.job_id) for one in self._jobs.values() if one.deadline_ms)
-            self._deadlines = sorted(live)
 
     def _restore_job(self, job: Job, seat: Seat) -> None:
         if job.phase in TERMINAL:
@@ -610,50 +556,5 @@ class Dispatcher:
         elif job.phase is Phase.WAITING:
             self._queues[job.pool].push(job)
         else:
-            self._later(job, job.not_before_ms)
-        self._watch_deadline(job)
-
-
-def _drawn_seed(job_id: str) -> int:
-    """Draw an unseeded job's seed, 31 bits, from its id: a restored shard draws the same."""
-    return int.from_bytes(digest("seed", job_id, size=4), "little") >> 1
-
-
-def _fingerprint(tenant: str, payload_hash: bytes) -> bytes:
-    """Return what a finished job is recognised by; another tenant's repetition is not one."""
-    return digest(tenant, payload_hash, size=8)
-
-
-def _is_job_id(name: str) -> bool:
-    try:
-        route_of(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _problems(code: str) -> list[dict[str, Any]]:
-    return [Problem(code).as_record()]
-
-
-def _answered(bundle: Bundle, outcome: Mapping[str, Any]) -> frozenset[str]:
-    """Return the jobs whose attempts in flight end with this record."""
-    if outcome["kind"] != "finished":
-        return frozenset()
-    items = outcome["items"]
-    return frozenset(one["job_id"] for one in items if bundle.open.get(one["job_id"]) == one["attempt"])
-
-
-def _answer(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "executed_on": outcome["executed_on"],
-        "provenance": outcome["provenance"],
-        "payload": item["payload"],
-        "shots": item["shots"],
-        "timings": item["timings"],
-    }
-
-
-def _from_cache(cached: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("executed_on", "provenance", "payload", "seed")
-    return {name: cached[name] for name in names} | {"shots": 0}
+            self._agenda.later(job)
+        self._agenda.watch(job)

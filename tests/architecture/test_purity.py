@@ -9,6 +9,8 @@ MACHINES = [
         f"shotbus.broker.dispatcher.{name}"
         for name in (
             "admission",
+            "agenda",
+            "answers",
             "bundles",
             "credits",
             "done",
@@ -16,6 +18,7 @@ MACHINES = [
             "job",
             "machine",
             "messages",
+            "packing",
             "reports",
             "retry",
             "standing",

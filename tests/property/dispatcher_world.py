@@ -81,7 +81,7 @@ def check_places(machine):
     for queue in machine._queues.values():
         assert queue.length == len(list(queue))
         assert queue.seconds == pytest.approx(sum(job.cost for job in queue), abs=1e-9)
-    timed = set(valid_timers(machine))
+    timed = machine._agenda.timed()
     for job_id, job in machine.live.items():
         bundle = machine._bundles.get(job.bundle_id)
         aboard = bundle is not None and bundle.open.get(job_id) == job.attempt
@@ -92,13 +92,6 @@ def check_places(machine):
 
 def can_move(job):
     return job.phase is not Phase.WAITING or job.deadline_ms
-
-
-def valid_timers(machine):
-    for due, _, job_id in machine._timers:
-        job = machine.live.get(job_id)
-        if job and job.not_before_ms == due and job.phase in (Phase.SCHEDULED, Phase.RETRYING):
-            yield job_id
 
 
 def check_ledger(machine, ledger):
@@ -113,7 +106,7 @@ def image(machine):
     bundles = machine._bundles._bundles.values()
     return {
         "queues": {pool: sorted(job.job_id for job in queue) for pool, queue in machine._queues.items()},
-        "timers": sorted(valid_timers(machine)),
+        "timers": sorted(machine._agenda.timed()),
         "bundles": {one.bundle_id: (one.seat(), one.pool, one.open) for one in bundles},
         "load": dict(machine.load()),
         "standing": (machine.paused, machine._standing._intents),

@@ -58,6 +58,7 @@ def test_jobs_of_a_pool_that_is_no_longer_configured_wait_for_it():
     driver.build = lambda: Dispatcher(0, 2, less)
     driver.restart()
     driver.free = {"aer": [Credit("w0", 0, 8)]}
+    assert forwards(driver.run()) == []
     assert driver.machine.waiting()["aer"][0] == 1
     driver.build = lambda: Dispatcher(0, 2, config())
     driver.restart()
@@ -97,8 +98,7 @@ def test_what_came_and_went_leaves_nothing_in_heaps_and_ledger():
         driver.run(submitted(request(number, deadline_ms=year, **changes), offset=number), cancel)
     machine = driver.machine
     assert len(machine.live) == 0
-    assert len(machine._timers) < 2_000
-    assert len(machine._deadlines) < 2_000
+    assert len(machine._agenda) < 4_000
     assert not [key for key in driver.ledger if not key.startswith((b"done/", b"meta/"))]
 
 

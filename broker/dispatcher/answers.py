@@ -1,0 +1,59 @@
+"""Small derivations of the dispatcher: seeds, fingerprints, what a result takes from a report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.dispatcher.bundles import Bundle
+from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import digest, route_of
+
+
+def drawn_seed(job_id: str) -> int:
+    """Draw an unseeded job's seed, 31 bits, from its id: a restored shard draws the same."""
+    return int.from_bytes(digest("seed", job_id, size=4), "little") >> 1
+
+
+def fingerprint(tenant: str, payload_hash: bytes) -> bytes:
+    """Return the 8 bytes a finished job is recognised by; another tenant's repetition is not one."""
+    return digest(tenant, payload_hash, size=8)
+
+
+def is_job_id(name: str) -> bool:
+    """Tell whether a name from outside can be a job's."""
+    try:
+        route_of(name)
+    except ValueError:
+        return False
+    return True
+
+
+def problems_of(code: str) -> list[dict[str, Any]]:
+    """Return one problem as a result carries it."""
+    return [Problem(code).as_record()]
+
+
+def answered(bundle: Bundle, outcome: Mapping[str, Any]) -> frozenset[str]:
+    """Return the jobs whose attempts in flight end with this record."""
+    if outcome["kind"] != "finished":
+        return frozenset()
+    items = outcome["items"]
+    return frozenset(one["job_id"] for one in items if bundle.open.get(one["job_id"]) == one["attempt"])
+
+
+def answer(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result takes from a worker's report."""
+    return {
+        "executed_on": outcome["executed_on"],
+        "provenance": outcome["provenance"],
+        "payload": item["payload"],
+        "shots": item["shots"],
+        "timings": item["timings"],
+    }
+
+
+def from_cache(cached: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result takes from an earlier one."""
+    names = ("executed_on", "provenance", "payload", "seed")
+    return {name: cached[name] for name in names} | {"shots": 0}

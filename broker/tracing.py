@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from shotbus.schemas.ids import digest
 
-_FORM = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+_FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class TraceContext(NamedTuple):
@@ -63,7 +63,7 @@ def spans_of(traceparent: str, seconds: Mapping[str, float], start_us: int) -> l
 
 def parse_traceparent(value: str) -> TraceContext | None:
     """Return the context of a header, None when it is malformed (then a new trace begins)."""
-    match = _FORM.match(value)
+    match = _FORM.fullmatch(value)
     if match is None or set(match[1]) == {"0"} or set(match[2]) == {"0"}:
         return None
     return TraceContext(match[1], match[2], match[3])

@@ -135,9 +135,9 @@ def observables_of(given: Any) -> PauliSums | None:
     """Return Pauli sums.
 
     Args:
-        given: None, :class:`PauliSums`, one label, one observable as (label, weight) pairs, a list of
-            observables, or Qiskit ``Pauli`` or ``SparsePauliOp`` objects. Labels are Qiskit's: qubit 0 is
-            rightmost.
+        given: None, :class:`PauliSums`, one label, one observable as (label, weight) pairs or as a
+            mapping, a list of observables, or Qiskit ``Pauli`` or ``SparsePauliOp`` objects. Labels are
+            Qiskit's: qubit 0 is rightmost.
 
     Raises:
         ShotbusError: SB-1401.
@@ -145,7 +145,12 @@ def observables_of(given: Any) -> PauliSums | None:
     """
     if given is None or isinstance(given, PauliSums):
         return given
-    if isinstance(given, str) or hasattr(given, "to_list") or hasattr(given, "to_label") or _is_pair(given):
+    if (
+        isinstance(given, str | Mapping)
+        or hasattr(given, "to_list")
+        or hasattr(given, "to_label")
+        or _is_pair(given)
+    ):
         given = [given]
     try:
         if given and all(_is_pair(one) for one in given):
@@ -164,6 +169,8 @@ def _is_pair(value: Any) -> bool:
 def _terms(one: Any) -> list[tuple[str, float]]:
     if isinstance(one, str):
         return [(one, 1.0)]
+    if isinstance(one, Mapping):
+        return [(label, _real(weight)) for label, weight in one.items()]
     if hasattr(one, "to_label"):
         return [(one.to_label(), 1.0)]
     if hasattr(one, "to_list"):

@@ -111,10 +111,11 @@ class RunMemory:
     def recall(self) -> dict[str, str]:
         """Return sweep ids by name, empty for a new run."""
         try:
-            found: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
+            found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        sound = isinstance(found, dict) and all(isinstance(sweep_id, str) for sweep_id in found.values())
+        return found if sound else {}
 
     def remember(self, sweeps: Mapping[str, str]) -> None:
         """Write before the first submission, atomically."""

@@ -1,0 +1,99 @@
+"""Run files: checked whole before anything is planned, and remembered until they are through."""
+
+import json
+
+import pytest
+from edge_kit import codes, refusal
+
+from shotbus.producers.plan import Plan
+from shotbus.runfile import RunMemory, load_run
+
+PLAN = (
+    "from shotbus.producers.plan import Plan\ndef plan(parameters):\n    return Plan((), lambda *_: None)\n"
+)
+GOOD = '[run]\nname = "r"\nplan = "plan.py:plan"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "plan.py").write_text(PLAN)
+
+    def write(text):
+        path = tmp_path / "run.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_run_file_names_plan_parameters_and_output(write):
+    told = load_run(write(GOOD + '[parameters]\nx = 3\n[output]\npng = "p.png"\n'))
+    assert (told.run.name, told.run.priority, told.output.png, told.parameters) == (
+        "r",
+        "experiment",
+        "p.png",
+        {"x": 3},
+    )
+    assert isinstance(told.plan(), Plan)
+
+
+def test_the_fingerprint_follows_file_and_plan(write, tmp_path):
+    first = load_run(write(GOOD)).fingerprint
+    assert load_run(write(GOOD)).fingerprint == first
+    second = load_run(write(GOOD + "# changed\n")).fingerprint
+    (tmp_path / "plan.py").write_text(PLAN + "# changed\n")
+    third = load_run(write(GOOD)).fingerprint
+    assert len({first, second, third}) == 3
+
+
+def test_every_mistake_is_said_at_once(write):
+    text = 'parameters = 3\n[run]\nnam = "r"\nplan = "plan.py"\nbackend = 7\n[outptu]\n[output]\npng = 1\n'
+    found = {(one.path, one.code) for one in refusal(load_run, write(text))}
+    assert found == {
+        ("$.outptu", "SB-2001"),
+        ("$.run.nam", "SB-2001"),
+        ("$.run.backend", "SB-2002"),
+        ("$.output.png", "SB-2002"),
+        ("$.parameters", "SB-2002"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["SB-1107", "SB-2002"]),
+        ('[run]\nname = "r"\n', ["SB-2002"]),
+        ('[run]\nname = "r"\nplan = "none.py:plan"\n', ["SB-2002"]),
+        ('[run]\nname = "r"\nplan = "plan.py"\n', ["SB-2002"]),
+        ("run = 3\n", ["SB-2002"]),
+        ("[run", ["SB-2003"]),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_refused(write, text, expected):
+    assert codes(load_run, write(text)) == expected
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert codes(load_run, tmp_path / "none.toml") == ["SB-2003"]
+
+
+def test_a_missing_function_is_refused(write):
+    told = load_run(write(GOOD.replace(":plan", ":plant")))
+    assert codes(told.plan) == ["SB-2002"]
+
+
+def test_an_unfinished_run_is_remembered_until_it_is_forgotten(tmp_path):
+    memory = RunMemory(tmp_path / "runs", "key")
+    assert memory.recall() == {}
+    memory.remember({"s": "id"})
+    assert RunMemory(tmp_path / "runs", "key").recall() == {"s": "id"}
+    assert RunMemory(tmp_path / "runs", "other").recall() == {}
+    memory.forget()
+    memory.forget()
+    assert memory.recall() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1, 2]", b'"text"', json.dumps({"s": 3}).encode()])
+def test_a_damaged_memory_is_no_memory(tmp_path, content):
+    (tmp_path / "key.json").write_bytes(content)
+    assert RunMemory(tmp_path, "key").recall() == {}

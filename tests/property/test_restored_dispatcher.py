@@ -98,8 +98,15 @@ class Player:
 
 
 def spoken(commands):
-    """Commands as plain values."""
-    return [(*one[:4], dict(one.fields), one.headers) if isinstance(one, Emit) else one for one in commands]
+    """Commands as plain values; what one record or lapse says about several jobs has no order among them."""
+    return sorted(repr(plain(one) if isinstance(one, Emit) else one) for one in commands)
+
+
+def plain(emit):
+    fields = dict(emit.fields)
+    if "events" in fields:
+        fields["events"] = sorted(fields["events"], key=lambda event: event["job_id"])
+    return (*emit[:4], fields, emit.headers)
 
 
 @settings(max_examples=300)

@@ -1,20 +1,14 @@
 """The command line as a user meets it: every command in text and JSON, exit codes, signals, resumption."""
 
-import contextlib
 import json
-import os
-import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from click.testing import CliRunner
-from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus, shotbus
+from cli_kit import invoke, said, told
+from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus
 
 from shotbus.broker.bus.base import Outgoing
-from shotbus.cli.main import COMMANDS, cli
 
 
 @pytest.fixture(scope="module")
@@ -34,97 +28,8 @@ def folder(broker):
     return folder
 
 
-def invoke(folder, *words, environ=None, text=None):
-    """Run a command in this process: (exit code, standard output, standard error)."""
-    with contextlib.chdir(folder):
-        done = CliRunner(env=environ).invoke(cli, [str(word) for word in words], input=text)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
-
-
-def told(folder, *words, code=0, **options):
-    """Run a command with --json; return what it printed, decoded."""
-    found, out, err = invoke(folder, *words, "--json", **options)
-    assert found == code, err
-    return json.loads(out if code == 0 or out else err)
-
-
-def said(folder, *words, code=0, **options):
-    """Run a command; return its text."""
-    found, out, err = invoke(folder, *words, **options)
-    assert found == code, err
-    return out if code == 0 else err
-
-
 def submitted(folder, *words):
     return told(folder, "submit", "bell.qasm", "--backend", "noop", *words)["job_id"]
-
-
-# -- help and start-up -------------------------------------------------------------------------------
-
-
-def every_command(group=cli, path=()):
-    for name in group.list_commands(None):
-        command = group.get_command(None, name)
-        yield (*path, name)
-        if hasattr(command, "list_commands"):
-            yield from every_command(command, (*path, name))
-
-
-@pytest.mark.parametrize("path", list(every_command()), ids=" ".join)
-def test_every_command_has_help_that_says_what_it_does(path):
-    done = CliRunner().invoke(cli, [*path, "--help"])
-    assert done.exit_code == 0
-    usage, _, text = done.output.partition("\n\n")
-    assert usage.strip().endswith(("[OPTIONS]", "COMMAND [ARGS]...")) or "[OPTIONS]" in usage
-    assert len(text.strip().splitlines()[0]) > 10
-
-
-def test_the_root_help_lists_every_command_and_the_exit_codes(folder):
-    text = said(folder, "--help")
-    assert all(f"  {name} " in text for name in COMMANDS)
-    assert "Exit codes" in text
-
-
-def test_an_unknown_command_or_option_exits_with_2(folder):
-    assert invoke(folder, "frobnicate")[0] == 2
-    assert invoke(folder, "list", "--frobnicate")[0] == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "heavy"),
-    [
-        ([], ("qiskit", "qiskit_aer", "pennylane", "numpy", "aiokafka", "redis", "rich", "matplotlib")),
-        (
-            ["--help"],
-            ("qiskit", "qiskit_aer", "pennylane", "numpy", "aiokafka", "redis", "rich", "matplotlib"),
-        ),
-        (["submit", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
-        (["run", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
-        (["up", "--help"], ("qiskit", "qiskit_aer", "pennylane", "aiokafka", "redis", "matplotlib")),
-    ],
-    ids=" ".join,
-)
-def test_the_command_starts_without_importing_an_sdk(words, heavy):
-    code = (
-        "import sys\nfrom shotbus.cli.main import cli\n"
-        f"try:\n    cli({words!r}, prog_name='shotbus')\nexcept SystemExit:\n    pass\n"
-        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stderr.strip().splitlines()[-1] == "[]"
-
-
-def test_the_script_and_the_module_are_the_same_command(folder):
-    script = pathlib.Path(sys.executable).with_name("shotbus")
-    done = subprocess.run(
-        [script, "--version"], capture_output=True, text=True, timeout=60, check=True, cwd=folder
-    )
-    assert done.stdout == shotbus("--version", cwd=folder)[1]
-    assert done.stdout.startswith("shotbus, version ")
 
 
 # -- jobs --------------------------------------------------------------------------------------------
@@ -405,144 +310,3 @@ def test_a_url_of_another_form_exits_with_2(folder, url):
 
 def test_url_and_data_together_exit_with_2(folder):
     assert invoke(folder, "list", "--url", "sqlite:///x", "--data", "y")[0] == 2
-
-
-# -- processes ---------------------------------------------------------------------------------------
-
-
-def test_a_second_up_on_the_same_directory_is_refused(folder, broker):
-    error = told(folder, "up", "--data", broker.directory, code=2)["errors"][0]
-    assert error["code"] == "SB-2005"
-    assert error["hint"]
-    assert told(folder, "list") is not None
-
-
-def test_an_unknown_pool_for_a_worker_is_refused(folder):
-    assert told(folder, "worker", "--pool", "nowhere", code=2)["errors"][0]["code"] == "SB-1102"
-    assert (
-        told(folder, "up", "--pool", "nowhere", "--data", folder / "other", code=2)["errors"][0]["code"]
-        == "SB-1102"
-    )
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_up_stops_gracefully_and_goes_on_where_it_was(tmp_path, number):
-    (tmp_path / "bell.qasm").write_text(BELL)
-    data = ["--data", tmp_path / "data"]
-    broker = Broker(tmp_path / "data", "noop")
-    with broker:
-        invoke(tmp_path, "pools", "pause", "noop", *data)
-        job = told(tmp_path, "submit", "bell.qasm", "--backend", "noop", *data)["job_id"]
-        assert broker.stop(number) == 0
-    assert broker.lines()[-1]["level"] == "info"
-    with Broker(tmp_path / "data", "noop"):
-        invoke(tmp_path, "pools", "resume", "noop", *data)
-        assert told(tmp_path, "result", job, *data)["outcome"] == "succeeded"
-
-
-def test_roles_run_as_processes_of_their_own(tmp_path):
-    (tmp_path / "bell.qasm").write_text(BELL)
-    data = ["--data", str(tmp_path / "data")]
-    roles = [["dispatcher"], ["reducer"], ["worker", "--pool", "noop", "--concurrency", "2"]]
-    running = []
-    try:
-        for words in roles:
-            command = [sys.executable, "-m", "shotbus", *words, "--json", *data]
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path
-            )
-            running.append(process)
-            assert json.loads(process.stdout.readline())["role"] == words[0]
-        words = ["submit", "bell.qasm", "--backend", "noop", "--wait", "--timeout", "60"]
-        assert told(tmp_path, *words, *data)["outcome"] == "succeeded"
-    finally:
-        for process in running:
-            process.terminate()
-        codes = [process.wait(timeout=30) for process in running]
-        for process in running:
-            process.stdout.close()
-    assert codes == [0, 0, 0]
-
-
-# -- run files ---------------------------------------------------------------------------------------
-
-PLAN = """
-import numpy as np
-from shotbus.producers.plan import JobPlan, Plan, SweepPlan
-from shotbus.schemas.pub import Bindings
-
-TEXT = '''{text}'''
-
-def plan(parameters):
-    jobs = []
-    for number in range(parameters["jobs"]):
-        bindings = Bindings(("a", "b"), np.full((1, 2), 0.1 * number))
-        jobs.append(JobPlan(TEXT, bindings, None, 50, 7, 0, np.arange(1.0), "aer"))
-    def report(reductions, output):
-        output.console.print("reported", reductions["s"].succeeded)
-    return Plan((SweepPlan("s", tuple(jobs), "collect"),), report)
-"""
-
-
-@pytest.fixture
-def run_folder(tmp_path):
-    (tmp_path / "plan.py").write_text(PLAN.format(text=ROTATED))
-    (tmp_path / "run.toml").write_text('[run]\nname = "r"\nplan = "plan.py:plan"\n[parameters]\njobs = 40\n')
-    return tmp_path
-
-
-def test_an_interrupted_run_resumes_and_a_third_is_served_from_the_cache(run_folder):
-    command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
-    with Broker(run_folder / "data", "aer"):
-        memory = run_folder / ".shotbus" / "runs"
-        invoke(run_folder, "pools", "pause", "aer", "--data", "data")
-        first = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True)
-        eventually(lambda: list(memory.glob("*.json")))
-        eventually(lambda: '"aer"' in invoke(run_folder, "list", "--json", "--data", "data")[1])
-        first.send_signal(signal.SIGINT)
-        out, _ = first.communicate(timeout=30)
-        assert first.returncode == 130
-        assert "Go on with: shotbus run run.toml" in out
-        invoke(run_folder, "pools", "resume", "aer", "--data", "data")
-        text = said(run_folder, "run", "run.toml", "--data", "data")
-        assert "resuming" in text
-        assert "reported 40" in text
-        assert not list(memory.glob("*.json"))
-        summary = eventually(lambda: served_from_cache(run_folder))
-        assert summary["succeeded"] == 40
-        text = eventually(lambda: repeated(run_folder))
-        assert "of 40 shards were served from the cache" in text
-
-
-def served_from_cache(run_folder):
-    summary = told(run_folder, "run", "run.toml", "--data", "data")["s"]
-    return summary if summary["from_cache"] else None
-
-
-def repeated(run_folder):
-    text = said(run_folder, "run", "run.toml", "--data", "data")
-    return text if "from the cache" in text else None
-
-
-def test_a_run_that_takes_too_long_exits_with_5_and_can_be_resumed(run_folder):
-    with Broker(run_folder / "data", "aer"):
-        invoke(run_folder, "pools", "pause", "aer", "--data", "data")
-        found, _, err = invoke(run_folder, "run", "run.toml", "--data", "data", "--timeout", "0.5", "--json")
-        assert found == 5
-        assert json.loads(err.splitlines()[-1])["errors"][0]["code"] == "SB-4006"
-        invoke(run_folder, "pools", "resume", "aer", "--data", "data")
-        assert "resuming" in said(run_folder, "run", "run.toml", "--data", "data")
-
-
-def test_a_client_that_is_killed_takes_its_embedded_broker_with_it(run_folder):
-    command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
-    client = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.DEVNULL)
-    eventually(lambda: list((run_folder / ".shotbus" / "runs").glob("*.json")), seconds=60)
-    os.kill(client.pid, signal.SIGKILL)
-    client.wait(timeout=10)
-    began = time.monotonic()
-    with Broker(run_folder / "other", "noop"):
-        pass
-    eventually(lambda: invoke(run_folder, "doctor", "--data", "data")[1].count("no broker runs"), seconds=40)
-    assert time.monotonic() - began < 60
-    assert "reported 40" in said(run_folder, "run", "run.toml", "--data", "data")

@@ -338,3 +338,21 @@ def test_a_client_without_address_has_a_broker_of_its_own_and_leaves_nothing_beh
         directory = client._client.session.address.directory
         assert client.submit(BELL, shots=1, backend="noop").result(60).outcome == "succeeded"
     assert not directory.exists()
+
+
+def test_a_broker_that_a_client_starts_has_the_clients_configuration():
+    pools = Config().pools | {"mine": PoolConfig(adapter="noop", kind="none")}
+    with Client(config=dataclasses.replace(Config(), pools=pools)) as client:
+        result = client.submit(BELL, shots=1, backend="mine").result(60)
+    assert (result.outcome, result.provenance["pool"]) == ("succeeded", "mine")
+
+
+async def test_a_client_that_cannot_start_leaves_nothing_behind(tmp_path):
+    (tmp_path / "shotbus.toml").write_text("")
+    (tmp_path / "data").write_text("in the way")
+    before = set(asyncio.all_tasks())
+    with pytest.raises(ShotbusError) as caught:
+        async with AsyncClient(f"sqlite:///{tmp_path}/data"):
+            pass
+    assert caught.value.problems[0].code == "SB-2004"
+    assert set(asyncio.all_tasks()) == before

@@ -1,0 +1,209 @@
+"""Raw records as another language or an attacker would publish them: set aside or refused, and jobs go on."""
+
+import json
+
+import pytest
+from avro_values import request_fields
+from embedded_kit import BELL, Broker, eventually, on_bus, records, shotbus
+from hostile_avro import HOSTILE
+
+from shotbus import Client
+from shotbus.broker.bus.base import Outgoing
+from shotbus.broker.deadletters import PREFIX
+from shotbus.schemas.codec import MAX_RECORD_BYTES, decode, encode
+from shotbus.schemas.ids import circuit_id, job_id, partition_of
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with Broker(tmp_path_factory.mktemp("broker") / "data", "noop", "aer") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def client(broker):
+    with Client(broker.url) as client:
+        yield client
+
+
+def send(broker, value, *, topic="requests.experiment", key=None, headers=(), partition=0):
+    async def publish(bus, topics):
+        return await bus.publish([Outgoing(topics.name(topic), partition, key, value, headers)])
+
+    return on_bus(broker.url, publish)
+
+
+def letters(broker):
+    return records(broker.url, "dead-letters")
+
+
+def test_hostile_avro_becomes_dead_letters_with_its_bytes_while_neighbours_succeed(client, broker):
+    bad = [
+        data
+        for data, record, code in HOSTILE.values()
+        if code and len(data or b"") <= MAX_RECORD_BYTES and record == "circuit_request"
+    ]
+    before = len(letters(broker))
+    jobs = []
+    for data in bad:
+        send(broker, data, key=b"key", headers=(("who", b"me"),))
+        jobs.append(client.submit(BELL, shots=1, backend="noop"))
+    assert {job.result(30).outcome for job in jobs} == {"succeeded"}
+    eventually(lambda: len(letters(broker)) == before + len(bad))
+    found = letters(broker)[before:]
+    assert sorted(record.value or b"" for record in found) == sorted(data or b"" for data in bad)
+    for record in found:
+        headers = dict(record.headers)
+        assert record.key == b"key"
+        assert headers["who"] == b"me"
+        assert headers["error-class"] == b"INVALID"
+        assert headers["error-code"] in {b"SB-1001", b"SB-1002", b"SB-1003"}
+        assert headers[f"{PREFIX}topic"] == b"shotbus.requests.experiment"
+
+
+@pytest.mark.parametrize("topic", ["outcomes", "control", "sweeps"])
+def test_noise_on_other_topics_becomes_a_dead_letter_and_jobs_go_on(client, broker, topic):
+    before = len(letters(broker))
+    for noise in (None, b"", b"\0" * 40, b"\x80" * 100, encode("circuit_request", request_fields())):
+        send(broker, noise, topic=topic)
+    assert client.submit(BELL, shots=1, backend="noop").result(30).outcome == "succeeded"
+    eventually(lambda: len(letters(broker)) == before + 5)
+
+
+def test_noise_on_results_deafens_nobody(client, broker):
+    job = client.submit(BELL, shots=1, backend="noop", not_before=1.0)
+    for noise in (None, b"", b"\0" * 40, b"noise"):
+        for partition in range(2):
+            send(broker, noise, topic="results", key=job.job_id().encode(), partition=partition)
+    assert job.result(30).outcome == "succeeded"
+
+
+def refused(broker, **changes):
+    """Publish a raw request; return code and place of the broker's answers to it."""
+    fields = request_fields(**changes)
+    before = len(records(broker.url, "results"))
+    partition = 0
+    if len(fields["job_id"]) == 32 and fields["job_id"].isalnum():
+        partition = partition_of(fields["job_id"], 2)
+    send(broker, encode("circuit_request", fields), partition=partition)
+
+    def answer():
+        for record in records(broker.url, "results")[before:]:
+            name, told = decode(record.value)
+            if name == "refusal":
+                return told
+        return None
+
+    return {(problem["code"], problem["path"]) for problem in eventually(answer)["problems"]}
+
+
+def outcome_of(broker, job, *, problems=False):
+    """Wait for a job's terminal result, on the bus itself."""
+
+    def answer():
+        found = [decode(one.value) for one in records(broker.url, "results") if one.key == job.encode()]
+        return [fields for name, fields in found if name == "circuit_result"]
+
+    fields = eventually(answer)[0]
+    codes = [problem["code"] for problem in fields["problems"]]
+    return (fields["outcome"], codes) if problems else fields["outcome"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"job_id": "../../etc/passwd"}, {"SB-1109": "$.job_id"}),
+        ({"job_id": "x" * 10_000}, {"SB-1109": "$.job_id"}),
+        ({"job_id": ""}, {"SB-1109": "$.job_id"}),
+        ({"idempotency_key": "k"}, {"SB-1109": "$.job_id"}),
+        ({"tenant": ""}, {"SB-1107": "$.tenant"}),
+        ({"principal": "p" * 300, "tags": ["t"] * 40}, {"SB-1105": "$.principal"}),
+        ({"payload_hash": b"short"}, {"SB-1108": "$.payload_hash"}),
+        ({"priority": "bulk"}, {"SB-1101": "$.priority"}),
+        ({"priority": "urgent"}, {"SB-1101": "$.priority"}),
+        ({"shots": -1}, {"SB-1103": "$.shots"}),
+        ({"shots": 2**62}, {"SB-1103": "$.shots"}),
+        ({"points": 0}, {"SB-1305": "$.points"}),
+        ({"points": -(2**31)}, {"SB-1305": "$.points"}),
+        ({"seed": -1}, {"SB-1108": "$.seed"}),
+        ({"deadline_ms": 1}, {"SB-1104": "$.deadline"}),
+        ({"deadline_ms": 2**62}, {"SB-1108": "$.deadline"}),
+        ({"mode": "estimate"}, {"SB-1107": "$.observables"}),
+        ({"backend": "nowhere"}, {"SB-1102": "$.backend"}),
+        ({"backend": "classical"}, {"SB-1110": "$.mode"}),
+        (
+            {"backend": "nowhere", "shots": -1, "points": 0, "deadline_ms": 1, "seed": -5},
+            {
+                "SB-1102": "$.backend",
+                "SB-1103": "$.shots",
+                "SB-1305": "$.points",
+                "SB-1104": "$.deadline",
+                "SB-1108": "$.seed",
+            },
+        ),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
+)
+def test_valid_avro_with_wrong_content_is_refused_with_all_its_problems(client, broker, changes, expected):
+    found = refused(broker, **changes)
+    assert expected.items() <= found
+    assert {code for code, _ in found} == set(expected)
+    assert client.submit(BELL, shots=1, backend="noop").result(30).outcome == "succeeded"
+
+
+def test_hostile_headers_do_no_harm(broker):
+    headers = (
+        ("traceparent", b"\xff\xfe" * 500),
+        ("priority", b"interactive"),
+        ("job-id", b"another"),
+        ("job-id", b"twice"),
+        ("x" * 200, bytes(60_000)),
+        ("ключ", "значение".encode()),
+        ("redrive-count", b"many"),
+    )
+    fields = request_fields(job_id=job_id("tenant-", entropy=b"hostile heads"[:12]))
+    send(
+        broker,
+        encode("circuit_request", fields),
+        headers=headers,
+        partition=partition_of(fields["job_id"], 2),
+    )
+    assert outcome_of(broker, fields["job_id"]) == "succeeded"
+
+
+def test_a_dead_letter_keeps_hostile_headers_and_the_command_shows_them(broker):
+    before = len(letters(broker))
+    headers = (("a", b"1"), ("a", b"2"), ("redrive-count", b"many"), ("bin", b"\xff\x00"))
+    send(broker, b"not avro", headers=headers)
+    record = eventually(lambda: letters(broker)[before:])[-1]
+    assert [header for header in record.headers if header in headers] == list(headers)
+    code, out, _ = shotbus("dlq", "list", "--json", "--data", broker.directory, cwd=broker.directory)
+    assert code == 0
+    assert json.loads(out)[-1]["redriven"] == "0"
+
+
+def test_a_request_on_the_wrong_partition_is_relayed(broker):
+    for number in range(4):
+        fields = request_fields(job_id=job_id("tenant-", entropy=bytes([number + 7]) * 12))
+        wrong = 1 - partition_of(fields["job_id"], 2)
+        send(broker, encode("circuit_request", fields), partition=wrong)
+        assert outcome_of(broker, fields["job_id"]) == "succeeded"
+
+
+def test_malformed_ids_in_control_records_are_no_poison(client, broker):
+    before = len(letters(broker))
+    control = {"target": "job", "tenant": "t", "principal": "", "correlation": "", "reason": "", "at_us": 0}
+    for command in ("cancel", "locate"):
+        for name in ("", "../x", "z" * 32, "x" * 100_000):
+            send(broker, encode("control", control | {"command": command, "name": name}), topic="control")
+    assert client.submit(BELL, shots=1, backend="noop").result(30).outcome == "succeeded"
+    assert len(letters(broker)) == before
+
+
+def test_an_unknown_circuit_fails_its_job_with_a_code(broker):
+    fields = request_fields(
+        circuit_id=circuit_id("never sent"), job_id=job_id("tenant-", entropy=b"unknown circ")
+    )
+    fields["backend"] = "aer"
+    send(broker, encode("circuit_request", fields), partition=partition_of(fields["job_id"], 2))
+    assert outcome_of(broker, fields["job_id"], problems=True) == ("dead_lettered", ["SB-1219"])

@@ -15,7 +15,7 @@ help: ## list the targets
 run: $(STAMP) ## set up, then the H2 dissociation curve on the embedded bus
 	$(BIN)/shotbus run $(RUN)
 	@echo
-	@echo "The same job on Kafka and Redis, as separate processes:  make run-kafka"
+	@echo "The command is $(BIN)/shotbus. The same job on Kafka and Redis, as separate processes:  make run-kafka"
 
 run-kafka: kafka-up ## the same job on a real Kafka and Redis, two processes of each role
 	$(BIN)/python -m shotbus.deploy.cluster --services .services -- run $(RUN) --fresh
@@ -63,8 +63,9 @@ $(STAMP): pyproject.toml
 	  || { echo "shotbus needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) \
 	  || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 2; }
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[test,dev]"
+	@echo "installing into $(VENV); this takes a minute the first time"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -e ".[test,dev]"
 	@touch $@
 
 .PHONY: help run run-kafka kafka-up kafka-down test test-unit soak lint types format bench docs clean

@@ -50,8 +50,9 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
             keys = name.removeprefix(ENV_PREFIX).lower().split("__")
             _insert(document, keys, value)
             origins[".".join(keys)] = name
-    config = parse(Config, document)
-    problems = check_config(config)
+    problems: list[Problem] = []
+    config: Config = _build(Config, document, "$", problems)
+    problems += check_config(config)
     if problems:
         raise ShotbusError(problems)
     return Loaded(config, origins)

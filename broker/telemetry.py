@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from shotbus.broker.config import LogConfig, MetricsConfig
 from shotbus.broker.stages import STAGES, Timings
+from shotbus.schemas.errors import fail
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
 _BYTES = tuple(4**n for n in range(3, 12))
@@ -68,6 +69,7 @@ class Metrics:
         self.fenced = self._counter("fenced_writes", "reports of attempts that no longer count", [])
         self.dedup = self._counter("dedup_hits", "repeated submissions", [])
         self.cache_hits = self._counter("cache_hits", "lookups that were answered", ["cache"])
+        self.cache_failures = self._counter("cache_failures", "lookups given up", ["cache"])
         self.dlq = self._counter("dlq_letters", "dead letters written", ["error_class"])
         self.shots = self._counter("shots", "shots taken", ["pool"])
         self.lag = self._gauge("event_loop_lag_seconds", "delay of a due callback", [])
@@ -100,7 +102,13 @@ class Metrics:
         """Start the endpoint; returns its port, None when it is off."""
         if config.port < 0:
             return None
-        server, _ = start_http_server(config.port, addr=config.host, registry=self.registry)
+        try:
+            server, _ = start_http_server(config.port, addr=config.host, registry=self.registry)
+        except OSError as error:
+            hint = "port 0 picks a free one, -1 switches the endpoint off"
+            raise fail(
+                "SB-2004", "$.metrics.port", actual=config.port, detail=str(error), hint=hint
+            ) from error
         return int(server.server_port)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:

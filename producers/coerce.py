@@ -109,6 +109,21 @@ def _column(name: str, value: Any, problems: list[Problem]) -> Any:
     return column
 
 
+def check_numbers_alone(given: Any) -> None:
+    """Check values whose circuit is not readable: numbers they must be all the same.
+
+    Raises ShotbusError: SB-1303, SB-1304.
+    """
+    named = given if isinstance(given, Mapping) else {} if given is None else {"": given}
+    problems = []
+    for name, value in named.items():
+        numbers = np.atleast_1d(_numbers(value, f"$.bindings.{name}".rstrip(".")))
+        if not np.isfinite(numbers).all():
+            problems.append(Problem("SB-1303", f"$.bindings.{name}".rstrip("."), limit="finite numbers"))
+    if problems:
+        raise ShotbusError(problems)
+
+
 def _numbers(value: Any, path: str) -> Any:
     try:
         array = np.asarray(value)

@@ -12,7 +12,7 @@ from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_request
-from shotbus.producers.coerce import bindings_of, observables_of
+from shotbus.producers.coerce import bindings_of, check_numbers_alone, observables_of
 from shotbus.producers.program import Program, program_of
 from shotbus.producers.wishes import Wishes, check_wishes, is_number, is_whole
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -63,7 +63,11 @@ def question_of(
         checked: Bindings | None = EMPTY_BINDINGS
     else:
         names = (program.parameters, program.aliases) if program else ()
-        checked = _collect(problems, bindings_of, bindings, *names) if program else None
+        checked = (
+            _collect(problems, bindings_of, bindings, *names)
+            if program
+            else _collect(problems, check_numbers_alone, bindings)
+        )
     estimating = observables is not None or problem is not None
     count = _collect(problems, _shots, shots, precision, estimating)
     if program and problem is None and (sums is not None or not estimating):
@@ -111,6 +115,17 @@ def _check_fit(program: Program, observables: PauliSums | None) -> list[Problem]
     return []
 
 
+def _check_width(question: Question, wishes: Wishes, config: Config) -> list[Problem]:
+    """Return a problem for a circuit that is too wide for the pool that would run it."""
+    pool = wishes.backend or config.routing.default
+    settings = config.pools.get(pool)
+    qubits = question.program.facts.qubits
+    if settings is None or settings.kind == "none" or qubits <= settings.max_qubits:
+        return []
+    limit = f"{settings.max_qubits} qubits on {pool}"
+    return [Problem("SB-1110", "$.circuit", limit=limit, actual=f"{qubits} qubits")]
+
+
 def build_request(
     question: Question,
     wishes: Wishes,
@@ -155,6 +170,7 @@ def build_request(
         **origin,
     }
     problems = check_request(fields, config, now_ms=now_us // 1000)
+    problems += _check_width(question, wishes, config)
     most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
     if size > most:
         problems.append(Problem("SB-1201", "$.circuit", limit=f"{most} bytes", actual=f"{size} bytes"))

@@ -92,6 +92,76 @@ CODES: Mapping[str, str] = {
     "SB-9001": "internal error",
 }
 
+#: What to do about each code, where the place that raises has nothing better to say (docs/errors.md).
+HINTS: Mapping[str, str] = {
+    "SB-1001": "encode with one of the schemas of schemas/avro, framed as Confluent does",
+    "SB-1002": "encode with an Avro library and send exactly its bytes, arrays and maps in one block",
+    "SB-1003": "cut the bindings: submit a sweep",
+    "SB-1004": "build them with shotbus.schemas.packed; from another language, follow the layout at its top",
+    "SB-1101": "use one of [classes] and publish on requests.<class>",
+    "SB-1102": "see shotbus pools list, or leave the backend out and let the policy choose",
+    "SB-1103": "sample with 1 shot or more; exact mode (0) needs observables",
+    "SB-1104": "give a later one; relative deadlines are seconds from now",
+    "SB-1105": "shorten it",
+    "SB-1106": "use a new key for a new payload; repeat the payload exactly to get the old job",
+    "SB-1107": "set it",
+    "SB-1108": "see limit in the error",
+    "SB-1109": "let the client make it, or follow schemas/ids.py",
+    "SB-1110": "choose another pool, or pass what limit asks for",
+    "SB-1111": "submit again after retry_after",
+    "SB-1112": "submit a sweep, which cuts the bindings, or several sweeps",
+    "SB-1113": "ask for fewer points or observables a job",
+    "SB-1200": "pass OpenQASM 3 or 2, a QuantumCircuit or a PennyLane tape",
+    "SB-1201": "use gate definitions and loops, or cut the circuit",
+    "SB-1202": "write the gates into the text; files are never opened",
+    "SB-1203": "correct it at the line and column given",
+    "SB-1204": "declare a size within the limit",
+    "SB-1205": "make it smaller; the limit is on what would run",
+    "SB-1206": "use a for over constants",
+    "SB-1207": "flatten them",
+    "SB-1208": "define it or correct its name",
+    "SB-1209": "compare with its definition",
+    "SB-1210": "declare it before its first use",
+    "SB-1211": "count from 0",
+    "SB-1212": "give each place its own qubit",
+    "SB-1213": "choose an ASCII name that is no keyword",
+    "SB-1214": "correct the expression",
+    "SB-1215": "see hint, or unroll it",
+    "SB-1216": "rename one of them",
+    "SB-1217": "begin with OPENQASM 3.0; or OPENQASM 2.0;",
+    "SB-1218": "add measurements, or pass observables",
+    "SB-1219": "submit with the client, which sends it along",
+    "SB-1220": "see detail; simplify the construct it names",
+    "SB-1301": "bind it",
+    "SB-1302": "drop it, or correct its name",
+    "SB-1303": "drop the point or repair the value",
+    "SB-1304": "one row a point, one column a parameter, real numbers",
+    "SB-1305": "cut them into several sweeps",
+    "SB-1401": "labels as Qiskit's: qubit 0 is the rightmost letter",
+    "SB-1402": "pad with I, or change the circuit",
+    "SB-1403": "build it with ProblemStatement",
+    "SB-1404": "use hamiltonian or ising, version 1",
+    "SB-2001": "see hint for the nearest key and docs/configuration.md for all",
+    "SB-2002": "see limit",
+    "SB-2003": "see detail for the line",
+    "SB-2004": "start it, or correct the URL; shotbus doctor checks everything",
+    "SB-2005": "use that one with --data, or choose another directory",
+    "SB-4001": "check the id and the tenant",
+    "SB-4002": "submit it again",
+    "SB-4003": "give it more time or a higher class",
+    "SB-4004": "see the other problems of the result",
+    "SB-4005": "see shotbus dlq list, repair the cause, shotbus dlq redrive",
+    "SB-4006": "ask again with its id",
+    "SB-4007": "check the id; a new sweep has none for its first half second",
+    "SB-5001": "see detail",
+    "SB-5002": "see the worker's log",
+    "SB-5003": "the circuit may need more memory than pools.<name>.memory_mb",
+    "SB-5004": "cut it into smaller jobs or raise the limit",
+    "SB-5005": "report it with the job id; nothing was counted",
+    "SB-5006": "nothing: the dispatcher sends it again",
+    "SB-9001": "report it with shotbus dlq show",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -111,6 +181,8 @@ class Problem:
     def __post_init__(self) -> None:
         if self.code not in CODES:
             raise ValueError(f"unregistered error code {self.code}")
+        if not self.hint:
+            object.__setattr__(self, "hint", HINTS.get(self.code, ""))
         for name in ("path", "limit", "actual", "hint", "detail"):
             object.__setattr__(self, name, _short(getattr(self, name)))
 

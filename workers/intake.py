@@ -29,6 +29,8 @@ from shotbus.workers.settings import WorkerCounters
 _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0
 _TRIM_EVERY = 256
+# A rebalance waits for this; losing the bookmark costs repeated work, never a result.
+_BOOKMARK_SECONDS = 1.0
 
 
 class Intake:
@@ -74,11 +76,21 @@ class Intake:
 
     async def _revoked(self, partitions: frozenset[int]) -> None:
         self._wanted -= partitions
+        await self._bookmark()
         # Forgotten at once: should they come back, a successor may have moved their positions.
         for number in partitions:
             self._lanes.pop(number, None)
         self._changed.set()
         self._notify()
+
+    async def _bookmark(self) -> None:
+        """Record what has begun before a successor reads: it would begin it again, for nothing."""
+        try:
+            async with asyncio.timeout(_BOOKMARK_SECONDS):
+                await self.commit()
+        except (BusError, TimeoutError) as error:
+            self._counters.bus_errors += 1
+            _log.warning("positions not recorded before handing over", error=str(error))
 
     def interrupt(self) -> None:
         """Make a poll that waits return now, with nothing."""

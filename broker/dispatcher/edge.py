@@ -33,8 +33,10 @@ from shotbus.schemas.codec import decode, decode_untrusted, encode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import digest
 
-# A lookup that takes longer is a miss: a slow store must not slow the dispatcher.
-LOOKUP_SECONDS = 0.02
+# A lookup that takes longer is a miss. The first failure costs the longer time, so that a busy moment
+# does not run work again; after it the shorter one, so that a dead store does not slow the dispatcher.
+LOOKUP_SECONDS = 0.5
+SUSPICIOUS_LOOKUP_SECONDS = 0.02
 FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
 
 
@@ -65,6 +67,7 @@ class DispatcherEdge:
     ) -> None:
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
+        self._store_is_slow = False
         self._machine = Dispatcher(shard, topics.partitions, config)
         self._requests = {topics.requests(name): name for name in config.classes}
         self._outcomes, self._control = topics.name("outcomes"), topics.name("control")
@@ -132,11 +135,17 @@ class DispatcherEdge:
         ]
 
     async def _lookup(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Ask the store; one that was slow or dead gets little time until it answers quickly again."""
+        patience = SUSPICIOUS_LOOKUP_SECONDS if self._store_is_slow else LOOKUP_SECONDS
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                return await self._store.get_many([f"cache:{key}" for key in keys])
+            async with asyncio.timeout(patience):
+                found = await self._store.get_many([f"cache:{key}" for key in keys])
         except (StoreError, TimeoutError):
+            self._store_is_slow = True
+            self._metrics.cache_failures.labels("result").inc(len(keys))
             return [None] * len(keys)
+        self._store_is_slow = False
+        return found
 
     def tick(self) -> Dispatch:
         """Close the micro-batch with the credits that are free now."""

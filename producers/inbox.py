@@ -18,6 +18,9 @@ from shotbus.schemas.errors import ShotbusError
 _log = structlog.get_logger()
 Listener = Callable[[Record], None]
 _RETRY_SECONDS = 0.2
+# Few at a time: who is woken submits again, and the broker works on the first while the next are woken.
+# With everything at once client and broker took turns, which cost a third of the rate.
+_AT_ONCE = 32
 
 
 class Inbox:
@@ -78,7 +81,7 @@ class Inbox:
             reader = self._bus.reader(self._positions)
             try:
                 while True:
-                    for record in await reader.poll(max_records=2_000, timeout=1.0):
+                    for record in await reader.poll(max_records=_AT_ONCE, timeout=1.0):
                         self._try(record)
                         place = TopicPartition(record.topic, record.partition)
                         self._positions[place] = record.offset + 1

@@ -180,6 +180,7 @@ class AsyncClient:
         fields = self.build(question, wishes)
         prepared = time.perf_counter()
         fields["client_prepare_us"] = int((prepared - began) * 1e6)
+        fields["think_us"] = int(session.think_seconds(began) * 1e6)
         value = encode("circuit_request", fields)
         self.check_size(value)
         record = session.request(fields, value, session.traceparent(wishes.traceparent))
@@ -189,6 +190,7 @@ class AsyncClient:
         timings.add("serialise", serialised - prepared, bytes_out=len(value))
         payload = fields["payload_hash"]
         job = AsyncJob(session, fields["job_id"], tenant=wishes.tenant, timings=timings, payload=payload)
+        session.asked()
         await session.bus.publish([record])
         timings.add("submit-ack", time.perf_counter() - serialised)
         return job

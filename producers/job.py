@@ -71,6 +71,8 @@ class AsyncJob:
         self._arrived = max(0.0, time.time() - record.timestamp_ms / 1000)
         if not self._answer.done():
             self._answer.set_result(value)
+            if self._payload is not None:
+                self._session.answered()
         self._session.inbox.forget(self._job_id, self._take)
 
     def _is_mine(self, refusal: Record) -> bool:

@@ -51,6 +51,8 @@ class Session:
         self._broker = EmbeddedBroker(self.address.directory, config) if self.address.directory else None
         self._pools: set[str] = set()
         self._sent: dict[str, float] = {}
+        self._unanswered = 0
+        self._answered_at: float | None = None
         self._sending: dict[str, asyncio.Task[list[int]]] = {}
 
     async def start(self) -> None:
@@ -72,6 +74,24 @@ class Session:
             await self._broker.close()
         if self._temporary:
             await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+    def think_seconds(self, now: float) -> float:
+        """Return a loop's think time: since the last answer, when nothing else is under way; else 0.
+
+        ``now`` is of ``time.perf_counter()``.
+        """
+        if self._unanswered or self._answered_at is None:
+            return 0.0
+        return max(0.0, now - self._answered_at)
+
+    def asked(self) -> None:
+        """Count a submission that was published."""
+        self._unanswered += 1
+
+    def answered(self) -> None:
+        """Count the answer to one of this session's submissions."""
+        self._unanswered -= 1
+        self._answered_at = time.perf_counter()
 
     async def send_circuit(self, program: Program) -> None:
         """Publish a circuit's text unless this session did so already; durable on return."""

@@ -8,6 +8,7 @@ so nothing is passed over and nothing changes places.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -24,6 +25,7 @@ COMMIT_SECONDS = 0.5
 CIRCUIT_SECONDS = 30 * 86_400.0
 
 # A write to the store costs a commit, so records are gathered for this long. It delays what people see.
+_DRAIN_SECONDS = 5.0
 _LINGER_SECONDS = 0.05
 _POLL_RECORDS = 500
 _BATCH_RECORDS = 4_000
@@ -115,7 +117,7 @@ class Projector:
                 if going and loop.time() >= commit_at:
                     going = await self._commit(membership, reader, partitions)
                     commit_at = loop.time() + COMMIT_SECONDS
-            if going and not self._changed.is_set():
+            if going and not self._changed.is_set() and await self._drain(reader, partitions):
                 await self._commit(membership, reader, partitions)
         finally:
             await reader.close()
@@ -135,6 +137,20 @@ class Projector:
         # What was there when this assignment began may have been projected before, and further.
         checked = any(record.offset < replayed[_source(record)] for record in records)
         return await self._retrying(lambda: self._put(writes, checked=checked), StoreError)
+
+    async def _drain(self, reader: Reader, partitions: Sequence[TopicPartition]) -> bool:
+        """Project what was there when the stop came: the next start should find caches complete.
+
+        Returns False when it was given up: the bookmarks must stay.
+        """
+        ends = await self._bus.ends(partitions)
+        until = asyncio.get_running_loop().time() + _DRAIN_SECONDS
+        while any(reader.position(partition) < end for partition, end in ends.items()):
+            writes = self._models.project(await reader.poll(max_records=_POLL_RECORDS, timeout=_POLL_SECONDS))
+            taken = await self._retrying(functools.partial(self._put, writes, checked=True), StoreError)
+            if not taken or asyncio.get_running_loop().time() > until:
+                return False
+        return True
 
     async def _gather(self, reader: Reader) -> list[Record]:
         """Return what comes within the linger time after the first record, up to a batch's size."""

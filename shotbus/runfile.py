@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,18 @@ class RunFile:
     def plan(self) -> Plan:
         """Call the plan function. Raises ShotbusError for wrong parameters."""
         file, _, function = self.run.plan.partition(":")
-        planner = _load(self.path.parent / file, function)
-        return planner(self.parameters)
+        try:
+            made = _load(self.path.parent / file, function)(self.parameters)
+        except ShotbusError:
+            raise
+        except Exception as error:
+            # A plan is the user's code: its mistakes are theirs to read, with the place but no stack of ours.
+            raise fail("SB-2003", f"$.run.plan: {self.run.plan}", detail=_place_of(error)) from error
+        if not isinstance(made, Plan):
+            raise fail(
+                "SB-2002", "$.run.plan", limit="a function that returns a Plan", actual=type(made).__name__
+            )
+        return made
 
 
 def load_run(path: Path) -> RunFile:
@@ -99,6 +110,12 @@ def _load(path: Path, function: str) -> Callable[[Mapping[str, Any]], Plan]:
     if not callable(planner):
         raise fail("SB-2002", "$.run.plan", limit=f"a function in {path.name}", actual=function)
     return planner  # type: ignore[no-any-return]  # a plan function by contract
+
+
+def _place_of(error: Exception) -> str:
+    """Return an exception in one line, with the last place it passed."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
 class RunMemory:

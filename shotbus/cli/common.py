@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Options:
     loaded: Loaded
     url: str
     as_json: bool
+    file: Path | None = None
 
     @property
     def config(self) -> Config:
@@ -61,7 +63,7 @@ def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:
         with errors(as_json=as_json):
             loaded = load_config(config)
-            options = Options(loaded, effective_url(loaded.config, url=url, data=data), as_json)
+            options = Options(loaded, effective_url(loaded.config, url=url, data=data), as_json, config)
             work(options, **given)
 
     return wrapped
@@ -95,6 +97,13 @@ class errors:  # noqa: N801  # reads as a statement: ``with errors():``
 def _exit_code(error: ShotbusError) -> int:
     code = error.problems[0].code if error.problems else ""
     return _EXIT_BY_CODE.get(code, EXIT_FAILED if code.startswith("SB-5") else EXIT_USAGE)
+
+
+def come_back(options: Options, *words: object) -> str:
+    """Return a command that goes on where this one stops, with the options in force."""
+    where = ["--url", options.url] if options.url != options.config.broker.url else []
+    config = ["--config", options.file] if options.file else []
+    return shlex.join(["shotbus", *map(str, words), *where, *map(str, config)])
 
 
 def run_async(work: Coroutine[Any, Any, Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import Reader, TopicPartition
-from shotbus.cli.common import Options, command_options, emit, run_async, table
+from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.result import JobResult
 from shotbus.schemas.codec import decode
@@ -84,7 +84,7 @@ async def _submit(
         job = await client.submit(text, bindings, observables=observables, **given)
         if not wait:
             accepted = await job.accepted(_ACCEPT_SECONDS)
-            back = f"{job.job_id}\ncome back with: shotbus result {job.job_id}"
+            back = f"{job.job_id}\ncome back with: {come_back(options, 'result', job.job_id)}"
             note = "" if accepted else "\nit is durable, but no dispatcher has taken it yet: is one running?"
             emit(options, {"job_id": job.job_id, "accepted": accepted}, back + note)
             return
@@ -144,11 +144,12 @@ def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
     elif answer.payload is not None:
         counts = answer.counts(row)
         data["counts"] = [answer.counts(point) for point in range(answer.points)]
-        lines += _histogram(counts)
+        lines += histogram(counts)
     emit(options, data, "\n".join(lines))
 
 
-def _histogram(counts: dict[str, int], *, width: int = 40, most: int = 32) -> list[str]:
+def histogram(counts: dict[str, int], *, width: int = 40, most: int = 32) -> list[str]:
+    """Return bars of the commonest outcomes as lines."""
     total, top = sum(counts.values()), max(counts.values(), default=1)
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     lines = [f"{bits}  {'█' * max(1, width * n // top)} {n} ({n / total:.1%})" for bits, n in ranked[:most]]

@@ -71,6 +71,6 @@ async def _control(options: Options, verb: str, pool: str, reason: str) -> None:
 for _verb, _text in {
     "pause": "Send no new work to POOL; what runs goes on.",
     "resume": "Send work to POOL again.",
-    "drain": "Let POOL finish what it holds and send no more.",
+    "drain": "The same as pause: POOL finishes what it holds and gets no more.",
 }.items():
     pools.add_command(_command(_verb, _text))

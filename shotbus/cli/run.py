@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Eta
 
-from shotbus.cli.common import EXIT_FAILED, Options, command_options
+from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Output, Plan, Reduction
 from shotbus.producers.request import check_envelope
@@ -23,7 +23,7 @@ from shotbus.producers.sweep import AsyncSweep
 from shotbus.producers.wishes import Wishes
 from shotbus.reducers.reductions import check_reduction
 from shotbus.runfile import RunFile, RunMemory, load_run
-from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.ids import digest
 
 _REFRESH_SECONDS = 0.1
@@ -45,12 +45,14 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
     png = plot or (Path(told.output.png) if told.output.png else None)
     try:
         _check(options, told)
+        _check_output(png)
         with console.status(f"planning {told.run.name}"):
             plan = told.plan()
             _check_reductions(plan)
         failed = asyncio.run(_run(options, told, plan, memory, Output(console, png), timeout=timeout))
     except KeyboardInterrupt:
-        console.print(f"\ninterrupted; what is finished is kept. Go on with: shotbus run {file}")
+        again = come_back(options, "run", file)
+        console.print(f"\ninterrupted; what is finished is kept. Go on with: {again}", soft_wrap=True)
         sys.exit(130)
     sys.exit(EXIT_FAILED if failed else 0)
 
@@ -66,6 +68,13 @@ def _check(options: Options, told: RunFile) -> None:
     found = check_envelope(replace(wishes, principal="run"), options.config, shots=1, now_ms=now_ms)
     if found:
         raise ShotbusError(replace(one, path=f"$.run{one.path[1:]}") for one in found)
+
+
+def _check_output(png: Path | None) -> None:
+    """Refuse a picture that could not be written, before the work is done."""
+    if png is not None and not os.access(png.parent, os.W_OK):
+        hint = "create the folder, or choose another place with --plot"
+        raise fail("SB-2003", str(png), limit="a folder that can be written", hint=hint)
 
 
 def _check_reductions(plan: Plan) -> None:
@@ -95,8 +104,8 @@ async def _run(
                 memory.forget()  # nothing was published, so there is nothing to go on with
             raise
         reductions = await _follow(plan, sweeps, output.console, timeout)
-    memory.forget()
     _finish(options, plan, reductions, output)
+    memory.forget()
     return any(reduction.failed for reduction in reductions.values())
 
 

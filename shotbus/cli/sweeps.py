@@ -9,12 +9,14 @@ from typing import Any
 import click
 import numpy as np
 
-from shotbus.cli.common import EXIT_FAILED, Options, command_options, emit, run_async
-from shotbus.cli.jobs import connect, read_text
+from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit, run_async, table
+from shotbus.cli.jobs import connect, histogram, read_text
 from shotbus.producers.plan import Reduction
 from shotbus.reducers.reductions import check_reduction
 from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.pub import Counts
 
+_ROWS = 34
 _SHOWN = (
     "sweep_id",
     "reduce",
@@ -61,7 +63,8 @@ async def _submit(options: Options, text: str, points: dict[str, Any], given: di
     async with connect(options) as client:
         handle = await client.sweep(text, points, observables=observables, **given)
         if not wait:
-            back = f"{handle.sweep_id}\ncome back with: shotbus sweep status {handle.sweep_id}"
+            back = come_back(options, "sweep", "status", handle.sweep_id)
+            back = f"{handle.sweep_id}\ncome back with: {back}"
             emit(options, {"sweep_id": handle.sweep_id}, back)
             return
         _show(options, await handle.result(timeout))
@@ -121,7 +124,31 @@ def _show(options: Options, reduction: Reduction) -> None:
     if refused:
         raise ShotbusError(refused)
     data = {name: getattr(reduction, name) for name in _SHOWN}
-    text = "\n".join(f"{name:11} {value}" for name, value in data.items())
+    text = "\n".join([*(f"{name:11} {value}" for name, value in data.items()), *_values(reduction)])
     emit(options, data | {"arrays": reduction.arrays, "failed_shards": reduction.failed_shards}, text)
     if reduction.failed:
         raise SystemExit(EXIT_FAILED)
+
+
+def _values(reduction: Reduction) -> list[str]:
+    """Return the rows of an ``expectation`` or ``minimum``, the commonest outcomes of a ``histogram``."""
+    arrays = reduction.arrays
+    if "values" in arrays:
+        pairs = zip(arrays["values"], arrays["stds"], strict=True)
+        rows = [[row, f"{value:.9f}", f"{std:.2g}"] for row, (value, std) in enumerate(pairs)]
+        return ["", *_head(table(rows, ("row", "value", "±")))]
+    if "counts" in arrays:
+        counts = Counts(
+            tuple((str(name), int(width)) for name, width in reduction.meta.get("registers", ())),
+            arrays["indptr"],
+            arrays["outcomes"],
+            arrays["counts"],
+        )
+        return ["", *histogram(counts.row(0))]
+    return []
+
+
+def _head(text: str) -> list[str]:
+    lines = text.splitlines()
+    more = [f"… and {len(lines) - _ROWS} more rows; --json has them all"] if len(lines) > _ROWS else []
+    return lines[:_ROWS] + more

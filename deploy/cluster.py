@@ -40,6 +40,11 @@ class Role:
     log: pathlib.Path
     ready: dict[str, Any] = field(default_factory=dict)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the structured lines of its log."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.send_signal(signal.SIGKILL)
@@ -137,12 +142,21 @@ class Cluster:
         pids = {int(fields["name"].split("-")[-2]): int(fields["done"]) for fields in adverts}
         return {by_pid[pid]: count for pid, count in pids.items() if pid in by_pid}
 
+    def takers(self, group: str, shard: int) -> list[str]:
+        """Return the roles that took a shard of ``dispatchers`` or ``reducers``, in order of time."""
+        found: list[tuple[str, str]] = []
+        for role in self.roles.values():
+            for told in role.lines():
+                taken = told.get("event") == "shard taken" and told["shard"] == shard
+                if taken and str(told["group"]).endswith(group):
+                    found.append((str(told["timestamp"]), role.name))
+        return [name for _, name in sorted(found)]
+
     def shares(self, pool: str = "aer") -> dict[str, int]:
         """Return the jobs done by each worker that has stopped, as it said when it did."""
         done: dict[str, int] = {}
         for role in self.roles.values():
-            for line in role.log.read_text(encoding="utf-8").splitlines():
-                told = json.loads(line) if line.startswith("{") else {}
+            for told in role.lines():
                 if told.get("event") == "worker stopped" and told.get("pool") == pool:
                     done[role.name] = int(told["done"])
         return done

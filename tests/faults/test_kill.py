@@ -12,6 +12,7 @@ import pytest
 from shotbus import Client
 from shotbus.broker.bus.base import TopicPartition
 from shotbus.schemas.codec import decode, identify
+from shotbus.schemas.ids import keyed_partition
 
 from .conftest import ROOT
 
@@ -32,7 +33,7 @@ def wait_for_progress(sweep, shards):
 
 
 def terminal_results(client):
-    """Count the terminal results on the bus by job id."""
+    """Return (job id, attempt) of every terminal result on the bus."""
 
     async def read():
         session = client._client.session
@@ -43,21 +44,43 @@ def terminal_results(client):
         while any(reader.position(place) < end for place, end in ends.items()):
             found += await reader.poll(max_records=1000, timeout=1.0)
         await reader.close()
-        return [decode(r.value)[1]["job_id"] for r in found if identify(r.value).name == "circuit_result"]
+        results = [decode(r.value)[1] for r in found if identify(r.value).name == "circuit_result"]
+        return [(result["job_id"], result["attempt"]) for result in results]
 
     return client._loop.run(read())
 
 
-@pytest.mark.parametrize("victim", ["dispatcher-0", "aer-0", "reducer-0"])
-def test_the_curve_survives_sigkill_of_one_process(cluster, url, victim, shots_sweep, same_answer):
+def check_once_each(client, jobs):
+    results = terminal_results(client)
+    assert len(results) == len({job_id for job_id, _ in results}) == jobs
+    return results
+
+
+def test_the_curve_survives_sigkill_of_a_worker(cluster, url, shots_sweep, same_answer):
     cluster.standard(pools=())
     with Client(url) as client:
         sweep = client.submit_plan(shots_sweep)
         wait_for_progress(sweep, 2)
-        cluster.roles[victim].kill()
+        cluster.roles["aer-0"].kill()
         same_answer(sweep.result(timeout=90))
-        ids = terminal_results(client)
-        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+        results = check_once_each(client, len(shots_sweep.jobs))
+        assert any(attempt > 1 for _, attempt in results), "the worker held nothing when it was killed"
+
+
+@pytest.mark.parametrize("role", ["dispatcher", "reducer"])
+def test_the_curve_survives_sigkill_of_the_process_that_holds_its_shard(
+    cluster, url, role, shots_sweep, same_answer
+):
+    cluster.standard(pools=())
+    with Client(url) as client:
+        sweep = client.submit_plan(shots_sweep)
+        shard = keyed_partition(sweep.sweep_id, client._client.session.topics.partitions)
+        wait_for_progress(sweep, 2)
+        holder = cluster.takers(f"{role}s", shard)[-1]
+        cluster.roles[holder].kill()
+        same_answer(sweep.result(timeout=90))
+        check_once_each(client, len(shots_sweep.jobs))
+        assert cluster.takers(f"{role}s", shard)[-1] != holder
 
 
 def children_of(pid):
@@ -80,8 +103,7 @@ def test_the_curve_survives_sigkill_of_a_worker_child(cluster, url, shots_sweep,
         )
         os.kill(child, signal.SIGKILL)
         same_answer(sweep.result(timeout=90))
-        ids = terminal_results(client)
-        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+        check_once_each(client, len(shots_sweep.jobs))
 
 
 def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, shots_sweep, tmp_path):
@@ -116,8 +138,7 @@ def test_the_curve_survives_sigkill_of_everything(cluster, url, shots_sweep, sam
             role.kill()
         cluster.standard(pools=())
         same_answer(sweep.result(timeout=120))
-        ids = terminal_results(client)
-        assert len(ids) == len(set(ids)) == len(shots_sweep.jobs)
+        check_once_each(client, len(shots_sweep.jobs))
 
 
 def test_a_store_that_is_emptied_in_mid_run_breaks_nothing(cluster, url, shots_sweep, same_answer):

@@ -6,7 +6,7 @@ import pytest
 
 from shotbus import Client
 
-from .test_kill import terminal_results
+from .test_kill import check_once_each
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ROUNDS = 12
@@ -36,5 +36,4 @@ def test_roles_killed_again_and_again_lose_and_repeat_nothing(cluster, url, shot
             cluster.roles[victim].kill()
             again(cluster, victim)
             same_answer(sweep.result(timeout=120))
-        ids = terminal_results(client)
-        assert len(ids) == len(set(ids)) == ROUNDS * len(shots_sweep.jobs)
+        check_once_each(client, ROUNDS * len(shots_sweep.jobs))

@@ -39,7 +39,9 @@ def wish(**changes):
 
 
 def test_a_request_is_valid_avro_from_the_outside():
-    wishes = wish(tags=["a"], options={"k": "v"}, problem=PROBLEM, seed=1, value=2.5, deadline_ms=NOW_US // 1000 + 9)
+    wishes = wish(
+        tags=["a"], options={"k": "v"}, problem=PROBLEM, seed=1, value=2.5, deadline_ms=NOW_US // 1000 + 9
+    )
     fields = built(question(problem=PROBLEM), wishes)
     assert decode_untrusted(encode("circuit_request", fields), "circuit_request")["tags"] == ["a"]
 

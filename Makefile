@@ -65,7 +65,7 @@ $(STAMP): pyproject.toml
 	  || { echo "no venv module: install it (Debian: apt-get install python3-venv)"; exit 2; }
 	@echo "installing into $(VENV); this takes a minute the first time"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet -e ".[test,dev]"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e ".[test,dev]"
 	@touch $@
 
 .PHONY: help run run-kafka kafka-up kafka-down test test-unit soak lint types format bench docs clean

@@ -33,7 +33,7 @@ def folder(broker):
 
 
 def test_a_second_up_on_the_same_directory_is_refused(folder, broker):
-    error = told(folder, "up", "--data", broker.directory, code=2)["errors"][0]
+    error = told(folder, "up", "--data", broker.directory, code=3)["errors"][0]
     assert error["code"] == "SB-2005"
     assert error["hint"]
     assert told(folder, "list") is not None

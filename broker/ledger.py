@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 
 from shotbus.broker.bus.base import Bus, Outgoing, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.schemas.codec import decode, encode
 
 _POSITIONS_KEY = b"\0positions"
@@ -26,23 +27,16 @@ def positions_row(ledger: TopicPartition, positions: Mapping[TopicPartition, int
 async def read_ledger(bus: Bus, ledger: TopicPartition) -> dict[bytes, bytes]:
     """Return the last value of every key that still has one.
 
-    Reads until ``position >= end``: the tail of a partition is commit markers, so waiting for the
-    last offset would never end. Values stay raw until the caller decodes them.
+    Values stay raw until the caller decodes them.
     """
     rows: dict[bytes, bytes] = {}
-    begin = (await bus.begins([ledger]))[ledger]
-    end = (await bus.ends([ledger]))[ledger]
-    reader = bus.reader({ledger: begin})
-    try:
-        while reader.position(ledger) < end:
-            for record in await reader.poll(max_records=_RESTORE_BATCH, timeout=1.0):
-                key = record.key or b""
-                if record.value is None:
-                    rows.pop(key, None)
-                else:
-                    rows[key] = record.value
-    finally:
-        await reader.close()
+    async for batch in scan(bus, await bus.begins([ledger]), batch=_RESTORE_BATCH):
+        for record in batch:
+            key = record.key or b""
+            if record.value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = record.value
     return rows
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
@@ -175,16 +176,8 @@ class Session:
 
     async def _scan(self, starts: Mapping[TopicPartition, int], key: str) -> list[Record]:
         """Return the records of a key from the given offsets to the present ends."""
-        ends = await self.bus.ends(starts)
-        reader = self.bus.reader(starts)
-        found: list[Record] = []
-        try:
-            while any(reader.position(place) < end for place, end in ends.items()):
-                records = await reader.poll(max_records=2_000, timeout=1.0)
-                found += [record for record in records if record.key == key.encode()]
-        finally:
-            await reader.close()
-        return found
+        wanted = key.encode()
+        return [record async for batch in scan(self.bus, starts) for record in batch if record.key == wanted]
 
 
 def _is_result(value: bytes) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.broker.deadletters import PREFIX
 from shotbus.cli.common import Options, command_options, emit, run_async, table
 from shotbus.cli.jobs import connect
@@ -26,14 +27,8 @@ def dlq() -> None:
 async def _letters(session: Session) -> list[Record]:
     topic = session.topics.name("dead-letters")
     places = [TopicPartition(topic, number) for number in range(session.topics.partitions)]
-    begins, ends = await session.bus.begins(places), await session.bus.ends(places)
-    reader = session.bus.reader(begins)
-    found: list[Record] = []
-    try:
-        while any(reader.position(place) < end for place, end in ends.items()):
-            found += await reader.poll(max_records=1_000, timeout=1.0)
-    finally:
-        await reader.close()
+    begins = await session.bus.begins(places)
+    found = [record async for batch in scan(session.bus, begins) for record in batch]
     return sorted(found, key=lambda record: record.timestamp_ms)
 
 

@@ -1,12 +1,13 @@
 """The one table of stages: events, metrics and traces are all fed from it. Pure.
 
-Every result carries, for each stage, seconds and the bytes that went in and out. A stage that a job
-did not pass is zero. The packed order is the table's order, so rows are only ever appended.
+Every result carries, for each stage that its job passed, seconds and the bytes that went in and out.
+Stages are packed by their number in the table, so rows are only ever appended.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import NamedTuple
 
 
@@ -48,42 +49,71 @@ ENDED_BY: dict[str, str] = {
     "retry": "execute",
 }
 INDEX: dict[str, int] = {stage.name: number for number, stage in enumerate(STAGES)}
-_COUNT = len(STAGES)
-_LAYOUT = struct.Struct(f"<{_COUNT}d{2 * _COUNT}Q")
+_ROW = struct.calcsize("<BdQQ")
+_MOST_ROWS = 256
 
 
 class Timings:
-    """Seconds and bytes of one job by stage; small, mutable, packed to bytes for the wire."""
+    """Seconds and bytes of one job by stage; small, mutable, packed to bytes for the wire.
 
-    __slots__ = ("bytes_in", "bytes_out", "seconds")
+    Only the stages that were passed are held and packed: a row of 25 bytes each, in the table's order, with
+    the stage's number (unsigned byte), seconds (double), bytes in and bytes out (unsigned, 64 bits).
+    """
+
+    __slots__ = ("_rows",)
 
     def __init__(self) -> None:
-        self.seconds = [0.0] * _COUNT
-        self.bytes_in = [0] * _COUNT
-        self.bytes_out = [0] * _COUNT
+        self._rows: dict[int, tuple[float, int, int]] = {}
 
     def add(self, stage: str, seconds: float, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
         """Add to a stage; negative seconds (clocks of two machines) count as zero."""
-        index = INDEX[stage]
-        self.seconds[index] += max(0.0, seconds)
-        self.bytes_in[index] += bytes_in
-        self.bytes_out[index] += bytes_out
+        number = INDEX[stage]
+        before = self._rows.get(number, (0.0, 0, 0))
+        self._rows[number] = (before[0] + max(0.0, seconds), before[1] + bytes_in, before[2] + bytes_out)
+
+    def merge(self, other: Timings) -> None:
+        """Add another component's stages."""
+        for number, (seconds, bytes_in, bytes_out) in other._rows.items():
+            self.add(STAGES[number].name, seconds, bytes_in=bytes_in, bytes_out=bytes_out)
+
+    def share(self, fraction: float) -> Timings:
+        """Return this part of every stage."""
+        own = Timings()
+        own._rows = {
+            number: (seconds * fraction, int(bytes_in * fraction), int(bytes_out * fraction))
+            for number, (seconds, bytes_in, bytes_out) in self._rows.items()
+        }
+        return own
+
+    def seconds(self, stage: str) -> float:
+        """Return the seconds of a stage, zero when it was not passed."""
+        return self._rows.get(INDEX[stage], (0.0, 0, 0))[0]
+
+    def rows(self) -> list[tuple[int, float, int, int]]:
+        """Return (number, seconds, bytes in, bytes out) of each stage passed, in order."""
+        return [(number, *row) for number, row in sorted(self._rows.items())]
 
     def pack(self) -> bytes:
         """Return the wire form."""
-        return _LAYOUT.pack(*self.seconds, *self.bytes_in, *self.bytes_out)
+        values = [value for row in self.rows() for value in row]
+        return _layout(len(self._rows)).pack(*values)
 
     @classmethod
     def unpack(cls, data: bytes) -> Timings:
-        """Read the wire form; anything of another length (older, absent) reads as zeros."""
+        """Read the wire form; another length reads as nothing, unknown stages are passed over."""
         timings = cls()
-        if len(data) == _LAYOUT.size:
-            values = _LAYOUT.unpack(data)
-            timings.seconds = list(values[:_COUNT])
-            timings.bytes_in = list(values[_COUNT : 2 * _COUNT])
-            timings.bytes_out = list(values[2 * _COUNT :])
+        count, rest = divmod(len(data), _ROW)
+        if 0 < count <= _MOST_ROWS and not rest:
+            values = iter(_layout(count).unpack(data))
+            rows = zip(values, values, values, values, strict=True)
+            timings._rows = {number: (s, i, o) for number, s, i, o in rows if number < len(STAGES)}
         return timings
 
     def as_dict(self) -> dict[str, float]:
-        """Return the seconds of the stages that were passed."""
-        return {stage.name: value for stage, value in zip(STAGES, self.seconds, strict=True) if value}
+        """Return the seconds of the stages that took any."""
+        return {STAGES[number].name: seconds for number, seconds, _, _ in self.rows() if seconds}
+
+
+@cache
+def _layout(rows: int) -> struct.Struct:
+    return struct.Struct("<" + "BdQQ" * rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import add
 from typing import Any
 
 import structlog
@@ -98,13 +97,11 @@ class Metrics:
 
     def observe(self, timings: Timings) -> None:
         """Count one job's stages, those it passed."""
-        for histogram, seconds in zip(self._stages, timings.seconds, strict=True):
+        for number, seconds, bytes_in, bytes_out in timings.rows():
             if seconds:
-                histogram.observe(seconds)
-        sizes = map(add, timings.bytes_in, timings.bytes_out)
-        for histogram, size in zip(self._payloads, sizes, strict=True):
-            if size:
-                histogram.observe(size)
+                self._stages[number].observe(seconds)
+            if bytes_in or bytes_out:
+                self._payloads[number].observe(bytes_in + bytes_out)
 
     def export(self, role: str, labels: Mapping[str, str], read: Callable[[], Mapping[str, float]]) -> None:
         """Show a component's own counts as gauges ``shotbus_<role>_<name>``, read when they are scraped."""

@@ -112,10 +112,7 @@ class JobResult:
         """Times, bytes and labels: ``timings`` are seconds by stage, ``bytes_in`` the request's size."""
         timings = Timings.unpack(self._fields["timings"])
         if self._client:
-            for number in range(len(timings.seconds)):
-                timings.seconds[number] += self._client.seconds[number]
-                timings.bytes_in[number] += self._client.bytes_in[number]
-                timings.bytes_out[number] += self._client.bytes_out[number]
+            timings.merge(self._client)
         return {
             "timings": timings.as_dict(),
             "bytes_in": self._fields["bytes_in"],

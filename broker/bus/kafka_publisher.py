@@ -38,6 +38,8 @@ class Publisher:
         entries = [_Entry(record, loop.create_future()) for record in records]
         for entry in entries:
             self._enqueue(entry)
+        if len(entries) == 1:
+            return [await entries[0].done]
         # Every future is awaited even when one fails, or its error would be reported as never seen.
         outcomes = await asyncio.gather(*(entry.done for entry in entries), return_exceptions=True)
         offsets = []

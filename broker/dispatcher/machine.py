@@ -44,7 +44,7 @@ from shotbus.broker.dispatcher.retry import Verdict, decide
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY, Standing, is_standing_key
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
-from shotbus.broker.stages import INDEX, Timings
+from shotbus.broker.stages import Timings
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
@@ -379,7 +379,7 @@ class Dispatcher:
             job = self._jobs.get(item["job_id"])
             if job is None or item["error_class"]:
                 continue
-            spent = Timings.unpack(item["timings"]).seconds[INDEX["execute"]]
+            spent = Timings.unpack(item["timings"]).seconds("execute")
             if 0 < spent < math.inf and bundle.open.get(job.job_id) == item["attempt"]:
                 known = self._speed.get(bundle.pool, spent / job.points)
                 self._speed[bundle.pool] = known + 0.1 * (spent / job.points - known)

@@ -215,4 +215,4 @@ def test_shots_and_stages_are_accounted_for(aer):
     for result in results:
         stages = result.timings.as_dict()
         assert {"compile", "provider-submit", "execute", "retrieve", "decode"} <= stages.keys()
-        assert result.timings.bytes_out[11] == len(result.payload)
+        assert {row[0]: row[3] for row in result.timings.rows()}[11] == len(result.payload)

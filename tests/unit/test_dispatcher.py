@@ -1,6 +1,7 @@
 """The dispatcher where the model does not look: changed configuration, bounded memory, waking in time, what is said."""
 
 import dataclasses
+import struct
 import sys
 from pathlib import Path
 
@@ -260,8 +261,9 @@ def test_the_estimate_follows_what_was_measured_unless_it_is_nonsense(seconds, l
     driver = driver_of()
     (bundle,) = forwards(submit(driver, 1))
     timings = Timings()
-    timings.seconds = [seconds] * len(timings.seconds)
-    one = item(job_id(1), 1) | {"timings": timings.pack()}
+    timings.add("execute", 0.0)
+    wire = timings.pack().replace(struct.pack("<d", 0.0), struct.pack("<d", seconds), 1)
+    one = item(job_id(1), 1) | {"timings": wire}
     driver.run(reported("finished", bundle.bundle_id, items=[one]))
     submit(driver, 2, not_before_ms=START_MS + 1_000)
     assert (driver.machine.live[job_id(2)].cost > 0.01) is learned

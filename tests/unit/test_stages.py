@@ -28,7 +28,30 @@ def test_timings_survive_the_wire():
     timings.add("execute", 0.25, bytes_in=1)
     back = Timings.unpack(timings.pack())
     assert back.as_dict() == {"execute": 1.75}
-    assert (back.bytes_in[INDEX["execute"]], back.bytes_out[INDEX["execute"]]) == (11, 20)
+    assert back.rows() == [(INDEX["execute"], 1.75, 11, 20)]
+
+
+def test_only_passed_stages_travel_in_the_tables_order():
+    timings = Timings()
+    timings.add("think", 1.0)
+    timings.add("admit", 2.0)
+    assert len(timings.pack()) == 2 * 25
+    assert list(Timings.unpack(timings.pack()).as_dict()) == ["admit", "think"]
+
+
+def test_a_stage_from_a_later_version_is_passed_over():
+    row = struct.pack("<BdQQ", 200, 1.0, 2, 3)
+    assert Timings.unpack(row).as_dict() == {}
+
+
+def test_shares_and_merges_keep_the_sum():
+    timings = Timings()
+    timings.add("execute", 2.0, bytes_in=10, bytes_out=4)
+    half = timings.share(0.5)
+    half.merge(half.share(1.0))
+    assert half.rows() == timings.rows()
+    assert half.seconds("execute") == 2.0
+    assert half.seconds("compile") == 0.0
 
 
 def test_clocks_of_two_machines_never_make_time_negative():

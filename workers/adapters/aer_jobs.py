@@ -128,7 +128,7 @@ def share_out(
     total = sum(part.points for part in call)
     results = {}
     for part, payload in zip(call, payloads, strict=True):
-        own = _share(timings, part.points / total)
+        own = timings.share(part.points / total)
         own.add("decode", 0.0, bytes_out=len(payload))
         results[part.index] = _finished(payload, shots * part.points, own)
     return results
@@ -139,11 +139,3 @@ def _finished(payload: bytes, shots: int, timings: Timings) -> ItemResult:
         return ItemResult(payload=check_payload(payload), shots=shots, timings=timings)
     except ShotbusError as error:
         return failed(error, timings)
-
-
-def _share(timings: Timings, fraction: float) -> Timings:
-    own = Timings()
-    own.seconds = [value * fraction for value in timings.seconds]
-    own.bytes_in = [int(value * fraction) for value in timings.bytes_in]
-    own.bytes_out = [int(value * fraction) for value in timings.bytes_out]
-    return own

@@ -7,7 +7,7 @@ throws the reader away and opens another at the lanes' own positions, so a cance
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -37,13 +37,22 @@ class Intake:
     """Reads one pool's work as a member of its group.
 
     ``notify`` is called whenever the held partitions have changed; it must only take note.
+    ``announced`` waits until the claim of every bundle that has begun is durable.
     """
 
     def __init__(
-        self, bus: Bus, topic: str, group: str, counters: WorkerCounters, notify: Callable[[], None]
+        self,
+        bus: Bus,
+        topic: str,
+        group: str,
+        counters: WorkerCounters,
+        *,
+        notify: Callable[[], None],
+        announced: Callable[[], Awaitable[None]],
     ) -> None:
         self._changed = asyncio.Event()
         self._notify = notify
+        self._announced = announced
         self._bus = bus
         self._topic = topic
         self._group = group
@@ -87,6 +96,7 @@ class Intake:
         """Record what has begun before a successor reads: it would begin it again, for nothing."""
         try:
             async with asyncio.timeout(_BOOKMARK_SECONDS):
+                await self._announced()
                 await self.commit()
         except (BusError, TimeoutError) as error:
             self._counters.bus_errors += 1

@@ -48,8 +48,6 @@ class WorkerService:
         self._advertiser = Advertiser(
             bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
         )
-        group, work = topics.name(settings.group), topics.work(settings.pool)
-        self._intake = Intake(bus, work, group, self.counters, self._partitions_changed)
         self._tail = PoolsTail(bus, topics, self._advertiser.learn)
         self._inline = Inline(self._adapter, settings, self._reporter, self._clock, self.counters)
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
@@ -61,6 +59,14 @@ class WorkerService:
             settle=self._settle,
             clock=self._clock,
             counters=self.counters,
+        )
+        self._intake = Intake(
+            bus,
+            topics.work(settings.pool),
+            topics.name(settings.group),
+            self.counters,
+            notify=self._partitions_changed,
+            announced=self._claims.announced,
         )
         self._stopping = False
         self._freed = asyncio.Event()

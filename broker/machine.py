@@ -113,6 +113,10 @@ class Edge(Protocol):
         """Encode commands as records; may read the bus (bodies by reference), never writes."""
         ...
 
+    def excuse(self, record: Record, now: Now) -> list[Outgoing]:
+        """Return what tells the sender of a record that could not be handled; goes with its dead letter."""
+        ...
+
     def low_waters(self) -> Mapping[TopicPartition, int]:
         """Return, for inputs whose records live state still references, the oldest offset needed."""
         ...

@@ -269,6 +269,7 @@ class ShardRunner:
             poison = self._poison.get((record.topic, record.partition, record.offset))
             if poison is not None:
                 letters.append(self._letter(record, "POISON", "SB-9001", poison))
+                letters += _excuses(edge, record, self._now())
                 continue
             try:
                 event = edge.decode(record)
@@ -365,6 +366,14 @@ class _Held:
     def has_read(self, ends: dict[TopicPartition, int]) -> bool:
         """Tell whether every position has reached the given ends."""
         return all(self.reader.position(partition) >= end for partition, end in ends.items())
+
+
+def _excuses(edge: Edge, record: Record, now: Now) -> list[Outgoing]:
+    try:
+        return edge.excuse(record, now)
+    except Exception:  # noqa: BLE001 (what broke the handling may break this too; the record must stay aside)
+        _log.exception("sender of poison not told", topic=record.topic, offset=record.offset)
+        return []
 
 
 def _blame(records: Sequence[Record], error: Exception) -> tuple[Record, str]:

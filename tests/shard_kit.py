@@ -18,6 +18,7 @@ MORE = TopicPartition("more", 0)
 OUT = TopicPartition("out", 0)
 LEDGER = TopicPartition("ledger", 0)
 LETTERS = TopicPartition("letters", 0)
+EXCUSES = TopicPartition("excuses", 0)
 SETTINGS = RunnerSettings(tick=0.25, batch=50, idle_positions=5.0, trim_every=10.0)
 
 
@@ -124,6 +125,11 @@ class CountingEdge:
             said += bytes(2_000_000)
         return Outgoing("out", self.shard, command.key, said)
 
+    def excuse(self, record, now):
+        if record.value.startswith(b"poison without"):
+            raise TypeError("cannot be excused")
+        return [Outgoing("excuses", self.shard, record.key, record.value)]
+
     def low_waters(self):
         return {}
 
@@ -141,7 +147,7 @@ class Plant:
         self.clock = clock or FakeClock()
         self.cluster = MemoryCluster(clock=lambda: self.clock.wall_ms() / 1_000)
         specs = {"first": "trim", "in": "trim", "more": "trim", "out": "delete", "ledger": "compact"}
-        for name, cleanup in {**specs, "letters": "delete", "shards": "delete"}.items():
+        for name, cleanup in {**specs, "letters": "delete", "excuses": "delete", "shards": "delete"}.items():
             self.cluster.create(TopicSpec(name, shards, cleanup))
 
     async def bus(self, make=MemoryBus):

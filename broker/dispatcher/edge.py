@@ -24,7 +24,7 @@ from shotbus.broker.dispatcher.messages import (
     Reported,
     Submitted,
 )
-from shotbus.broker.machine import Emit, Input
+from shotbus.broker.machine import Emit, Input, Now
 from shotbus.broker.stages import Timings
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.telemetry import Metrics
@@ -206,6 +206,16 @@ class DispatcherEdge:
             deliveries=command.deliveries,
         )
 
+    def excuse(self, record: Record, now: Now) -> list[Outgoing]:
+        """Refuse a request whose handling raised, so that its submitter does not wait for ever."""
+        if record.topic not in self._requests:
+            return []
+        try:
+            event = self._submitted(record)
+        except ShotbusError:
+            return []
+        return [self._encode(command, {}) for command in self._machine.excuse(event, now)]
+
     def low_waters(self) -> Mapping[TopicPartition, int]:
         """Return the oldest request that a live job still needs, by partition."""
         return {TopicPartition(*place): low for place, low in self._machine.low_offsets().items()}
@@ -234,8 +244,8 @@ class DispatcherEdge:
     def _count_letter(self, command: Any) -> None:
         if isinstance(command, Bury):
             self._metrics.dlq.labels(command.error_class).inc()
-        elif isinstance(command, Outgoing):
-            self._metrics.dlq.labels(dict(command.headers)["error-class"].decode()).inc()
+        elif isinstance(command, Outgoing) and (error_class := dict(command.headers).get("error-class")):
+            self._metrics.dlq.labels(error_class.decode()).inc()
 
     def _count_ended(self, ended: Mapping[tuple[str, str], int], shots: Mapping[str, int]) -> None:
         for (outcome, pool), count in ended.items():

@@ -275,6 +275,14 @@ class Dispatcher:
         self._note(job, Cause.ACCEPT)
         return []
 
+    def excuse(self, event: Submitted, now: Now) -> list[Any]:
+        """Refuse a request that could not be handled; a job that is known gets an answer of its own."""
+        job_id = event.request["job_id"]
+        if job_id in self._jobs or self._done.find(job_id):
+            return []
+        problem = Problem("SB-9001", "$", detail="the request could not be handled and is a dead letter now")
+        return [self._reports.refusal(event.request, [problem], now, traceparent=event.traceparent)]
+
     # --- outcomes ---
 
     def _reported(self, event: Reported, now: Now) -> list[Any]:

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
-from shard_kit import FIRST, IN, LEDGER, LETTERS, MORE, CountingEdge, Plant, Probe, check_said, drain
+from shard_kit import EXCUSES, FIRST, IN, LEDGER, LETTERS, MORE, CountingEdge, Plant, Probe, check_said, drain
 
 from shotbus.broker.bus.base import BusError, FencedError, OffsetGapError
 from shotbus.broker.deadletters import PREFIX
@@ -55,6 +55,19 @@ async def test_the_neighbours_of_poison_go_on_and_its_state_is_undone(plant):
     await plant.put(b"before", b"poison!", b"after")
     await drain(runner)
     check_said(await plant.said(), {b"k": {b"before": 1, b"after": 1}})
+
+
+async def test_who_sent_poison_is_told_and_an_excuse_that_fails_stops_nobody(plant):
+    runner = await taken(plant)
+    await plant.put(b"before", b"poison!", b"poison without excuse", b"garbage", b"after")
+    await drain(runner)
+    assert [record.value for record in await plant.read(EXCUSES)] == [b"poison!"]
+    assert [letter.value for letter in await plant.read(LETTERS)] == [
+        b"poison!",
+        b"poison without excuse",
+        b"garbage",
+    ]
+    assert await values_said(plant) == [b"before", b"after"]
 
 
 async def test_an_undecodable_record_is_set_aside_as_invalid_without_a_restart(plant):

@@ -14,14 +14,15 @@ from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
-from shotbus.producers.request import Question, build_request, check_envelope, question_of
+from shotbus.producers.request import Question, build_request, check_envelope, mode_of, question_of
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, cut_sweep, prepare_sweep, submit_sweep
 from shotbus.producers.wishes import Wishes, is_number, is_whole
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of
-from shotbus.schemas.pub import ProblemStatement
+from shotbus.schemas.pub import MAX_POINTS, ProblemStatement
+from shotbus.schemas.reductions import check_modes, check_reduction
 
 _KEYED_SWEEP = Problem(
     "SB-1108", "$.idempotency_key", hint="a sweep is repeated by its id: submit_plan(…, sweep_id=…)"
@@ -256,6 +257,9 @@ class AsyncClient:
 
         """
         wishes, problems = self._wishes(options)
+        # How many shards there will be depends on the points; the number is checked with the plan.
+        problems += check_reduction(reduce, reduce_options or {}, MAX_POINTS)
+        problems += check_modes(reduce, [mode_of(observables, wishes.problem)])
         question = await self._ask(
             problems,
             wishes,
@@ -291,7 +295,7 @@ class AsyncClient:
             options: see :class:`SubmitOptions`.
 
         Raises:
-            ShotbusError: everything that is wrong with the first sweep that is.
+            ShotbusError: everything that is wrong with any of them.
 
         """
         wishes, problems = self._wishes(options)
@@ -300,7 +304,15 @@ class AsyncClient:
         if problems:
             raise ShotbusError(problems)
         pairs = zip(plans, sweep_ids, strict=True)
-        ready = [await prepare_sweep(self, plan, wishes, sweep_id=sweep_id) for plan, sweep_id in pairs]
+        ready = []
+        for plan, sweep_id in pairs:
+            try:
+                ready.append(await prepare_sweep(self, plan, wishes, sweep_id=sweep_id))
+            except ShotbusError as error:
+                place = "$" if len(plans) == 1 else f"$.sweeps.{plan.name}"
+                problems += [one.under(place) for one in error.problems]
+        if problems:
+            raise ShotbusError(problems)
         return [await submit_sweep(self._session, one) for one in ready]
 
     def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:

@@ -45,14 +45,24 @@ def read_parameters(given: Mapping[str, Any], known: Mapping[str, Parameter]) ->
             wrong value.
 
     """
+    problems = check_parameters(given, known)
+    if problems:
+        raise ShotbusError(problems)
+    return {name: given.get(name, parameter.default) for name, parameter in known.items()}
+
+
+def check_parameters(given: Mapping[str, Any], known: Mapping[str, Parameter]) -> list[Problem]:
+    """Return what :func:`read_parameters` would raise.
+
+    Of a plan file that declares them under the name ``PARAMETERS``, a run file's parameters are checked with
+    the rest of the file, before the plan is made.
+    """
     problems = [_unknown(name, known) for name in given if name not in known]
     for name, parameter in known.items():
         if name in given and not parameter.allows(given[name]):
             path = f"$.parameters.{name}"
             problems.append(Problem("SB-2002", path, limit=parameter.limit, actual=repr(given[name])))
-    if problems:
-        raise ShotbusError(problems)
-    return {name: given.get(name, parameter.default) for name, parameter in known.items()}
+    return problems
 
 
 def _unknown(name: str, known: Mapping[str, Parameter]) -> Problem:

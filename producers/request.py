@@ -45,6 +45,11 @@ class Question:
     precision: float | None
 
 
+def mode_of(observables: Any, problem: ProblemStatement | None) -> str:
+    """Return whether the answer is counts (``sample``) or values (``estimate``)."""
+    return "sample" if observables is None and problem is None else "estimate"
+
+
 def question_of(
     circuit: Any,
     bindings: Any,
@@ -161,7 +166,7 @@ def build_request(
         "circuit_id": question.program.circuit_id,
         "points": question.bindings.points,
         "bindings": bindings,
-        "mode": "sample" if question.observables is None and wishes.problem is None else "estimate",
+        "mode": mode_of(question.observables, wishes.problem),
         "shots": question.shots,
         "precision": question.precision,
         "observables": observables,

@@ -15,7 +15,7 @@ from shotbus.broker.bus.base import Outgoing, Record, RecordTooLargeError
 from shotbus.producers.job import JobTimeoutError, decode_name
 from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
 from shotbus.producers.program import Program
-from shotbus.producers.request import Question, check_envelope, question_of
+from shotbus.producers.request import Question, check_envelope, mode_of, question_of
 from shotbus.producers.result import JobFailedError, JobResult, RefusedError, read_answer
 from shotbus.producers.session import Session
 from shotbus.producers.wishes import Wishes
@@ -24,6 +24,7 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import keyed_partition
 from shotbus.schemas.layout import Layout, pack_layout
 from shotbus.schemas.pub import MAX_POINTS
+from shotbus.schemas.reductions import check_modes, check_reduction
 
 if TYPE_CHECKING:
     from shotbus.producers.client import AsyncClient
@@ -137,10 +138,10 @@ async def submit_sweep(session: Session, ready: ReadySweep, *, collect: bool = F
 
 
 async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> list[Question]:
-    problems = _check_extent(plan)
+    problems = _check_extent(plan) + check_reduction(plan.reduce, plan.options, len(plan.jobs))
     for pool in sorted({job.backend for job in plan.jobs} | {wishes.backend}):
         problems += await client.check_pool(pool)
-    questions = []
+    questions: list[Question] = []
     for number, job in enumerate(plan.jobs):
         try:
             questions.append(
@@ -154,7 +155,8 @@ async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> li
                 )
             )
         except ShotbusError as error:
-            problems += [replace(one, path=f"$.jobs[{number}]{one.path[1:]}") for one in error.problems]
+            problems += [one.under(f"$.jobs[{number}]") for one in error.problems]
+    problems += check_modes(plan.reduce, [mode_of(job.observables, job.problem) for job in plan.jobs])
     if problems:
         now_ms = time.time_ns() // 1_000_000
         raise ShotbusError(problems + check_envelope(wishes, client.session.config, shots=1, now_ms=now_ms))

@@ -7,17 +7,17 @@ restart shows in the payload.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from shotbus.reducers.minima import Minima, grid_minima, sinusoid_minima
-from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.layout import Layout, unpack_layout
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, unpack_result
+from shotbus.schemas.reductions import check_reduction
 
 #: Above this many rows a payload would outgrow its record; the rows are then left to ``results``.
 MAX_ROWS = 200_000
@@ -95,7 +95,7 @@ class _Minimum(_Expectation):
     def payload(self) -> Payload:
         arrays, meta = super().payload()
         layout = self.layout
-        minima = MODELS[self._model](layout.row_groups, layout.axis, self.values, self.stds)
+        minima = _MODELS[self._model](layout.row_groups, layout.axis, self.values, self.stds)
         return {**arrays, **minima.arrays()}, {**meta, "model": self._model}
 
 
@@ -190,21 +190,14 @@ def _as_counts(registers: tuple[tuple[str, int], ...], merged: Mapping[bytes, in
 
 
 Model = Callable[[Array, Array, Array, Array], Minima]
-MODELS: Mapping[str, Model] = {"grid": grid_minima, "sinusoid": sinusoid_minima}
-REDUCTIONS: tuple[str, ...] = ("collect", "expectation", "minimum", "histogram")
-_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "collect": ("min_success",),
-    "expectation": ("min_success",),
-    "minimum": ("min_success", "model"),
-    "histogram": ("min_success",),
-}
+_MODELS: Mapping[str, Model] = {"grid": grid_minima, "sinusoid": sinusoid_minima}
 
 
 def accumulator(reduce: str, options: Mapping[str, str], layout: bytes, shards: int) -> Accumulator:
     """Start a reduction.
 
     Args:
-        reduce: one of :data:`REDUCTIONS`.
+        reduce: one of :data:`shotbus.schemas.reductions.REDUCTIONS`.
         options: ``model`` of a ``minimum`` (``grid``, the default, or ``sinusoid``); ``min_success``, the
             number of succeeded shards after which the sweep ends early (the fold looks after that).
         layout: packed :class:`Layout`; only ``expectation`` and ``minimum`` need one.
@@ -227,25 +220,3 @@ def accumulator(reduce: str, options: Mapping[str, str], layout: bytes, shards: 
     if shape.axis.size != shape.points:
         raise fail("SB-1108", "$.layout.axis", limit=f"{shape.points} values", actual=shape.axis.size)
     return _Minimum(shape, options.get("model", "grid"))
-
-
-def check_reduction(reduce: str, options: Mapping[str, str], shards: int) -> list[Problem]:
-    """Return everything that is wrong with a reduction's name and options."""
-    if reduce not in REDUCTIONS:
-        near = difflib.get_close_matches(reduce, REDUCTIONS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else ""
-        return [Problem("SB-1108", "$.reduce", limit=", ".join(REDUCTIONS), actual=reduce, hint=hint)]
-    known = _OPTIONS[reduce]
-    problems = [
-        Problem("SB-2001", f"$.options.{name}", limit=", ".join(known), actual=name)
-        for name in sorted(options)
-        if name not in known
-    ]
-    if options.get("model", "grid") not in MODELS:
-        problems.append(
-            Problem("SB-1108", "$.options.model", limit=", ".join(MODELS), actual=options["model"])
-        )
-    wanted = options.get("min_success", "1")
-    if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and 1 <= int(wanted) <= shards):
-        problems.append(Problem("SB-1108", "$.options.min_success", limit=f"1 to {shards}", actual=wanted))
-    return problems

@@ -7,7 +7,7 @@ The same fields travel on ``results``, on ``dead-letters``, in the command line'
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_PROBLEMS = 20
@@ -190,6 +190,11 @@ class Problem:
     def title(self) -> str:
         """The code's fixed meaning."""
         return CODES[self.code]
+
+    def under(self, place: str) -> Problem:
+        """Return the same problem with its path taken to be inside ``place``, a JSON path."""
+        inside = self.path[1:] if self.path.startswith("$") else f":{self.path}"
+        return replace(self, path=place + inside)
 
     def as_record(self) -> dict[str, Any]:
         """Return the fields as they travel in Avro and JSON."""

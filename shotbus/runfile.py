@@ -8,9 +8,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from shotbus.broker.config_loader import parse, read_toml, unknown_keys
+from shotbus.producers.parameters import check_parameters
 from shotbus.producers.plan import Plan
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import digest
@@ -65,17 +67,28 @@ class RunFile:
         return made
 
 
-def load_run(path: Path) -> RunFile:
-    """Read and check a run file. Raises ShotbusError (SB-2001, SB-2002, SB-2003) with everything wrong."""
+def load_run(path: Path, also: Callable[[RunSection], list[Problem]] = lambda _: []) -> RunFile:
+    """Read and check a run file.
+
+    Args:
+        path: of the file.
+        also: finds what else is wrong with a ``[run]`` section that can be read.
+
+    Raises:
+        ShotbusError: SB-2001, SB-2002, SB-2003 and what ``also`` found, with everything that is wrong.
+
+    """
     document = read_toml(path)
     problems = unknown_keys(document, _SECTIONS, "$")
     run = _section(RunSection, document, "run", problems)
     output = _section(OutputSection, document, "output", problems)
     if run is not None:
-        problems += _check_run(run, path)
+        problems += _check_run(run, path) + also(run)
     parameters = document.get("parameters", {})
     if not isinstance(parameters, Mapping):
         problems.append(Problem("SB-2002", "$.parameters", limit="a table", actual=repr(parameters)))
+    else:
+        problems += _check_parameters(document, parameters, path)
     if problems or run is None or output is None:
         raise ShotbusError(problems)
     plan = path.parent / run.plan.partition(":")[0]
@@ -84,11 +97,16 @@ def load_run(path: Path) -> RunFile:
 
 
 def _section(shape: type[Any], document: Mapping[str, Any], name: str, problems: list[Problem]) -> Any:
+    """Return the section; of one with mistakes what is left without them, so that all of it is checked."""
+    given = document.get(name, {})
     try:
-        return parse(shape, document.get(name, {}), f"$.{name}")
+        return parse(shape, given, f"$.{name}")
     except ShotbusError as error:
         problems += error.problems
-        return None
+        if not isinstance(given, Mapping):
+            return None
+        wrong = {problem.path for problem in error.problems}
+        return parse(shape, {key: value for key, value in given.items() if f"$.{name}.{key}" not in wrong})
 
 
 def _check_run(run: RunSection, path: Path) -> list[Problem]:
@@ -100,12 +118,33 @@ def _check_run(run: RunSection, path: Path) -> list[Problem]:
     return problems
 
 
-def _load(path: Path, function: str) -> Callable[[Mapping[str, Any]], Plan]:
+def _check_parameters(
+    document: Mapping[str, Any], parameters: Mapping[str, Any], path: Path
+) -> list[Problem]:
+    """Return what is wrong with parameters that the plan file declares, whatever else is wrong."""
+    section = document.get("run")
+    told = section.get("plan") if isinstance(section, Mapping) else None
+    file = path.parent / str(told).partition(":")[0]
+    if not isinstance(told, str) or not file.is_file():
+        return []
+    try:
+        known = getattr(_module(file), "PARAMETERS", None)
+    except Exception as error:  # noqa: BLE001 (a plan is the user's code: whatever it raises is told)
+        return [Problem("SB-2003", f"$.run.plan: {told}", detail=_place_of(error))]
+    return check_parameters(parameters, known) if isinstance(known, Mapping) else []
+
+
+def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"shotbus_run_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise fail("SB-2003", str(path), detail="not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _load(path: Path, function: str) -> Callable[[Mapping[str, Any]], Plan]:
+    module = _module(path)
     planner = getattr(module, function, None)
     if not callable(planner):
         raise fail("SB-2002", "$.run.plan", limit=f"a function in {path.name}", actual=function)

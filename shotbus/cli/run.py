@@ -21,9 +21,8 @@ from shotbus.producers.plan import Output, Plan, Reduction
 from shotbus.producers.request import check_envelope
 from shotbus.producers.sweep import AsyncSweep
 from shotbus.producers.wishes import Wishes
-from shotbus.reducers.reductions import check_reduction
-from shotbus.runfile import RunFile, RunMemory, load_run
-from shotbus.schemas.errors import ShotbusError, fail
+from shotbus.runfile import RunFile, RunMemory, RunSection, load_run
+from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import digest
 
 _REFRESH_SECONDS = 0.1
@@ -38,17 +37,15 @@ _REFRESH_SECONDS = 0.1
 def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout: float | None) -> None:
     """Run FILE and print its report. Ctrl-C leaves it resumable: run the same command again."""
     console = Console(stderr=options.as_json)
-    told = load_run(file)
+    told = load_run(file, lambda section: _check(options, section))
     memory = RunMemory(Path(".shotbus/runs"), digest(told.fingerprint, options.url).hex())
     if fresh:
         memory.forget()
     png = plot or (Path(told.output.png) if told.output.png else None)
     try:
-        _check(options, told)
         _check_output(png)
         with console.status(f"planning {told.run.name}"):
             plan = told.plan()
-            _check_reductions(plan)
         failed = asyncio.run(_run(options, told, plan, memory, Output(console, png), timeout=timeout))
     except KeyboardInterrupt:
         again = come_back(options, "run", file)
@@ -57,17 +54,15 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
     sys.exit(EXIT_FAILED if failed else 0)
 
 
-def _check(options: Options, told: RunFile) -> None:
-    """Refuse a wrong ``[run]`` before planning, which may take a while."""
-    run = told.run
+def _check(options: Options, run: RunSection) -> list[Problem]:
+    """Find what a submission would be refused for, before planning, which may take a while."""
     wishes = Wishes(
         priority=run.priority, intent=run.intent, tenant=run.tenant, experiment=run.experiment or run.name
     )
     now_ms = time.time_ns() // 1_000_000
     # The principal is the client's to fill in.
     found = check_envelope(replace(wishes, principal="run"), options.config, shots=1, now_ms=now_ms)
-    if found:
-        raise ShotbusError(replace(one, path=f"$.run{one.path[1:]}") for one in found)
+    return [one.under("$.run") for one in found]
 
 
 def _check_output(png: Path | None) -> None:
@@ -75,16 +70,6 @@ def _check_output(png: Path | None) -> None:
     if png is not None and not os.access(png.parent, os.W_OK):
         hint = "create the folder, or choose another place with --plot"
         raise fail("SB-2003", str(png), limit="a folder that can be written", hint=hint)
-
-
-def _check_reductions(plan: Plan) -> None:
-    problems = [
-        replace(problem, path=f"$.sweeps.{sweep.name}{problem.path[1:]}")
-        for sweep in plan.sweeps
-        for problem in check_reduction(sweep.reduce, sweep.options, len(sweep.jobs))
-    ]
-    if problems:
-        raise ShotbusError(problems)
 
 
 async def _run(

@@ -12,9 +12,9 @@ import numpy as np
 from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit, run_async, table
 from shotbus.cli.jobs import connect, histogram, read_text
 from shotbus.producers.plan import Reduction
-from shotbus.reducers.reductions import check_reduction
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.pub import Counts
+from shotbus.schemas.reductions import check_reduction
 
 _ROWS = 34
 _SHOWN = (

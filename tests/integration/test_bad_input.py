@@ -168,6 +168,25 @@ def test_wrong_sweeps_are_refused_whole(client, broker, name):
     assert published(broker.url) == before
 
 
+@pytest.mark.parametrize(
+    ("asked", "paths"),
+    [
+        ({"reduce": "averge", "shots": 0}, {"SB-1108": "$.reduce", "SB-1103": "$.shots"}),
+        ({"reduce": "minimum"}, {"SB-1108": "$.reduce"}),
+        ({"reduce_options": {"min_success": 1}}, {"SB-1108": "$.options.min_success"}),
+        ({"reduce_options": {"min_success": "2"}}, {"SB-1108": "$.options.min_success"}),
+        (
+            {"reduce_options": {"modle": "grid"}, "priority": "urgent"},
+            {"SB-2001": "$.options.modle", "SB-1101": "$.priority"},
+        ),
+    ],
+)
+def test_a_wrong_reduction_is_refused_before_anything_is_published(client, broker, asked, paths):
+    before = published(broker.url)
+    check(refusal(client.sweep, BELL, None, backend="noop", **asked), paths)
+    assert published(broker.url) == before
+
+
 def test_a_sweep_with_an_idempotency_key_is_refused_instead_of_running_twice(client, broker):
     before = published(broker.url)
     (problem,) = refusal(client.sweep, BELL, None, backend="noop", idempotency_key="k")

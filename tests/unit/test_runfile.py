@@ -7,6 +7,7 @@ from edge_kit import codes, refusal
 
 from shotbus.producers.plan import Plan
 from shotbus.runfile import RunMemory, load_run
+from shotbus.schemas.errors import Problem
 
 PLAN = (
     "from shotbus.producers.plan import Plan\ndef plan(parameters):\n    return Plan((), lambda *_: None)\n"
@@ -52,10 +53,41 @@ def test_every_mistake_is_said_at_once(write):
     assert found == {
         ("$.outptu", "SB-2001"),
         ("$.run.nam", "SB-2001"),
+        ("$.run.name", "SB-1107"),
+        ("$.run.plan", "SB-2002"),
         ("$.run.backend", "SB-2002"),
         ("$.output.png", "SB-2002"),
         ("$.parameters", "SB-2002"),
     }
+
+
+def test_parameters_that_the_plan_declares_are_checked_in_the_same_round(write, tmp_path):
+    declared = "from shotbus.producers.parameters import integer\nPARAMETERS = {'points': integer(3, 1, 9)}\n"
+    (tmp_path / "plan.py").write_text(declared + PLAN)
+    text = '[run]\nnam = "r"\nplan = "plan.py:plan"\n[parameters]\npoints = 10\npiont = 1\n'
+    found = {(one.path, one.code) for one in refusal(load_run, write(text))}
+    assert found == {
+        ("$.run.nam", "SB-2001"),
+        ("$.run.name", "SB-1107"),
+        ("$.parameters.points", "SB-2002"),
+        ("$.parameters.piont", "SB-2001"),
+    }
+
+
+def test_what_the_caller_finds_in_the_section_is_said_in_the_same_round(write):
+    def also(run):
+        return [Problem("SB-1101", "$.run.priority", actual=run.priority)]
+
+    path = write('[run]\nname = "r"\nplan = "plan.py:plan"\npriority = "fast"\n[outptu]\n')
+    assert codes(lambda: load_run(path, also)) == ["SB-2001", "SB-1101"]
+
+
+def test_a_plan_file_that_cannot_be_imported_is_told_with_its_place(write, tmp_path):
+    (tmp_path / "plan.py").write_text("1 / 0\n")
+    (problem,) = refusal(load_run, write(GOOD))
+    assert problem.code == "SB-2003"
+    assert "ZeroDivisionError" in problem.detail
+    assert "plan.py:1" in problem.detail
 
 
 @pytest.mark.parametrize(

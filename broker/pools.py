@@ -5,12 +5,13 @@ Dispatchers learn credits from it, the command line shows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from shotbus.broker.bus.base import Bus, TopicPartition
+from shotbus.broker.bus.base import Bus, Record, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
@@ -28,22 +29,21 @@ class PoolsTail:
 
     async def catch_up(self) -> None:
         """Read what is there now and return."""
-        end = (await self._bus.ends([self._partition]))[self._partition]
-        await self._follow(until=end)
+        async for records in scan(self._bus, await self._bus.begins([self._partition])):
+            self._take_all(records)
 
     async def run(self) -> None:
         """Read for ever. Raises BusError when the bus is away."""
-        await self._follow(until=None)
-
-    async def _follow(self, *, until: int | None) -> None:
-        begin = (await self._bus.begins([self._partition]))[self._partition]
-        reader = self._bus.reader({self._partition: begin})
+        reader = self._bus.reader(await self._bus.begins([self._partition]))
         try:
-            while until is None or reader.position(self._partition) < until:
-                for record in await reader.poll(max_records=1_000, timeout=1.0):
-                    self._take(record.key or b"", record.value, record.timestamp_ms)
+            while True:
+                self._take_all(await reader.poll(max_records=1_000, timeout=1.0))
         finally:
             await reader.close()
+
+    def _take_all(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._take(record.key or b"", record.value, record.timestamp_ms)
 
     def _take(self, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
         if value is None:

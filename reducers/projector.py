@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, Reader, Record, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import Topics
 from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
@@ -84,18 +85,12 @@ class Projector:
         Returns the number of records read. Raises StoreError, BusError.
         """
         partitions = self._sources(range(self._topics.partitions))
-        ends = await self._bus.ends(partitions)
         await self._store.clear()
-        reader = self._bus.reader(await self._bus.begins(partitions))
         count = 0
-        try:
-            while any(reader.position(partition) < ends[partition] for partition in partitions):
-                records = await reader.poll(max_records=_POLL_RECORDS, timeout=_POLL_SECONDS)
-                count += len(records)
-                await self._put(self._models.project(records), checked=True)
-            await self._put_ranks()
-        finally:
-            await reader.close()
+        async for records in scan(self._bus, await self._bus.begins(partitions), batch=_POLL_RECORDS):
+            count += len(records)
+            await self._put(self._models.project(records), checked=True)
+        await self._put_ranks()
         return count
 
     # -- one assignment ---------------------------------------------------------------------------

@@ -6,11 +6,13 @@ put back into the store. A text is used only if its hash is its id.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Record, TopicPartition
+from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode
@@ -23,7 +25,6 @@ _log = structlog.get_logger(__name__)
 _HELD = 1024
 _HELD_BYTES = 128 * 1_048_576
 _SCAN_RECORDS = 500
-_SCAN_SECONDS = 0.5
 
 
 class CircuitSource:
@@ -82,16 +83,13 @@ class CircuitSource:
 
     async def _scan(self, partition: TopicPartition, wanted: set[str]) -> dict[str, bytes]:
         """Read one partition from its begin to the end that is seen now, or until all are found."""
-        begin = (await self._bus.begins([partition]))[partition]
-        end = (await self._bus.ends([partition]))[partition]
         found: dict[str, bytes] = {}
-        reader = self._bus.reader({partition: begin})
-        try:
-            while reader.position(partition) < end and len(found) < len(wanted):
-                records = await reader.poll(max_records=_SCAN_RECORDS, timeout=_SCAN_SECONDS)
+        batches = scan(self._bus, await self._bus.begins([partition]), batch=_SCAN_RECORDS)
+        async with contextlib.aclosing(batches):
+            async for records in batches:
                 found.update(_matching(records, wanted))
-        finally:
-            await reader.close()
+                if len(found) == len(wanted):
+                    break
         return found
 
     async def _put_back(self, found: Mapping[str, bytes]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from shotbus.broker.bus.base import Bus, Record, TopicPartition
 
 
 async def scan(
     bus: Bus, starts: Mapping[TopicPartition, int], *, batch: int = 2_000
-) -> AsyncIterator[list[Record]]:
-    """Yield the records from ``starts`` to the ends that are observed now; iterate to the end.
+) -> AsyncGenerator[list[Record], None]:
+    """Yield the records from ``starts`` to the ends that are observed now.
 
+    Whoever breaks off must close it (``contextlib.aclosing``).
     Reads until ``position >= end``: the tail of a partition is commit markers, so waiting for the last
     offset would never end. Raises BusError and OffsetGapError.
     """

@@ -102,8 +102,8 @@ async def _until_waiting(client: AsyncClient, role: Role, jobs: int) -> None:
     each = session.config.pools["noop"].seconds_per_point
     waiting: dict[bytes, float] = {}
 
-    def learn(key: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> None:
-        del timestamp_ms
+    def learn(key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
+        del heard
         if key.startswith(b"d/") and f"-{role.process.pid}-".encode() in key and fields is not None:
             waiting[key] = fields["backlog"].get("noop", 0.0) / each
 

@@ -168,8 +168,8 @@ async def _adverts(url: str) -> list[Mapping[str, Any]]:
     bus = open_bus(address, config, client_id="shotbus-cluster")
     found: dict[bytes, Mapping[str, Any]] = {}
 
-    def learn(key: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> None:
-        del timestamp_ms
+    def learn(key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
+        del heard
         if fields is not None and fields["role"] == "worker":
             found[key] = fields
 

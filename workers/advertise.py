@@ -46,10 +46,9 @@ class Advertiser:
         self._grants: Mapping[str, int] = {}
         self._due = asyncio.Event()
 
-    def learn(self, key: bytes, status: Mapping[str, Any] | None, timestamp_ms: int) -> None:
-        """Take another's advertisement, dated by its age on the bus so that history is not fresh."""
-        age = max(0.0, (self._clock.wall_ms() - timestamp_ms) / 1000)
-        self._dispatchers.learn(key, status, self._clock.monotonic() - age)
+    def learn(self, key: bytes, status: Mapping[str, Any] | None, heard: float) -> None:
+        """Take another's advertisement, ``heard`` at this monotonic time."""
+        self._dispatchers.learn(key, status, heard)
         if self._share() != self._grants:
             self._due.set()
 

@@ -48,7 +48,7 @@ class WorkerService:
         self._advertiser = Advertiser(
             bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
         )
-        self._tail = PoolsTail(bus, topics, self._advertiser.learn)
+        self._tail = PoolsTail(bus, topics, self._advertiser.learn, self._clock)
         self._inline = Inline(self._adapter, settings, self._reporter, self._clock, self.counters)
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
         self._claims = Claims(

@@ -47,7 +47,7 @@ class DispatcherService:
         self._config, self._metrics = config, metrics
         self._clock: Clock = SystemClock()
         self._book = CreditBook(name)
-        self._tail = PoolsTail(bus, topics, self._learn)
+        self._tail = PoolsTail(bus, topics, self._book.learn, self._clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._host = ShardHost(
             bus,
@@ -107,11 +107,6 @@ class DispatcherService:
     def _free(self) -> Mapping[str, Sequence[Credit]]:
         loads = [machine.load() for machine in self.machines()]
         return self._book.free(loads, self._clock.monotonic())
-
-    def _learn(self, key: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> None:
-        """Date an advertisement by its age on the bus, so that history read at start is not fresh."""
-        age = max(0.0, (self._clock.wall_ms() - timestamp_ms) / 1000)
-        self._book.learn(key, fields, self._clock.monotonic() - age)
 
     @property
     def _key(self) -> bytes:

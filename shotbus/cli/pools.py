@@ -30,8 +30,8 @@ def list_pools(options: Options) -> None:
 async def _list(options: Options) -> None:
     adverts: dict[bytes, Mapping[str, Any]] = {}
 
-    def learn(key: bytes, fields: Mapping[str, Any] | None, timestamp_ms: int) -> None:
-        del timestamp_ms
+    def learn(key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
+        del heard
         if fields is None:
             adverts.pop(key, None)
         else:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypedDict, Unpack
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import load_config
 from shotbus.broker.stages import Timings
+from shotbus.producers.asking import Wish, tell
 from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.origin import code_commit, principal, sdk_versions
@@ -322,41 +323,19 @@ class AsyncClient:
     async def cancel(self, job_id: str, *, tenant: str = "default") -> None:
         """Ask for a job to be cancelled; durable on return."""
         partition = partition_of(job_id, self._session.topics.partitions)
-        await self._control("cancel", "job", job_id, tenant, partitions=[partition])
+        await tell(self._session, [Wish("cancel", "job", job_id, tenant)], [partition])
 
     async def cancel_sweep(self, sweep_id: str, *, tenant: str = "default") -> None:
         """Ask for every job of a sweep to be cancelled."""
-        await self._control("cancel", "sweep", sweep_id, tenant, partitions=self._everywhere)
+        await tell(self._session, [Wish("cancel", "sweep", sweep_id, tenant)], self._everywhere)
 
     async def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
         """``pause``, ``drain`` or ``resume`` a pool on every shard."""
-        await self._control(command, "pool", pool, "", partitions=self._everywhere, reason=reason)
+        await tell(self._session, [Wish(command, "pool", pool, reason=reason)], self._everywhere)
 
     @property
     def _everywhere(self) -> range:
         return range(self._session.topics.partitions)
-
-    async def _control(
-        self,
-        command: str,
-        target: str,
-        name: str,
-        tenant: str,
-        *,
-        partitions: Sequence[int],
-        reason: str = "",
-    ) -> None:
-        fields = {
-            "command": command,
-            "target": target,
-            "name": name,
-            "tenant": tenant,
-            "principal": principal(),
-            "correlation": "",
-            "reason": reason,
-            "at_us": time.time_ns() // 1000,
-        }
-        await self._session.control(fields, partitions)
 
 
 def _when(given: Any, path: str, now_ms: int, problems: list[Problem]) -> int | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Generator
 from typing import Any
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.stages import Timings
+from shotbus.producers.asking import Wish, ask, tell
 from shotbus.producers.result import JobResult, read_answer
 from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, identify
@@ -19,6 +19,9 @@ from shotbus.schemas.outcomes import status_of
 
 _LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
+# Control overtakes requests: what is unknown for so long is not just on its way to an idle dispatcher.
+_ARRIVAL_SECONDS = 1.0
+_PLACE = ("job_id", "status", "sub_status", "outcome", "finished_ms")
 
 
 class JobTimeoutError(ShotbusError):
@@ -49,8 +52,6 @@ class AsyncJob:
         self._session, self._job_id, self._tenant, self._timings = session, job_id, tenant, timings
         self._payload = payload
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._located: asyncio.Future[dict[str, Any]] | None = None
-        self._correlation = ""
         self._arrived = 0.0
         session.inbox.listen(job_id, self._take)
 
@@ -60,13 +61,13 @@ class AsyncJob:
         return self._job_id
 
     def _take(self, record: Record) -> None:
-        """Keep a terminal answer undecoded; a location answers a lookup."""
+        """Keep a terminal answer undecoded; what another tenant's job of this id is told is not for us."""
         value = record.value or b""
         name = decode_name(value)
         if name == "located":
             self._take_location(decode(value)[1])
             return
-        if name == "refusal" and not self._is_mine(record):
+        if not self._is_our_tenants(record) or (name == "refusal" and not self._is_mine(record)):
             return
         self._arrived = max(0.0, time.time() - record.timestamp_ms / 1000)
         if not self._answer.done():
@@ -84,11 +85,15 @@ class AsyncJob:
         payload = next((value for name, value in refusal.headers if name == "payload"), None)
         return self._payload is not None and payload == self._payload.hex().encode()
 
+    def _is_our_tenants(self, record: Record) -> bool:
+        return ("tenant", self._tenant.encode()) in record.headers
+
     def _take_location(self, fields: dict[str, Any]) -> None:
-        if self._located and not self._located.done() and fields["correlation"] == self._correlation:
-            self._located.set_result(fields)
-        elif fields["outcome"]:
-            # A repeated submission of a finished job: its result is on the bus already.
+        """Fetch the result of a job that was submitted again after its end: it is on the bus already.
+
+        An answer with a correlation belongs to whoever asked, which may be another handle.
+        """
+        if fields["outcome"] and not fields["correlation"] and self._payload is not None:
             task = asyncio.ensure_future(self._fetch(fields["finished_ms"]))
             task.add_done_callback(self._fetched)
 
@@ -170,7 +175,7 @@ class AsyncJob:
     async def _look_up(self) -> None:
         """Ask the store, then the shard; returns when the answer is here or is bound to come."""
         stored = await self._session.read_model(f"result:{self._job_id}")
-        if stored is not None:
+        if stored is not None and decode(stored, "circuit_result")[1]["tenant"] == self._tenant:
             self._settle(stored)
             return
         place = await self.locate()
@@ -181,7 +186,7 @@ class AsyncJob:
 
     async def _fetch(self, finished_ms: int) -> None:
         record = await self._session.find_result(self._job_id, finished_ms)
-        if record is None or record.value is None:
+        if record is None or record.value is None or not self._is_our_tenants(record):
             hint = "its retention has passed"
             raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
         self._settle(record.value)
@@ -191,28 +196,20 @@ class AsyncJob:
             self._answer.set_result(value)
 
     async def locate(self) -> dict[str, Any]:
-        """Ask the job's shard where it is: ``status``, ``sub_status``, ``outcome``, ``finished_ms``."""
-        self._located = asyncio.get_running_loop().create_future()
-        self._correlation = os.urandom(8).hex()
-        answered = self._answer.done()
-        if answered:
-            self._session.inbox.listen(self._job_id, self._take)
-        try:
-            await self._session.control(self._locate_fields(), [self._partition])
-            async with asyncio.timeout(_LOCATE_SECONDS):
-                return await self._located
-        except TimeoutError as error:
-            hint = "no dispatcher answered: is one running?"
-            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
-        finally:
-            if answered:
-                self._session.inbox.forget(self._job_id, self._take)
+        """Ask the job's shard where it is: ``status``, ``sub_status``, ``outcome``, ``finished_ms``.
+
+        ``status`` is Qiskit's word for a live job, FINISHED for one with an outcome, UNKNOWN for a job that
+        the tenant does not have. Raises JobTimeoutError when no dispatcher answers.
+        """
+        return (await self._ask("locate"))[0]
 
     async def status(self) -> dict[str, Any]:
         """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard."""
         stored = await self._session.read_model(f"status:{self._job_id}")
         if stored is not None:
-            return decode(stored, "status_document")[1]
+            document = decode(stored, "status_document")[1]
+            if document["tenant"] == self._tenant:
+                return document
         place = await self.locate()
         if place["status"] == "UNKNOWN":
             raise fail("SB-4001", "$.job_id", actual=self._job_id)
@@ -222,24 +219,45 @@ class AsyncJob:
 
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""
-        fields = self._locate_fields() | {"command": "cancel", "correlation": ""}
-        await self._session.control(fields, [self._partition])
+        await tell(self._session, [self._wish("cancel")], [self._partition])
+
+    async def cancel_and_locate(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Cancel it and return where it was before and where it is now, as :meth:`locate` does.
+
+        A job that is on its way to its shard is waited for, a second at most.
+
+        Raises:
+            JobTimeoutError: no dispatcher answered; the wish is durable and will be heeded.
+            ShotbusError: SB-4001, the tenant has no such job.
+
+        """
+        before, after = await self._ask("locate", "cancel", "locate")
+        deadline, pause = time.monotonic() + _ARRIVAL_SECONDS, _ASK_AGAIN_SECONDS
+        while after["status"] == "UNKNOWN":
+            if time.monotonic() > deadline:
+                hint = "check the id and the tenant; a job that arrives within ten minutes is cancelled"
+                raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
+            await asyncio.wait([self._answer], timeout=pause)
+            pause *= 2
+            after = await self.locate()
+        return before, after
+
+    async def _ask(self, *commands: str) -> list[dict[str, Any]]:
+        """Send commands and return the place that each ``locate`` among them found."""
+        wishes = [self._wish(command) for command in commands]
+        try:
+            turns = await ask(self._session, wishes, [self._partition], timeout=_LOCATE_SECONDS)
+        except TimeoutError as error:
+            hint = "no dispatcher answered: is one running?"
+            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
+        return [{name: place[name] for name in _PLACE} for (place,) in turns]
 
     @property
     def _partition(self) -> int:
         return partition_of(self._job_id, self._session.topics.partitions)
 
-    def _locate_fields(self) -> dict[str, Any]:
-        return {
-            "command": "locate",
-            "target": "job",
-            "name": self._job_id,
-            "tenant": self._tenant,
-            "principal": "",
-            "correlation": self._correlation,
-            "reason": "",
-            "at_us": time.time_ns() // 1000,
-        }
+    def _wish(self, command: str) -> Wish:
+        return Wish(command, "job", self._job_id, self._tenant)
 
 
 def decode_name(value: bytes) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,6 @@ class Session:
             name.removeprefix(prefix) for name in await self.bus.topics() if name.startswith(prefix)
         }
         return pool in self._pools
-
-    async def control(self, fields: Mapping[str, Any], partitions: Sequence[int]) -> None:
-        """Publish a control record on the given partitions."""
-        value = encode("control", fields)
-        topic = self.topics.name("control")
-        key = str(fields["name"]).encode()
-        await self.bus.publish([Outgoing(topic, number, key, value) for number in partitions])
 
     async def read_model(self, key: str) -> bytes | None:
         """Return a read model from the store; a dead store has none."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.dispatcher.bundles import Bundle
+from shotbus.broker.dispatcher.done import OWNER_BYTES
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import digest, route_of
 
@@ -18,6 +19,11 @@ def drawn_seed(job_id: str) -> int:
 def fingerprint(tenant: str, payload_hash: bytes) -> bytes:
     """Return the 8 bytes a finished job is recognised by; another tenant's repetition is not one."""
     return digest(tenant, payload_hash, size=8)
+
+
+def owner_mark(tenant: str) -> bytes:
+    """Return what a finished job's tenant is recognised by: another passes for it once in 16 million."""
+    return digest("owner", tenant, size=OWNER_BYTES)
 
 
 def is_job_id(name: str) -> bool:

@@ -65,6 +65,10 @@ class BundleBook:
         """Return the number of bundles by (pool, worker)."""
         return self._load
 
+    def attempts(self, pool: str) -> int:
+        """Return the number of a pool's attempts whose outcome is open."""
+        return sum(len(bundle.open) for bundle in self._bundles.values() if bundle.pool == pool)
+
     def add(self, bundle: Bundle) -> None:
         """Enter a bundle."""
         self._bundles[bundle.bundle_id] = bundle

@@ -1,7 +1,8 @@
 """Done entries: what is remembered of finished jobs, 32 bytes each, in pages. Pure.
 
-An entry answers "was this id finished, with which payload, how and when" for the retention window, so
-that a repeated submission is recognised. Pages are ledger rows; only the page that grew is written.
+An entry answers "was this id finished, whose was it, with which payload, how and when" for the retention
+window, so that a repeated submission is recognised and an owner's question answered. Pages are ledger rows;
+only the page that grew is written.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from typing import NamedTuple
 
 from shotbus.schemas.outcomes import OUTCOMES
 
-_ENTRY = struct.Struct("<QQQIB3x")
+_ENTRY = struct.Struct("<QQQIB3s")
+#: Bytes of an owner's mark. Entries that were written before there were marks have zeros: nobody's.
+OWNER_BYTES = 3
 ENTRIES_A_PAGE = 128
 _PREFIX = b"done/"
 _PRIME = (1 << 64) - 59  # the largest below 2**64, so that a hash fits its field
 
 
 class DoneEntry(NamedTuple):
-    """A finished job: 8 bytes of its payload hash, its outcome, when it finished, when to forget it."""
+    """A finished job: 8 bytes of its payload hash, how and when it ended, when to forget it, whose it was."""
 
     payload: bytes
     outcome: str
     finished_ms: int
     expires_s: int
+    owner: bytes
 
 
 def is_done_key(key: bytes) -> bool:
@@ -49,14 +53,19 @@ class DoneLog:
     def __len__(self) -> int:
         return len(self._index)
 
-    def add(self, job_id: str, payload_hash: bytes, outcome: str, now_ms: int) -> list[bytes]:
-        """Remember a finished job; returns the ledger keys that changed."""
+    def add(
+        self, job_id: str, payload_hash: bytes, outcome: str, now_ms: int, *, owner: bytes
+    ) -> list[bytes]:
+        """Remember a finished job; returns the ledger keys that changed.
+
+        ``owner`` is its tenant's mark, :data:`OWNER_BYTES` long.
+        """
         number = self._hash(job_id)
         page = self._pages.setdefault(self._open, bytearray())
         self._index[number] = self._open * ENTRIES_A_PAGE + len(page) // _ENTRY.size
         expires = now_ms // 1000 + self._retention_s
         payload = int.from_bytes(payload_hash[:8], "little")
-        page += _ENTRY.pack(number, payload, now_ms, expires & 0xFFFFFFFF, OUTCOMES.index(outcome))
+        page += _ENTRY.pack(number, payload, now_ms, expires & 0xFFFFFFFF, OUTCOMES.index(outcome), owner)
         changed = [self.key(self._open)]
         if len(page) >= ENTRIES_A_PAGE * _ENTRY.size:
             self._open += 1
@@ -72,8 +81,10 @@ class DoneLog:
         if place is None:
             return None
         page, slot = divmod(place, ENTRIES_A_PAGE)
-        _, payload, finished, expires, outcome = _ENTRY.unpack_from(self._pages[page], slot * _ENTRY.size)
-        return DoneEntry(payload.to_bytes(8, "little"), OUTCOMES[outcome], finished, expires)
+        _, payload, finished, expires, outcome, owner = _ENTRY.unpack_from(
+            self._pages[page], slot * _ENTRY.size
+        )
+        return DoneEntry(payload.to_bytes(8, "little"), OUTCOMES[outcome], finished, expires, owner)
 
     def forget(self, now_ms: int) -> list[bytes]:
         """Drop pages that are too old or too many; returns their keys."""

@@ -21,6 +21,7 @@ from shotbus.broker.dispatcher.answers import (
     fingerprint,
     from_cache,
     is_job_id,
+    owner_mark,
     problems_of,
 )
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook, bundle_id_of
@@ -185,14 +186,6 @@ class Dispatcher:
     def waiting(self) -> dict[str, tuple[int, float]]:
         """Return (jobs, estimated backend seconds) waiting by pool."""
         return {pool: (queue.length, queue.seconds) for pool, queue in self._queues.items()}
-
-    def waiting_by_class(self) -> dict[str, int]:
-        """Return the number of waiting jobs by class (walks the queues: for displays)."""
-        counts = dict.fromkeys(self._config.classes, 0)
-        for queue in self._queues.values():
-            for job in queue:
-                counts[job.priority] = counts.get(job.priority, 0) + 1
-        return counts
 
     def low_offsets(self) -> dict[tuple[str, int], int]:
         """Return the oldest request offset that a live job still references, by partition."""
@@ -400,7 +393,7 @@ class Dispatcher:
         if command == "cancel":
             return self._cancel(control, now)
         if command == "locate":
-            return [self._locate(name, control["correlation"], now)]
+            return [self._locate(control, now)]
         if command in ("pause", "drain", "resume") and name in self._queues:
             self._touched[self._standing.set_paused(name, paused=command != "resume")] = None
         return []
@@ -432,16 +425,36 @@ class Dispatcher:
             return is_job_id(name)
         return target == "sweep" and 0 < len(name) <= self._config.limits.max_field
 
-    def _locate(self, job_id: str, correlation: str, now: Now) -> Any:
+    def _locate(self, control: Mapping[str, Any], now: Now) -> Any:
+        """Answer where a job is, or how much of a sweep or a pool is here."""
+        name, tenant, correlation = control["name"], control["tenant"], control["correlation"]
+        if control["target"] == "job":
+            return self._locate_job(name, tenant, now, correlation)
+        count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
+        return self._reports.counted(name, now, *count, correlation=correlation)
+
+    def _locate_job(self, job_id: str, tenant: str, now: Now, correlation: str) -> Any:
+        """Answer where a job is; another tenant's is not known."""
         job, done = self._jobs.get(job_id), self._done.find(job_id)
-        return self._reports.located(
-            job_id,
-            now,
-            phase=job.phase if job else None,
-            outcome=done.outcome if done else "",
-            finished_ms=done.finished_ms if done else 0,
-            correlation=correlation,
-        )
+        if job is not None and job.tenant == tenant:
+            return self._reports.located(job_id, now, phase=job.phase, correlation=correlation)
+        if job is None and done is not None and done.owner == owner_mark(tenant):
+            return self._reports.located(
+                job_id, now, outcome=done.outcome, finished_ms=done.finished_ms, correlation=correlation
+            )
+        return self._reports.located(job_id, now, correlation=correlation)
+
+    def _count_sweep(self, sweep_id: str, tenant: str) -> tuple[str, int, int]:
+        if not self._can_exist("sweep", sweep_id):
+            return "UNKNOWN", 0, 0
+        mine = [job for job in self._jobs.values() if job.sweep_id == sweep_id and job.tenant == tenant]
+        return "LIVE" if mine else "UNKNOWN", len(mine), sum(job.phase in WITH_A_WORKER for job in mine)
+
+    def _count_pool(self, pool: str) -> tuple[str, int, int]:
+        if pool not in self._queues:
+            return "UNKNOWN", 0, 0
+        word = "PAUSED" if self._standing.is_paused(pool) else "READY"
+        return word, self._queues[pool].length, self._bundles.attempts(pool)
 
     # --- time and dispatch ---
 
@@ -532,7 +545,7 @@ class Dispatcher:
         else:
             self._touched.pop(key, None)
         mark = fingerprint(job.tenant, job.payload_hash)
-        for page in self._done.add(job.job_id, mark, outcome, now.wall_ms):
+        for page in self._done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)):
             self._touched[page] = None
         self._reports.note(job, cause, outcome)
         return [self._reports.result(job, outcome, now, answer)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.bus.base import Headers
@@ -16,6 +17,9 @@ from shotbus.schemas.ids import keyed_partition
 # A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
 EVENTS_A_RECORD = 1_000
+_NOWHERE: Mapping[str, Any] = MappingProxyType(
+    {"sub_status": "", "outcome": "", "finished_ms": 0, "shard": -1, "jobs": 0, "in_flight": 0}
+)
 
 
 class Reports:
@@ -115,6 +119,7 @@ class Reports:
         """Return where a job is: live (``phase``), finished (``outcome``), or not known."""
         words = WORDS[phase] if phase else None
         fields = {
+            **_NOWHERE,
             "job_id": job_id,
             "correlation": correlation,
             "status": words.status if words else ("FINISHED" if outcome else "UNKNOWN"),
@@ -125,6 +130,14 @@ class Reports:
         }
         place = self._shard if partition is None else partition
         return Emit("results", place, job_id.encode(), "located", fields, (("job-id", job_id.encode()),))
+
+    def counted(
+        self, name: str, now: Now, status: str, jobs: int, in_flight: int, *, correlation: str
+    ) -> Emit:
+        """Return how many jobs of a sweep or a pool this shard has, and how many are with a worker."""
+        told = {"job_id": name, "correlation": correlation, "status": status, "at_us": now.wall_ms * 1000}
+        fields = {**_NOWHERE, **told, "shard": self._shard, "jobs": jobs, "in_flight": in_flight}
+        return Emit("results", self._shard, name.encode(), "located", fields)
 
     def note(self, job: Job, cause: Cause, detail: str = "") -> None:
         """Add a state change to this micro-batch's event record."""

@@ -218,16 +218,16 @@ class Model:
     def commanded(self, control, now):
         command, name = control["command"], control["name"]
         if command == "locate":
-            return [self.located(name)]
+            return [self.located(name, control["tenant"])]
         if command == "cancel":
             return self.cancelled(control["target"], name, control["tenant"], now)
         if name in self.config.pools:
             (self.paused.discard if command == "resume" else self.paused.add)(name)
         return []
 
-    def located(self, name):
+    def located(self, name, tenant):
         life = self.jobs.get(name)
-        if life is None:
+        if life is None or life.tenant != tenant:
             return ("located", name, "UNKNOWN", "")
         return ("located", name, "FINISHED" if life.outcome else WORDS[life.phase].status, life.outcome)
 

@@ -228,9 +228,10 @@ class DispatcherRules(RuleBasedStateMachine):
     def command_a_pool(self, command, pool, commit):
         self.put(commanded(command, pool, target="pool"), commit)
 
-    @rule(number=st.integers(-2, 30), commit=COMMIT)
-    def locate(self, number, commit):
-        self.put(commanded("locate", "no job id" if number < 0 else job_id(number)), commit)
+    @rule(number=st.integers(-2, 30), who=st.sampled_from([*TENANTS, "eve"]), commit=COMMIT)
+    def locate(self, number, who, commit):
+        name = "no job id" if number < 0 else job_id(number)
+        self.put(commanded("locate", name, tenant=who), commit)
 
     # --- time and crashes ---
 

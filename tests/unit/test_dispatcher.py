@@ -83,7 +83,7 @@ def test_jobs_of_a_class_that_is_no_longer_configured_still_run():
     driver.build = lambda: Dispatcher(0, 2, fewer)
     driver.restart()
     driver.free = {"aer": [Credit("w0", 0, 1)]}
-    assert driver.machine.waiting_by_class()["experiment"] == 1
+    assert driver.machine.waiting()["aer"][0] == 1
     assert len(forwards(driver.run())) == 1
 
 

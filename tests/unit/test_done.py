@@ -1,5 +1,6 @@
 """What is remembered of finished jobs: found again, bounded, and the same after a restore."""
 
+import struct
 import sys
 from pathlib import Path
 
@@ -11,16 +12,18 @@ sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suit
 
 from dispatcher_kit import job_id
 
-from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneEntry, DoneLog, is_done_key
+from shotbus.broker.dispatcher.done import _PRIME, ENTRIES_A_PAGE, DoneEntry, DoneLog, is_done_key
 from shotbus.schemas.outcomes import OUTCOMES
 
 NOW_MS = 1_700_000_000_000
+ADA = b"ada"
 
 
 def log_of(count, *, max_pages=8_192, retention_s=60, now_ms=NOW_MS):
     log, rows = DoneLog(retention_s=retention_s, max_pages=max_pages), {}
     for number in range(count):
-        write(rows, log, log.add(job_id(number), number.to_bytes(8, "little"), "succeeded", now_ms + number))
+        payload = number.to_bytes(8, "little")
+        write(rows, log, log.add(job_id(number), payload, "succeeded", now_ms + number, owner=ADA))
     return log, rows
 
 
@@ -40,8 +43,8 @@ def restored(rows, **options):
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_is_found_again(outcome):
     log = DoneLog(retention_s=60)
-    log.add(job_id(7), b"12345678", outcome, NOW_MS)
-    assert log.find(job_id(7)) == DoneEntry(b"12345678", outcome, NOW_MS, NOW_MS // 1_000 + 60)
+    log.add(job_id(7), b"12345678", outcome, NOW_MS, owner=ADA)
+    assert log.find(job_id(7)) == DoneEntry(b"12345678", outcome, NOW_MS, NOW_MS // 1_000 + 60, ADA)
 
 
 @pytest.mark.parametrize("name", ["", "no job id", "z" * 32, "é" * 32])
@@ -53,14 +56,20 @@ def test_ids_that_count_upwards_in_any_digit_are_told_apart():
     log = DoneLog(retention_s=60)
     ids = [f"{1 << bit:032x}" for bit in range(128)]
     for number in ids[::2]:
-        log.add(number, bytes(8), "failed", NOW_MS)
+        log.add(number, bytes(8), "failed", NOW_MS, owner=ADA)
     assert [number for number in ids if log.find(number)] == ids[::2]
+
+
+def test_entries_from_before_there_were_owners_are_found_and_are_nobodys():
+    log = DoneLog(retention_s=60)
+    log.restore(log.key(0), struct.pack("<QQQIB3x", int(job_id(7), 16) % _PRIME, 1, NOW_MS, 2**31, 0))
+    assert log.find(job_id(7)) == DoneEntry((1).to_bytes(8, "little"), OUTCOMES[0], NOW_MS, 2**31, bytes(3))
 
 
 def test_only_the_page_that_grew_is_written():
     log, rows = log_of(ENTRIES_A_PAGE + 1)
     assert list(rows) == [log.key(0), log.key(1)]
-    assert log.add(job_id(9_999), bytes(8), "failed", NOW_MS) == [log.key(1)]
+    assert log.add(job_id(9_999), bytes(8), "failed", NOW_MS, owner=ADA) == [log.key(1)]
     assert all(is_done_key(key) and len(row) <= 4_096 for key, row in rows.items())
 
 
@@ -69,9 +78,8 @@ def test_a_restored_log_finds_and_writes_the_same(count):
     log, rows = log_of(count)
     twin = restored(rows)
     assert [twin.find(job_id(n)) for n in range(count + 1)] == [log.find(job_id(n)) for n in range(count + 1)]
-    assert twin.add(job_id(9_999), bytes(8), "failed", NOW_MS) == log.add(
-        job_id(9_999), bytes(8), "failed", NOW_MS
-    )
+    more = (job_id(9_999), bytes(8), "failed", NOW_MS)
+    assert twin.add(*more, owner=ADA) == log.add(*more, owner=ADA)
 
 
 @given(st.permutations([0, 1, 2]))
@@ -110,5 +118,5 @@ def test_an_emptied_log_starts_again_after_a_restore():
     log, rows = log_of(ENTRIES_A_PAGE)
     write(rows, log, log.forget(NOW_MS + 61_000))
     twin = restored(rows)
-    twin.add(job_id(1), bytes(8), "failed", NOW_MS)
+    twin.add(job_id(1), bytes(8), "failed", NOW_MS, owner=ADA)
     assert twin.find(job_id(1)) is not None

@@ -28,6 +28,7 @@ GOLDEN = {
     1014: ("sweep_reduction", 1),
     1015: ("fold_row", 1),
     1016: ("status_document", 1),
+    1017: ("located", 2),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

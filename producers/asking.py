@@ -1,0 +1,98 @@
+"""Control records and the shards' answers to them. I/O through the client's session.
+
+Records that are published together on a partition are handled in their order, so that "cancel, then
+locate" answers what the cancel has left. Answers are told apart by their correlation alone: any number of
+questions about one name may be open at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from shotbus.broker.bus.base import Outgoing, Record
+from shotbus.producers.origin import principal
+from shotbus.producers.session import Session
+from shotbus.schemas.codec import decode, encode, identify
+
+
+class Wish(NamedTuple):
+    """A control record's content; ``command`` and ``target`` are those of the schema."""
+
+    command: str
+    target: str
+    name: str
+    tenant: str = ""
+    reason: str = ""
+
+
+async def tell(session: Session, wishes: Sequence[Wish], partitions: Sequence[int]) -> None:
+    """Publish wishes, in order, on each partition; durable on return."""
+    await session.bus.publish([_record(session, wish, number) for number in partitions for wish in wishes])
+
+
+async def ask(
+    session: Session, wishes: Sequence[Wish], partitions: Sequence[int], *, timeout: float
+) -> list[list[dict[str, Any]]]:
+    """Publish wishes about one name and wait for the answer to each ``locate`` among them.
+
+    Args:
+        session: a started one.
+        wishes: what each partition's shard is told, in this order.
+        partitions: of the shards.
+        timeout: seconds.
+
+    Returns:
+        For each ``locate``, in order, the fields of the shards' ``located`` records.
+
+    Raises:
+        TimeoutError: a shard did not answer in time; the wishes are durable nevertheless.
+
+    """
+    loop = asyncio.get_running_loop()
+    answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+    asked: list[list[str]] = [[] for wish in wishes if wish.command == "locate"]
+    records = []
+    for number in partitions:
+        turns = iter(asked)
+        for wish in wishes:
+            correlation = ""
+            if wish.command == "locate":
+                correlation = os.urandom(8).hex()
+                answers[correlation] = loop.create_future()
+                next(turns).append(correlation)
+            records.append(_record(session, wish, number, correlation))
+
+    def take(record: Record) -> None:
+        _answer(record, answers)
+
+    name = wishes[0].name
+    session.inbox.listen(name, take)
+    try:
+        await session.bus.publish(records)
+        async with asyncio.timeout(timeout):
+            await asyncio.gather(*answers.values())
+    finally:
+        session.inbox.forget(name, take)
+    return [[answers[correlation].result() for correlation in turn] for turn in asked]
+
+
+def _record(session: Session, wish: Wish, partition: int, correlation: str = "") -> Outgoing:
+    fields = wish._asdict() | {
+        "principal": principal(),
+        "correlation": correlation,
+        "at_us": time.time_ns() // 1000,
+    }
+    return Outgoing(session.topics.name("control"), partition, wish.name.encode(), encode("control", fields))
+
+
+def _answer(record: Record, answers: Mapping[str, asyncio.Future[dict[str, Any]]]) -> None:
+    if identify(record.value).name != "located":
+        return
+    fields = decode(record.value)[1]
+    future = answers.get(fields["correlation"])
+    if future is not None and not future.done():
+        future.set_result(fields)

@@ -81,6 +81,7 @@ CODES: Mapping[str, str] = {
     "SB-4005": "job was dead-lettered",
     "SB-4006": "no answer in time",
     "SB-4007": "sweep was not found",
+    "SB-4008": "dead letter was not found",
     # 50xx: workers and backends
     "SB-5001": "backend failed",
     "SB-5002": "worker was lost",
@@ -153,6 +154,7 @@ HINTS: Mapping[str, str] = {
     "SB-4005": "see shotbus dlq list, repair the cause, shotbus dlq redrive",
     "SB-4006": "ask again with its id",
     "SB-4007": "check the id; a new sweep has none for its first half second",
+    "SB-4008": "see shotbus dlq list; a letter is named PARTITION:OFFSET",
     "SB-5001": "see detail",
     "SB-5002": "see the worker's log",
     "SB-5003": "the circuit may need more memory than pools.<name>.memory_mb",

@@ -4,8 +4,19 @@ import contextlib
 import json
 
 from click.testing import CliRunner
+from embedded_kit import BELL, ROTATED
 
 from shotbus.cli.main import cli
+
+
+def make_folder(broker):
+    """A working directory whose configuration points to the broker, with circuits and points."""
+    folder = broker.directory.parent
+    (folder / "shotbus.toml").write_text(f'[broker]\nurl = "{broker.url}"\n')
+    (folder / "bell.qasm").write_text(BELL)
+    (folder / "rotated.qasm").write_text(ROTATED)
+    (folder / "points.csv").write_text("a,b\n0,0\n3.141592653589793,0\n0,3.141592653589793\n")
+    return folder
 
 
 def invoke(folder, *words, environ=None, text=None):

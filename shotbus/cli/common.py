@@ -27,6 +27,7 @@ _EXIT_BY_CODE = {
     "SB-2005": EXIT_UNREACHABLE,
     "SB-4001": EXIT_NOT_FOUND,
     "SB-4007": EXIT_NOT_FOUND,
+    "SB-4008": EXIT_NOT_FOUND,
     "SB-4006": EXIT_TIMEOUT,
     "SB-4002": EXIT_FAILED,
     "SB-4003": EXIT_FAILED,
@@ -116,10 +117,11 @@ def run_async(work: Coroutine[Any, Any, Any]) -> Any:
 
 def emit(options: Options, data: Any, text: str) -> None:
     """Print ``data`` as JSON, or ``text``."""
-    click.echo(json.dumps(data, default=_plain) if options.as_json else text)
+    click.echo(json.dumps(data, default=plain) if options.as_json else text)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return what JSON has no word for in other words: bytes in hexadecimal, arrays as lists."""
     if isinstance(value, bytes):
         return value.hex()
     if hasattr(value, "tolist"):
@@ -127,11 +129,16 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """Return aligned columns; "nothing" for none."""
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, empty: str = "nothing") -> str:
+    """Return aligned columns; ``empty`` for none."""
     if not rows:
-        return "nothing"
-    cells = [list(headers), *([str(cell) for cell in row] for row in rows)]
+        return empty
+    cells = [list(headers), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def printable(text: str) -> str:
+    """Keep what came from outside from steering the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -5,10 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from cli_kit import invoke, said, told
-from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus
-
-from shotbus.broker.bus.base import Outgoing
+from cli_kit import invoke, make_folder, said, told
+from embedded_kit import ROTATED, Broker, eventually
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +18,7 @@ def broker(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(broker):
     """A working directory whose configuration points to the broker."""
-    folder = broker.directory.parent
-    (folder / "shotbus.toml").write_text(f'[broker]\nurl = "{broker.url}"\n')
-    (folder / "bell.qasm").write_text(BELL)
-    (folder / "rotated.qasm").write_text(ROTATED)
-    (folder / "points.csv").write_text("a,b\n0,0\n3.141592653589793,0\n0,3.141592653589793\n")
-    return folder
+    return make_folder(broker)
 
 
 def submitted(folder, *words):
@@ -203,55 +196,6 @@ def test_pools_are_listed_paused_resumed_and_drained(folder):
     for verb in ("pause", "drain", "resume"):
         assert told(folder, "pools", verb, "noop", "--reason", "test") == {"pool": "noop", "command": verb}
     assert told(folder, "pools", "pause", "nowhere", code=2)["errors"][0]["code"] == "SB-1102"
-
-
-def put_letter(broker, value):
-    async def publish(bus, topics):
-        await bus.publish([Outgoing(topics.requests("experiment"), 0, b"k", value)])
-
-    on_bus(broker.url, publish)
-
-
-def test_dead_letters_are_listed_shown_and_purged(folder, broker):
-    said(folder, "dlq", "purge")
-    put_letter(broker, b"not avro")
-    (letter,) = eventually(lambda: told(folder, "dlq", "list"))
-    assert (letter["code"], letter["class"], letter["topic"]) == (
-        "SB-1001",
-        "INVALID",
-        "shotbus.requests.experiment",
-    )
-    shown = told(folder, "dlq", "show", letter["letter"])
-    assert bytes.fromhex(shown["value"]) == b"not avro"
-    assert shown["decoded"] is None
-    assert b"not avro".hex() in said(folder, "dlq", "show", letter["letter"])
-    assert told(folder, "dlq", "list", "--code", "SB-1002") == []
-    assert told(folder, "dlq", "show", "9:9", code=4)["errors"][0]["code"] == "SB-4001"
-    assert told(folder, "dlq", "redrive", letter["letter"])[0]["action"] == "not a request"
-    assert told(folder, "dlq", "redrive", code=2)["errors"][0]["path"] == "LETTERS"
-    assert told(folder, "dlq", "purge", "--dry-run") == {"letters": 1, "dry_run": True}
-    assert len(told(folder, "dlq", "list")) == 1
-    assert "deleted 1 letters" in said(folder, "dlq", "purge")
-    assert told(folder, "dlq", "list") == []
-
-
-def test_a_redriven_request_is_a_new_job_that_names_the_old_one(folder, broker):
-    from avro_values import PROGRAM, request_fields
-
-    from shotbus.schemas.codec import encode
-    from shotbus.schemas.ids import circuit_id, job_id
-
-    said(folder, "dlq", "purge")
-    (folder / "program.qasm").write_text(PROGRAM)
-    told(folder, "submit", "program.qasm", "--wait")
-    fields = request_fields(job_id=job_id("tenant-", entropy=b"to redrive12"), circuit_id=circuit_id(PROGRAM))
-    put_letter(broker, encode("circuit_request", fields) + b"\0")
-    eventually(lambda: told(folder, "dlq", "list"))
-    plan = told(folder, "dlq", "redrive", "--all", "--dry-run")
-    assert [one["action"] for one in plan] == ["would redrive"]
-    (done,) = told(folder, "dlq", "redrive", "--all", "--code", "SB-1002")
-    assert done["job_id"] != fields["job_id"]
-    assert told(folder, "result", done["job_id"], "--tenant", "tenant-")["outcome"] == "succeeded"
 
 
 def test_topics_are_planned_and_applied(folder, tmp_path):

@@ -80,6 +80,39 @@ async def ask(
     return [[answers[correlation].result() for correlation in turn] for turn in asked]
 
 
+class Count(NamedTuple):
+    """What all shards together hold of a sweep or a pool.
+
+    ``word``: ``ready`` or ``paused`` of a pool, ``live`` of a sweep, ``unknown``; two with a slash while not
+    all shards say the same. ``jobs``: live ones of the sweep, those that wait for the pool. ``in_flight``:
+    attempts with a worker.
+    """
+
+    word: str
+    jobs: int
+    in_flight: int
+
+
+async def count(session: Session, wishes: Sequence[Wish], *, timeout: float) -> list[Count]:
+    """Tell every shard ``wishes`` about one sweep or pool; return what they held at each ``locate``.
+
+    Raises TimeoutError as :func:`ask` does.
+    """
+    turns = await ask(session, wishes, range(session.topics.partitions), timeout=timeout)
+    return [_total(places) for places in turns]
+
+
+def _total(places: Sequence[Mapping[str, Any]]) -> Count:
+    words = sorted({place["status"].lower() for place in places})
+    # A shard without jobs of a sweep does not know it: where another does, it lives.
+    known = [word for word in words if word != "unknown" or words == ["unknown"]]
+    return Count(
+        "/".join(known),
+        sum(place["jobs"] for place in places),
+        sum(place["in_flight"] for place in places),
+    )
+
+
 def _record(session: Session, wish: Wish, partition: int, correlation: str = "") -> Outgoing:
     fields = wish._asdict() | {
         "principal": principal(),

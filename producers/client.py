@@ -10,9 +10,9 @@ from typing import Any, Self, TypedDict, Unpack
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import load_config
 from shotbus.broker.stages import Timings
-from shotbus.producers.asking import Wish, tell
+from shotbus.producers.asking import Count, Wish, count, tell
 from shotbus.producers.coerce import wall_ms
-from shotbus.producers.job import AsyncJob
+from shotbus.producers.job import AsyncJob, JobTimeoutError
 from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
 from shotbus.producers.request import Question, build_request, check_envelope, mode_of, question_of
@@ -25,6 +25,7 @@ from shotbus.schemas.ids import partition_of
 from shotbus.schemas.pub import MAX_POINTS, ProblemStatement
 from shotbus.schemas.reductions import check_modes, check_reduction
 
+_ANSWER_SECONDS = 10.0
 _KEYED_SWEEP = Problem(
     "SB-1108", "$.idempotency_key", hint="a sweep is repeated by its id: submit_plan(…, sweep_id=…)"
 )
@@ -329,8 +330,39 @@ class AsyncClient:
         """Ask for every job of a sweep to be cancelled."""
         await tell(self._session, [Wish("cancel", "sweep", sweep_id, tenant)], self._everywhere)
 
+    async def cancel_sweep_and_count(self, sweep_id: str, *, tenant: str = "default") -> tuple[Count, Count]:
+        """Cancel every job of a sweep; return what was live of it before and what is now.
+
+        Raises JobTimeoutError when a shard does not answer; the wish is durable and will be heeded.
+        """
+        wishes = [Wish(command, "sweep", sweep_id, tenant) for command in ("locate", "cancel", "locate")]
+        before, after = await self._count(wishes)
+        return before, after
+
+    async def pool_state(self, pool: str, *, command: str = "", reason: str = "") -> Count:
+        """Return what the shards say about a pool, once they have obeyed ``command``.
+
+        Args:
+            pool: its name.
+            command: ``pause``, ``drain`` or ``resume``; empty only asks.
+            reason: why, for whoever reads the control records.
+
+        Raises:
+            JobTimeoutError: a shard did not answer; the command is durable and will be heeded.
+
+        """
+        wishes = [Wish(command, "pool", pool, reason=reason)] if command else []
+        return (await self._count([*wishes, Wish("locate", "pool", pool)]))[0]
+
+    async def _count(self, wishes: Sequence[Wish]) -> list[Count]:
+        try:
+            return await count(self._session, wishes, timeout=_ANSWER_SECONDS)
+        except TimeoutError as error:
+            hint = "no dispatcher answered: is one running? What was asked is durable and will be heeded"
+            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
+
     async def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
-        """``pause``, ``drain`` or ``resume`` a pool on every shard."""
+        """``pause``, ``drain`` or ``resume`` a pool on every shard; durable on return."""
         await tell(self._session, [Wish(command, "pool", pool, reason=reason)], self._everywhere)
 
     @property

@@ -134,13 +134,15 @@ class Session:
 
     async def has_pool(self, pool: str) -> bool:
         """Tell whether a pool is configured here or has a topic on this bus."""
-        if pool in self.config.pools or pool in self._pools:
-            return True
+        return pool in self.config.pools or pool in self._pools or pool in await self.pools()
+
+    async def pools(self) -> set[str]:
+        """Return the pools that are configured here or have a topic on this bus."""
         prefix = self.topics.work("")
         self._pools = {
             name.removeprefix(prefix) for name in await self.bus.topics() if name.startswith(prefix)
         }
-        return pool in self._pools
+        return self._pools | set(self.config.pools)
 
     async def read_model(self, key: str) -> bytes | None:
         """Return a read model from the store; a dead store has none."""

@@ -7,7 +7,8 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -107,12 +108,23 @@ def come_back(options: Options, *words: object) -> str:
     return shlex.join(["shotbus", *map(str, words), *where, *map(str, config)])
 
 
-def run_async(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a command's coroutine; Ctrl-C ends with 130."""
+def run_async(work: Coroutine[Any, Any, Any], interrupted: str = "") -> Any:
+    """Run a command's coroutine; Ctrl-C ends with 130, after saying what goes on."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
+        if interrupted:
+            click.echo(f"\n{interrupted}", err=True)
         sys.exit(130)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal's standard error what is waited for; yields a function that changes the text."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield status.update
 
 
 def emit(options: Options, data: Any, text: str) -> None:

@@ -125,7 +125,7 @@ async def _result(options: Options, job_id: str, timeout: float | None, row: int
 
 def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
     if not 0 <= row < answer.points:
-        raise fail("SB-1305", "--row", limit=f"0 to {answer.points - 1}", actual=row)
+        raise fail("SB-2002", "--row", limit=f"0 to {answer.points - 1}", actual=row)
     data: dict[str, Any] = {
         "job_id": answer.job_id,
         "outcome": answer.outcome,
@@ -159,16 +159,23 @@ def histogram(counts: dict[str, int], *, width: int = 40, most: int = 32) -> lis
 @click.command()
 @click.argument("job_id")
 @command_options
-@click.option("--tenant", default="default")
+@click.option("--tenant", default="default", show_default=True)
 def cancel(options: Options, job_id: str, tenant: str) -> None:
-    """Cancel JOB_ID."""
+    """Cancel JOB_ID and say what became of it: cancelled, or finished before.
+
+    Either way it will not run any more: exit code 0. A job that nobody knows is exit code 4.
+    """
     run_async(_cancel(options, job_id, tenant))
 
 
 async def _cancel(options: Options, job_id: str, tenant: str) -> None:
     async with connect(options) as client:
-        await client.job(job_id, tenant=tenant).cancel()
-        emit(options, {"job_id": job_id, "cancel": "asked"}, f"asked to cancel {job_id}")
+        before, after = await client.job(job_id, tenant=tenant).cancel_and_locate()
+    outcome = after["outcome"]
+    cancelled = outcome == "cancelled" and not before["outcome"]
+    words = "is cancelled" if cancelled else f"had finished already: {outcome}"
+    data = {"job_id": job_id, "cancelled": cancelled, "outcome": outcome}
+    emit(options, data, f"{job_id} {words}")
 
 
 @click.command("list")

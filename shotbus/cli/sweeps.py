@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,16 @@ import numpy as np
 
 from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit, run_async, table
 from shotbus.cli.jobs import connect, histogram, read_text
+from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Reduction
+from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.pub import Counts
 from shotbus.schemas.reductions import check_reduction
 
 _ROWS = 34
+_ARRIVAL_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 _SHOWN = (
     "sweep_id",
     "reduce",
@@ -85,37 +91,70 @@ def _read_points(path: Path) -> dict[str, Any]:
 @sweep.command()
 @click.argument("sweep_id")
 @command_options
-def status(options: Options, sweep_id: str) -> None:
-    """Print the newest reduction of SWEEP_ID."""
-    run_async(_status(options, sweep_id))
+@click.option("--tenant", default="default", show_default=True)
+def status(options: Options, sweep_id: str, tenant: str) -> None:
+    """Print the newest reduction of SWEEP_ID; exit code 1 when a shard failed."""
+    run_async(_status(options, sweep_id, tenant))
 
 
-async def _status(options: Options, sweep_id: str) -> None:
+async def _status(options: Options, sweep_id: str, tenant: str) -> None:
     async with connect(options) as client:
-        stored = await client.session.read_model(f"reduction:{sweep_id}")
-        newest = Reduction.from_record(stored) if stored is not None else None
-        if newest is None or not newest.final:
-            # The read model may lag behind, or the store be empty: the bus has the last word.
-            record = await client.session.find_reduction(sweep_id)
-            newest = Reduction.from_record(record.value) if record and record.value else newest
-        if newest is None:
-            raise fail("SB-4007", "$.sweep_id", actual=sweep_id)
-        _show(options, newest)
+        newest = await _newest(client, sweep_id, tenant)
+    if newest is None:
+        raise fail("SB-4007", "$.sweep_id", actual=sweep_id)
+    _show(options, newest)
+
+
+async def _newest(client: AsyncClient, sweep_id: str, tenant: str) -> Reduction | None:
+    """Return a tenant's newest reduction: of the store when it is final, else of the bus."""
+    stored = await client.session.read_model(f"reduction:{sweep_id}")
+    if stored is None or not decode(stored, "sweep_reduction")[1]["final"]:
+        # The read model may lag behind, or the store be empty: the bus has the last word.
+        record = await client.session.find_reduction(sweep_id)
+        stored = record.value if record and record.value else stored
+    if stored is None or decode(stored, "sweep_reduction")[1]["tenant"] != tenant:
+        return None
+    return Reduction.from_record(stored)
 
 
 @sweep.command()
 @click.argument("sweep_id")
 @command_options
-@click.option("--tenant", default="default")
+@click.option("--tenant", default="default", show_default=True)
 def cancel(options: Options, sweep_id: str, tenant: str) -> None:
-    """Cancel every job of SWEEP_ID."""
+    """Cancel every job of SWEEP_ID and say how many there were, or that it was finished before.
+
+    Jobs that arrive later are cancelled on arrival. A sweep that nobody knows is exit code 4.
+    """
     run_async(_cancel(options, sweep_id, tenant))
 
 
 async def _cancel(options: Options, sweep_id: str, tenant: str) -> None:
     async with connect(options) as client:
-        await client.cancel_sweep(sweep_id, tenant=tenant)
-        emit(options, {"sweep_id": sweep_id, "cancel": "asked"}, f"asked to cancel sweep {sweep_id}")
+        before, _ = await client.cancel_sweep_and_count(sweep_id, tenant=tenant)
+        newest = await _known(client, sweep_id, tenant, wanted=not before.jobs)
+    data = {"sweep_id": sweep_id, "cancelled": before.jobs, "final": bool(newest and newest.final)}
+    if newest and newest.final and not before.jobs:
+        text = (
+            f"sweep {sweep_id} had finished already: {newest.succeeded} of {newest.shards} shards succeeded"
+        )
+    else:
+        text = f"cancelled {before.jobs} {'job' if before.jobs == 1 else 'jobs'} of sweep {sweep_id}"
+    emit(options, data, text)
+
+
+async def _known(client: AsyncClient, sweep_id: str, tenant: str, *, wanted: bool) -> Reduction | None:
+    """Return the newest reduction; when ``wanted`` wait a little, as jobs and reductions take their time.
+
+    Raises ShotbusError (SB-4007) when one is wanted and there is none.
+    """
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
+    while (newest := await _newest(client, sweep_id, tenant)) is None and wanted:
+        if time.monotonic() > deadline:
+            hint = "check the id and the tenant; jobs of it that arrive within ten minutes are cancelled"
+            raise fail("SB-4007", "$.sweep_id", actual=sweep_id, hint=hint)
+        await asyncio.sleep(_LOOK_SECONDS)
+    return newest
 
 
 def _show(options: Options, reduction: Reduction) -> None:

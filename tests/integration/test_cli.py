@@ -84,7 +84,7 @@ def test_watch_follows_a_job_that_is_cancelled_meanwhile(folder):
     command = [sys.executable, "-m", "shotbus", "watch", job]
     watching = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert watching.stdout.readline().startswith("QUEUED")
-    assert told(folder, "cancel", job) == {"job_id": job, "cancel": "asked"}
+    assert told(folder, "cancel", job) == {"job_id": job, "cancelled": True, "outcome": "cancelled"}
     assert watching.stdout.readline().startswith("CANCELLED")
     assert watching.wait(timeout=30) == 0
     watching.stdout.close()
@@ -94,10 +94,19 @@ def test_watch_follows_a_job_that_is_cancelled_meanwhile(folder):
 def test_a_cancelled_job_ends_the_command_with_1(folder):
     said(folder, "pools", "pause", "noop")
     job = submitted(folder)
-    assert "asked to cancel" in said(folder, "cancel", job)
+    assert said(folder, "cancel", job) == f"{job} is cancelled\n"
+    assert said(folder, "cancel", job) == f"{job} had finished already: cancelled\n"
     assert told(folder, "result", job, code=1)["errors"][0]["code"] == "SB-4002"
     assert "SB-4002" in said(folder, "result", job, code=1)
     said(folder, "pools", "resume", "noop")
+
+
+def test_a_cancel_of_a_finished_job_says_how_it_ended(folder):
+    job = submitted(folder)
+    told(folder, "result", job)
+    assert told(folder, "cancel", job) == {"job_id": job, "cancelled": False, "outcome": "succeeded"}
+    assert said(folder, "cancel", job) == f"{job} had finished already: succeeded\n"
+    assert told(folder, "cancel", job, "--tenant", "eve", code=4)["errors"][0]["code"] == "SB-4001"
 
 
 def test_a_timeout_exits_with_5_and_the_job_goes_on(folder):
@@ -109,7 +118,7 @@ def test_a_timeout_exits_with_5_and_the_job_goes_on(folder):
     assert told(folder, "result", job)["outcome"] == "succeeded"
 
 
-@pytest.mark.parametrize("command", ["status", "result", "watch"])
+@pytest.mark.parametrize("command", ["status", "result", "watch", "cancel"])
 @pytest.mark.parametrize("job", ["0" * 32, "nonsense"])
 def test_an_unknown_job_exits_with_4(folder, command, job):
     found, _, err = invoke(folder, command, job, "--json")
@@ -119,7 +128,7 @@ def test_an_unknown_job_exits_with_4(folder, command, job):
 
 def test_a_row_that_does_not_exist_exits_with_2(folder):
     job = submitted(folder)
-    assert said(folder, "result", job, "--row", "7", code=2).startswith("SB-1305 --row")
+    assert said(folder, "result", job, "--row", "7", code=2).startswith("SB-2002 --row")
 
 
 # -- sweeps ------------------------------------------------------------------------------------------
@@ -158,15 +167,25 @@ def test_a_sweep_can_be_left_and_cancelled(folder):
         "1",
         "--no-wait",
     )
-    assert told(folder, "sweep", "cancel", data["sweep_id"])["cancel"] == "asked"
+    assert told(folder, "sweep", "cancel", data["sweep_id"])["cancelled"] == 3
     said(folder, "pools", "resume", "noop")
     status = ["sweep", "status", data["sweep_id"], "--json"]
     eventually(lambda: '"failed": 3' in invoke(folder, *status)[1])
     assert invoke(folder, *status)[0] == 1
+    assert "had finished already: 0 of 3" in said(folder, "sweep", "cancel", data["sweep_id"])
 
 
-def test_an_unknown_sweep_exits_with_4(folder):
-    assert told(folder, "sweep", "status", "nothing", code=4)["errors"][0]["code"] == "SB-4007"
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_an_unknown_sweep_exits_with_4(folder, command):
+    assert told(folder, "sweep", command, "nothing", code=4)["errors"][0]["code"] == "SB-4007"
+
+
+@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_another_tenant_does_not_know_a_sweep(folder, command):
+    words = ["rotated.qasm", "points.csv", "--backend", "noop"]
+    sweep = told(folder, "sweep", "submit", *words)["sweep_id"]
+    error = told(folder, "sweep", command, sweep, "--tenant", "eve", code=4)["errors"][0]
+    assert error["code"] == "SB-4007"
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1\n", "a,b\n1,x\n", "a\n1\n", "a,b,c\n1,2,3\n"])
@@ -183,19 +202,6 @@ def test_an_unknown_reduction_exits_with_2(folder):
 
 
 # -- operation ---------------------------------------------------------------------------------------
-
-
-def test_pools_are_listed_paused_resumed_and_drained(folder):
-    listed = told(folder, "pools", "list")
-    assert {(one["role"], one["pool"]) for one in listed} >= {
-        ("worker", "noop"),
-        ("worker", "aer"),
-        ("dispatcher", ""),
-    }
-    assert "dispatcher" in said(folder, "pools", "list")
-    for verb in ("pause", "drain", "resume"):
-        assert told(folder, "pools", verb, "noop", "--reason", "test") == {"pool": "noop", "command": verb}
-    assert told(folder, "pools", "pause", "nowhere", code=2)["errors"][0]["code"] == "SB-1102"
 
 
 def test_topics_are_planned_and_applied(folder, tmp_path):

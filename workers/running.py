@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from platform import python_version
@@ -11,12 +12,17 @@ from shotbus.workers.adapters.base import Adapter, Batch, ItemResult, internal
 
 
 def run_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
-    """Run a batch; a defect in the adapter becomes every item's result instead of a dead process."""
+    """Run a batch; a defect in the adapter becomes an item's result instead of a dead process.
+
+    Which item brought the defect out is found by running each alone, so that its neighbours succeed.
+    """
     try:
         results = adapter.run(batch)
         assert len(results) == len(batch.items), "one result an item"
     except Exception as error:  # noqa: BLE001 (whatever the adapter raises is its own defect)
-        return [internal(error) for _ in batch.items]
+        if len(batch.items) == 1:
+            return [internal(error)]
+        return [run_safely(adapter, replace(batch, items=[item]))[0] for item in batch.items]
     return results
 
 

@@ -1,7 +1,10 @@
 """Raw records as another language or an attacker would publish them: set aside or refused, and jobs go on."""
 
 import json
+import math
+import os
 
+import numpy as np
 import pytest
 from avro_values import request_fields
 from embedded_kit import BELL, Broker, eventually, on_bus, records, shotbus
@@ -12,6 +15,7 @@ from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.deadletters import PREFIX
 from shotbus.schemas.codec import MAX_RECORD_BYTES, decode, encode
 from shotbus.schemas.ids import circuit_id, job_id, partition_of
+from shotbus.schemas.pub import Bindings, pack_bindings
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,21 @@ def client(broker):
 def send(broker, value, *, topic="requests.experiment", key=None, headers=(), partition=0):
     async def publish(bus, topics):
         return await bus.publish([Outgoing(topics.name(topic), partition, key, value, headers)])
+
+    return on_bus(broker.url, publish)
+
+
+def publish_all(broker, requests):
+    """Publish raw requests in one call, each on its partition."""
+
+    async def publish(bus, topics):
+        topic = topics.name(f"requests.{requests[0]['priority']}")
+        return await bus.publish(
+            [
+                Outgoing(topic, partition_of(one["job_id"], 2), None, encode("circuit_request", one))
+                for one in requests
+            ]
+        )
 
     return on_bus(broker.url, publish)
 
@@ -149,6 +168,36 @@ def test_valid_avro_with_wrong_content_is_refused_with_all_its_problems(client, 
     assert expected.items() <= found
     assert {code for code, _ in found} == set(expected)
     assert client.submit(BELL, shots=1, backend="noop").result(30).outcome == "succeeded"
+
+
+QUBIT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float theta;\nqubit[1] q;\nbit[1] c;\nrx(theta) q[0];\nc[0] = measure q[0];\n'
+
+
+@pytest.mark.parametrize(
+    ("bindings", "points", "codes"),
+    [
+        (Bindings(("theta",), np.array([[math.nan]])), 1, ["SB-1303"]),
+        (Bindings(("theta",), np.array([[0.5]])), 7, ["SB-1304"]),
+        (Bindings(("phi",), np.array([[0.5]])), 1, ["SB-1301", "SB-1302"]),
+        (b"no bindings", 1, ["SB-1004"]),
+    ],
+    ids=["NaN", "points that are not there", "another parameter", "noise"],
+)
+def test_wrong_bindings_fail_their_own_job_and_none_of_its_bundle(client, broker, bindings, points, codes):
+    """They share a circuit and are sent in one batch, so that they come to the worker as one bundle."""
+    client.submit(QUBIT, {"theta": 0.1}, shots=5, backend="aer").result(60)
+    data = bindings if isinstance(bindings, bytes) else pack_bindings(bindings)
+    common = {"backend": "aer", "circuit_id": circuit_id(QUBIT), "shots": 20, "priority": "bulk"}
+    ids = [job_id("tenant-", session="bundle", entropy=os.urandom(12)) for _ in range(6)]
+    good = pack_bindings(Bindings(("theta",), np.array([[0.3]])))
+    requests = [
+        request_fields(**common, session_id="bundle", job_id=one, bindings=good, points=1) for one in ids
+    ]
+    requests[2] |= {"bindings": data, "points": points}
+    publish_all(broker, requests)
+    outcomes = [outcome_of(broker, one, problems=True) for one in ids]
+    assert outcomes.pop(2) == ("failed", codes)
+    assert outcomes == [("succeeded", [])] * 5
 
 
 def test_hostile_headers_do_no_harm(broker):

@@ -60,9 +60,11 @@ class AerAdapter:
         groups: dict[GroupKey, list[Part]] = {}
         for index, item in enumerate(batch.items):
             try:
-                groups.setdefault(key_of(item), []).append(part_of(index, item))
+                key, part = key_of(item), part_of(index, item)
             except ShotbusError as error:
                 results[index] = failed(error)
+            else:
+                groups.setdefault(key, []).append(part)
         for key, parts in groups.items():
             results.update(self._run_group(batch, key, parts))
         return [results[index] for index in range(len(batch.items))]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.dispatcher.admission import check_request
+from shotbus.broker.dispatcher.admission import check_request, solves_problems
 from shotbus.producers.coerce import bindings_of, check_numbers_alone, observables_of
 from shotbus.producers.program import Program, program_of
 from shotbus.producers.wishes import Wishes, check_wishes, is_number, is_whole
 from shotbus.schemas.errors import Problem, ShotbusError
-from shotbus.schemas.ids import digest
 from shotbus.schemas.ids import job_id as make_job_id
+from shotbus.schemas.payload import payload_hash
 from shotbus.schemas.pub import (
     EMPTY_BINDINGS,
     Bindings,
@@ -27,7 +27,16 @@ from shotbus.schemas.pub import (
     pack_observables,
 )
 
-__all__ = ["DEFAULT_SHOTS", "Question", "Wishes", "build_request", "check_envelope", "question_of"]
+__all__ = [
+    "DEFAULT_SHOTS",
+    "Question",
+    "Wishes",
+    "build_request",
+    "check_envelope",
+    "is_solving",
+    "mode_of",
+    "question_of",
+]
 
 DEFAULT_SHOTS = 1_024
 _NO_WISHES = Wishes()
@@ -43,11 +52,21 @@ class Question:
     observables: PauliSums | None
     shots: int
     precision: float | None
+    mode: str
 
 
-def mode_of(observables: Any, problem: ProblemStatement | None) -> str:
+def mode_of(observables: Any, *, solving: bool) -> str:
     """Return whether the answer is counts (``sample``) or values (``estimate``)."""
-    return "sample" if observables is None and problem is None else "estimate"
+    return "sample" if observables is None and not solving else "estimate"
+
+
+def is_solving(problem: ProblemStatement | None, backend: Any, config: Config) -> bool:
+    """Tell whether a job asks a classical solver for the answer to its problem.
+
+    Only then may it leave bindings and observables out: any other pool runs the circuit, and there the
+    problem is an addition to a job that is whole without it.
+    """
+    return problem is not None and isinstance(backend, str) and solves_problems(config.pools, backend)
 
 
 def question_of(
@@ -57,29 +76,36 @@ def question_of(
     shots: int | None,
     observables: Any,
     precision: float | None,
-    problem: ProblemStatement | None = None,
+    solving: bool = False,
 ) -> Question:
-    """Check a PUB as callers pass it. Raises ShotbusError with every problem of every part."""
+    """Check a PUB as callers pass it; ``solving``: see :func:`is_solving`.
+
+    Raises ShotbusError with every problem of every part.
+    """
     problems: list[Problem] = []
     program = _collect(problems, program_of, circuit)
     sums = _collect(problems, observables_of, observables)
-    if problem is not None and bindings is None:
-        # A classical solver answers the problem; the circuit's parameters stay free.
-        checked: Bindings | None = EMPTY_BINDINGS
-    else:
-        names = (program.parameters, program.aliases) if program else ()
-        checked = (
-            _collect(problems, bindings_of, bindings, *names)
-            if program
-            else _collect(problems, check_numbers_alone, bindings)
-        )
-    estimating = observables is not None or problem is not None
-    count = _collect(problems, _shots, shots, precision, estimating)
-    if program and problem is None and (sums is not None or not estimating):
+    checked = _bindings(problems, program, bindings, solving=solving)
+    mode = mode_of(observables, solving=solving)
+    count = _collect(problems, _shots, shots, precision, mode == "estimate")
+    if program and (sums is not None or mode == "sample"):
         problems += _check_fit(program, sums)
     if problems or program is None or checked is None or count is None:
         raise ShotbusError(problems)
-    return Question(program, checked, sums, count, precision)
+    return Question(program, checked, sums, count, precision, mode)
+
+
+def _bindings(
+    problems: list[Problem], program: Program | None, given: Any, *, solving: bool
+) -> Bindings | None:
+    if solving and given is None:
+        # A classical solver answers the problem; the circuit's parameters stay free.
+        return EMPTY_BINDINGS
+    if program is None:
+        _collect(problems, check_numbers_alone, given)
+        return None
+    checked: Bindings | None = _collect(problems, bindings_of, given, program.parameters, program.aliases)
+    return checked
 
 
 def _collect(problems: list[Problem], work: Any, *arguments: Any) -> Any:
@@ -162,11 +188,10 @@ def build_request(
         "job_id": make_job_id(
             wishes.tenant, session=wishes.session, idempotency_key=wishes.idempotency_key, entropy=entropy
         ),
-        "payload_hash": _payload_hash(question, wishes, bindings, observables),
         "circuit_id": question.program.circuit_id,
         "points": question.bindings.points,
         "bindings": bindings,
-        "mode": mode_of(question.observables, wishes.problem),
+        "mode": question.mode,
         "shots": question.shots,
         "precision": question.precision,
         "observables": observables,
@@ -174,6 +199,7 @@ def build_request(
         "submitted_us": now_us,
         **origin,
     }
+    fields["payload_hash"] = payload_hash(fields)
     problems = check_request(fields, config, now_ms=now_us // 1000)
     problems += _check_width(question, wishes, config)
     most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
@@ -199,7 +225,6 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
         "job_id": make_job_id(
             sound.tenant, session=sound.session, idempotency_key=sound.idempotency_key, entropy=bytes(12)
         ),
-        "payload_hash": bytes(16),
         "circuit_id": "unknown",
         "points": 1,
         "mode": "sample",
@@ -245,18 +270,3 @@ def _expected(question: Question) -> dict[str, Any]:
     registers = [{"name": name, "width": width} for name, width in question.program.facts.registers]
     count = question.observables.count if question.observables else 0
     return {"registers": registers, "observables": count, "shape": [question.bindings.points]}
-
-
-def _payload_hash(question: Question, wishes: Wishes, bindings: bytes, observables: bytes) -> bytes:
-    """Hash what makes the job what it is; not its times, class or labels."""
-    problem = wishes.problem
-    options = "\n".join(f"{name}={value}" for name, value in sorted(wishes.options.items()))
-    return digest(
-        question.program.circuit_id,
-        bindings,
-        observables,
-        f"{question.shots}/{question.bindings.points}/{wishes.seed}/{wishes.backend}/{wishes.intent}",
-        options,
-        f"{problem.kind}/{problem.version}" if problem else "",
-        problem.payload if problem else b"",
-    )

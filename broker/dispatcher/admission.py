@@ -47,15 +47,23 @@ def check_request(request: Mapping[str, Any], config: Config, *, now_ms: int) ->
     return problems
 
 
+def solves_problems(pools: Mapping[str, PoolConfig], pool: str) -> bool:
+    """Tell whether a pool answers a job's problem statement instead of running its circuit."""
+    settings = pools.get(pool)
+    return settings is not None and "classical" in (settings.kind, settings.adapter or pool)
+
+
 def check_pool(request: Mapping[str, Any], pool: str, config: Config) -> list[Problem]:
     """Return why ``pool`` cannot take the request."""
     settings = config.pools.get(pool)
     if settings is None:
         return [Problem("SB-1102", "$.backend", limit=", ".join(sorted(config.pools)), actual=pool)]
-    return _check_fit(request, pool, settings)
+    return _check_fit(request, pool, settings, solves=solves_problems(config.pools, pool))
 
 
-def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig) -> list[Problem]:
+def _check_fit(
+    request: Mapping[str, Any], pool: str, settings: PoolConfig, *, solves: bool
+) -> list[Problem]:
     problems = []
     if request["mode"] not in settings.modes:
         modes = ", ".join(settings.modes)
@@ -64,10 +72,20 @@ def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig) -> l
     if exact and request["mode"] == "sample" and settings.kind != "none":
         hint = "exact mode needs observables; sampling needs at least one shot"
         problems.append(Problem("SB-1103", "$.shots", limit="1 or more", actual="0", hint=hint))
-    if settings.kind == "classical" and request["problem"] is None:
-        hint = "pass problem=… so that a classical solver knows what to solve"
-        problems.append(Problem("SB-1110", "$.problem", limit=f"{pool} answers problems", hint=hint))
+    if solves:
+        if request["problem"] is None:
+            hint = "pass problem=… so that a classical solver knows what to solve"
+            problems.append(Problem("SB-1110", "$.problem", limit=f"{pool} answers problems", hint=hint))
+    elif _only_a_problem(request) and settings.kind != "none":
+        hint = "pass observables, or ask for a pool that answers problems"
+        problems.append(Problem("SB-1107", "$.observables", limit=f"{pool} runs circuits", hint=hint))
     return problems
+
+
+def _only_a_problem(request: Mapping[str, Any]) -> bool:
+    nothing_asked = request["mode"] == "estimate" and not request["observables"]
+    # Without a problem as well it is refused whatever the pool.
+    return nothing_asked and request["problem"] is not None
 
 
 def _check_identity(request: Mapping[str, Any]) -> list[Problem]:
@@ -85,9 +103,6 @@ def _check_identity(request: Mapping[str, Any]) -> list[Problem]:
         wanted = derive_job_id(request["tenant"], session=request["session_id"], idempotency_key=key)
         if wanted != job_id:
             problems.append(Problem("SB-1109", "$.job_id", limit=wanted, actual=job_id))
-    if len(request["payload_hash"]) != 16:
-        actual = f"{len(request['payload_hash'])} bytes"
-        problems.append(Problem("SB-1108", "$.payload_hash", limit="16 bytes", actual=actual))
     return problems
 
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
+from shotbus.broker.bus.base import Bus, Headers, Outgoing, Record, TopicPartition
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import dead_letter
+from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.job import Reference
 from shotbus.broker.dispatcher.machine import Counters, Dispatcher
@@ -30,13 +31,15 @@ from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode, decode_untrusted, encode
-from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import digest
+from shotbus.schemas.payload import payload_hash
 
 # A lookup that takes longer is a miss. The first failure costs the longer time, so that a busy moment
 # does not run work again; after it the shorter one, so that a dead store does not slow the dispatcher.
 LOOKUP_SECONDS = 0.5
 SUSPICIOUS_LOOKUP_SECONDS = 0.02
+_REPEATED = {"job-id": "job_id", "tenant": "tenant", "priority": "priority"}
 FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
 
 
@@ -104,6 +107,8 @@ class DispatcherEdge:
     def _submitted(self, record: Record) -> Submitted:
         limit = self._config.limits.max_request_bytes
         request = decode_untrusted(record.value, "circuit_request", max_bytes=limit)
+        # What the record says of its own payload is not believed: an idempotency key rests on it.
+        request["payload_hash"] = payload_hash(request)
         headers = dict(record.headers)
         return Submitted(
             request,
@@ -113,6 +118,7 @@ class DispatcherEdge:
             headers.get("traceparent", b"").decode("ascii", "replace")[:64],
             "relayed" in headers,
             request["backend"] or self._config.routing.default,
+            contradictions=_contradictions(record.headers, request),
         )
 
     def must_catch_up(self, events: Sequence[Any]) -> bool:
@@ -122,9 +128,7 @@ class DispatcherEdge:
 
     async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
         """Look every cacheable request of the micro-batch up, in one call."""
-        keys = [
-            cache_key(event.request, event.pool) if isinstance(event, Submitted) else "" for event in events
-        ]
+        keys = [self._cache_key(event) if isinstance(event, Submitted) else "" for event in events]
         wanted = [key for key in keys if key]
         if not wanted:
             return events
@@ -133,6 +137,10 @@ class DispatcherEdge:
             dataclasses.replace(event, cache_key=key, cached=_usable(found[key], event)) if key else event
             for event, key in zip(events, keys, strict=True)
         ]
+
+    def _cache_key(self, event: Submitted) -> str:
+        solved = solves_problems(self._config.pools, event.pool)
+        return cache_key(event.request, event.pool, solved=solved)
 
     async def _lookup(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Ask the store; one that was slow or dead gets little time until it answers quickly again."""
@@ -270,11 +278,12 @@ class DispatcherEdge:
             self._metrics.retries.labels(error_class).inc(count)
 
 
-def cache_key(request: Mapping[str, Any], pool: str) -> str:
+def cache_key(request: Mapping[str, Any], pool: str, *, solved: bool) -> str:
     """Return the key of a request's result, empty when the result must not be served to another job.
 
     Cacheable are exact mode, an explicit seed, or a declared maximum age: ten unseeded repeats must
-    not return one sample with variance zero. The tenant is part of the key.
+    not return one sample with variance zero. The tenant is part of the key; the problem is where it is
+    ``solved``, elsewhere it does not change the answer.
     """
     exact = request["mode"] == "estimate" and request["shots"] == 0
     if not exact and request["seed"] is None and request["max_result_age_ms"] is None:
@@ -290,13 +299,19 @@ def cache_key(request: Mapping[str, Any], pool: str) -> str:
         request["bindings"],
         request["observables"],
         options,
-        problem["payload"] if problem and pool == "classical" else b"",
+        f"{problem['kind']}/{problem['version']}" if problem and solved else "",
+        problem["payload"] if problem and solved else b"",
     )
     return digest(*parts).hex()
 
 
-def _key_of(event: Any) -> str:
-    return cache_key(event.request, event.pool) if isinstance(event, Submitted) else ""
+def _contradictions(headers: Headers, request: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Compare the headers that repeat a field: who filters by one must not see another job than we do."""
+    return tuple(
+        Problem("SB-1108", f"$.headers.{name}", limit=request[field], actual=value.decode("ascii", "replace"))
+        for name, value in headers
+        if (field := _REPEATED.get(name)) is not None and value != request[field].encode()
+    )
 
 
 def _usable(raw: bytes | None, event: Submitted) -> Mapping[str, Any] | None:

@@ -202,7 +202,7 @@ class Dispatcher:
         known = self._repeated(event, now)
         if known is not None:
             return known
-        problems = check_request(request, self._config, now_ms=now.wall_ms)
+        problems = [*event.contradictions, *check_request(request, self._config, now_ms=now.wall_ms)]
         if not event.reference.topic.endswith(f"requests.{request['priority']}"):
             limit = f"the class of its topic, {event.reference.topic}"
             problems.append(Problem("SB-1101", "$.priority", limit=limit, actual=request["priority"]))

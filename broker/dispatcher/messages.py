@@ -13,7 +13,10 @@ from shotbus.schemas.errors import Problem
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Event: a decoded request, with what was looked up for it."""
+    """Event: a decoded request, with what was looked up for it.
+
+    ``contradictions``: what its record's headers say against it.
+    """
 
     request: Mapping[str, Any]
     reference: Reference
@@ -24,6 +27,7 @@ class Submitted:
     pool: str = ""
     cache_key: str = ""
     cached: Mapping[str, Any] | None = None
+    contradictions: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

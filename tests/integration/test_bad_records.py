@@ -97,23 +97,21 @@ def test_noise_on_results_deafens_nobody(client, broker):
     assert job.result(30).outcome == "succeeded"
 
 
-def refused(broker, **changes):
+def refused(broker, *, headers=(), **changes):
     """Publish a raw request; return code and place of the broker's answers to it."""
     fields = request_fields(**changes)
-    before = len(records(broker.url, "results"))
+    before = len(refusals_of(broker, fields["job_id"]))
     partition = 0
     if len(fields["job_id"]) == 32 and fields["job_id"].isalnum():
         partition = partition_of(fields["job_id"], 2)
-    send(broker, encode("circuit_request", fields), partition=partition)
+    send(broker, encode("circuit_request", fields), partition=partition, headers=headers)
+    (told,) = eventually(lambda: refusals_of(broker, fields["job_id"])[before:])
+    return {(problem["code"], problem["path"]) for problem in told["problems"]}
 
-    def answer():
-        for record in records(broker.url, "results")[before:]:
-            name, told = decode(record.value)
-            if name == "refusal":
-                return told
-        return None
 
-    return {(problem["code"], problem["path"]) for problem in eventually(answer)["problems"]}
+def refusals_of(broker, job):
+    mine = [record for record in records(broker.url, "results") if record.key == job.encode()]
+    return [fields for name, fields in (decode(record.value) for record in mine) if name == "refusal"]
 
 
 def outcome_of(broker, job, *, problems=False):
@@ -137,7 +135,6 @@ def outcome_of(broker, job, *, problems=False):
         ({"idempotency_key": "k"}, {"SB-1109": "$.job_id"}),
         ({"tenant": ""}, {"SB-1107": "$.tenant"}),
         ({"principal": "p" * 300, "tags": ["t"] * 40}, {"SB-1105": "$.principal"}),
-        ({"payload_hash": b"short"}, {"SB-1108": "$.payload_hash"}),
         ({"priority": "bulk"}, {"SB-1101": "$.priority"}),
         ({"priority": "urgent"}, {"SB-1101": "$.priority"}),
         ({"shots": -1}, {"SB-1103": "$.shots"}),
@@ -203,9 +200,6 @@ def test_wrong_bindings_fail_their_own_job_and_none_of_its_bundle(client, broker
 def test_hostile_headers_do_no_harm(broker):
     headers = (
         ("traceparent", b"\xff\xfe" * 500),
-        ("priority", b"interactive"),
-        ("job-id", b"another"),
-        ("job-id", b"twice"),
         ("x" * 200, bytes(60_000)),
         ("ключ", "значение".encode()),
         ("redrive-count", b"many"),
@@ -218,6 +212,28 @@ def test_hostile_headers_do_no_harm(broker):
         partition=partition_of(fields["job_id"], 2),
     )
     assert outcome_of(broker, fields["job_id"]) == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [
+        (("priority", b"interactive"), "$.headers.priority"),
+        (("tenant", b"mallory"), "$.headers.tenant"),
+        (("job-id", b"\xff"), "$.headers.job-id"),
+    ],
+)
+def test_a_header_that_contradicts_its_record_is_refused(broker, header, place):
+    assert refused(broker, headers=(header,), job_id=job_id("tenant-", entropy=os.urandom(12))) == {
+        ("SB-1108", place)
+    }
+
+
+def test_a_repeated_key_with_another_payload_is_refused_whatever_hash_the_record_claims(broker):
+    name = job_id("tenant-", idempotency_key="claimed")
+    keyed = {"job_id": name, "idempotency_key": "claimed", "payload_hash": b"\1" * 16}
+    publish_all(broker, [request_fields(**keyed)])
+    assert outcome_of(broker, name) == "succeeded"
+    assert refused(broker, **keyed, shots=11) == {("SB-1106", "$.idempotency_key")}
 
 
 def test_a_dead_letter_keeps_hostile_headers_and_the_command_shows_them(broker):

@@ -113,7 +113,7 @@ class Broker:
         bus, wall = await self.bus(), self.clock.wall_ms()
         changes = {5: {"backend": "noop", "deadline_ms": wall + 1_500}, 6: {"not_before_ms": wall + 1_000}}
         values = [request_bytes(n, **changes.get(n, {})) for n in range(1, 8)]
-        values += [request_bytes(1), request_bytes(3, payload_hash=b"\2" * 16), b"garbage", request_bytes(8)]
+        values += [request_bytes(1), request_bytes(3, shots=101), b"garbage", request_bytes(8)]
         cancel = encode("control", control("cancel", job_id(8)))
         await bus.publish([Outgoing(*at("control"), None, cancel)])
         await bus.publish([Outgoing(*at("requests.experiment"), None, value) for value in values])

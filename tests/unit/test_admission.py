@@ -17,6 +17,7 @@ POOLS = {
     "aer": PoolConfig(adapter="aer"),
     "estimates": PoolConfig(modes=("estimate",)),
     "classical": PoolConfig(kind="classical", modes=("estimate",)),
+    "solver": PoolConfig(adapter="classical", modes=("estimate",)),
     "noop": PoolConfig(kind="none"),
 }
 CONFIG = Config(pools=POOLS, limits=LimitsConfig(max_shots=1_000, max_points=50, max_field=64, max_tags=2))
@@ -43,7 +44,6 @@ def test_a_good_request_has_no_problem():
         ({"tenant": ""}, "SB-1107", "$.tenant"),
         ({"principal": ""}, "SB-1107", "$.principal"),
         ({"circuit_id": ""}, "SB-1107", "$.circuit_id"),
-        ({"payload_hash": b"short"}, "SB-1108", "$.payload_hash"),
         ({"priority": "urgent"}, "SB-1101", "$.priority"),
         ({"priority": ""}, "SB-1101", "$.priority"),
         ({"shots": -1}, "SB-1103", "$.shots"),
@@ -135,6 +135,8 @@ def test_everything_wrong_is_said_at_once():
         ("estimates", {}, "SB-1110", "$.mode"),
         ("aer", {"shots": 0}, "SB-1103", "$.shots"),
         ("classical", {"mode": "estimate", "observables": b"x"}, "SB-1110", "$.problem"),
+        ("solver", {"mode": "estimate", "observables": b"x"}, "SB-1110", "$.problem"),
+        ("aer", {"mode": "estimate", "problem": PROBLEM}, "SB-1107", "$.observables"),
     ],
 )
 def test_a_pool_that_cannot_run_a_job_says_why(pool, changes, code, path):

@@ -41,6 +41,7 @@ IDS: Mapping[int, SchemaKey] = {
     1015: SchemaKey("fold_row", 1),
     1016: SchemaKey("status_document", 1),
     1017: SchemaKey("located", 2),
+    1018: SchemaKey("job_row", 2),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -27,12 +27,11 @@ from shotbus.workers.settings import WorkerCounters, WorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claimed bundle and the child that runs it. ``lease_seconds``: from forwarding to the claim."""
+    """A claimed bundle and the child that runs it."""
 
     child: Child
     claim: Claim
     bundle: Mapping[str, Any]
-    lease_seconds: float
     executed_on: str
     settings: WorkerSettings
     counters: WorkerCounters
@@ -53,11 +52,7 @@ class Attempt:
         return await self._run_alone()
 
     async def _ask(self, raw: bytes) -> RunReport:
-        head = {
-            "worker": self.claim.worker,
-            "lease_id": self.claim.lease_id,
-            "lease_seconds": self.lease_seconds,
-        }
+        head = {"worker": self.claim.worker, "lease_id": self.claim.lease_id}
         return await self.child.run(head, raw, self.fetch, seconds=self.settings.attempt_seconds)
 
     async def _run_alone(self) -> RunReport:

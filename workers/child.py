@@ -72,6 +72,7 @@ class Server:
 
     def _answer(self, head: dict[str, Any], record: bytes) -> None:
         bundle = decode(record, "work_bundle")[1]
+        lease_seconds = max(0.0, time.time() - bundle["sent_us"] / 1e6)
         items = [
             BatchItem(item["job_id"], item["attempt"], item["seed"], item["request"])
             for item in bundle["items"]
@@ -79,7 +80,7 @@ class Server:
         batch = Batch(items, self._gather(items))
         results = run_safely(self._adapter, batch)
         for result in {id(result): result for result in results}.values():
-            result.timings.add("lease", head["lease_seconds"])
+            result.timings.add("lease", lease_seconds)
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
         records = claim.finished(
             time.time_ns() // 1000,

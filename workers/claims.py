@@ -96,12 +96,10 @@ class Claims:
         self._counters.finished(len(taken.bundle["items"]), report.failures, seconds)
 
     async def _report(self, child: Child, claim: Claim, taken: Taken) -> RunReport:
-        lease_seconds = max(0.0, self._clock.wall_ms() / 1e3 - taken.bundle["sent_us"] / 1e6)
         attempt = Attempt(
             child=child,
             claim=claim,
             bundle=taken.bundle,
-            lease_seconds=lease_seconds,
             executed_on=self._capabilities.executed_on,
             settings=self._settings,
             counters=self._counters,

@@ -71,7 +71,7 @@ class Child:
         """Run a bundle.
 
         Args:
-            head: ``worker``, ``lease_id`` and ``lease_seconds``, as :class:`Claim` wants them.
+            head: ``worker`` and ``lease_id``, as :class:`Claim` wants them.
             bundle: the WorkBundle record.
             fetch: asked for the circuits that the child does not hold.
             seconds: time limit, the start of the process not counted.

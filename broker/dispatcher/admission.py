@@ -61,9 +61,7 @@ def check_pool(request: Mapping[str, Any], pool: str, config: Config) -> list[Pr
     return _check_fit(request, pool, settings, solves=solves_problems(config.pools, pool))
 
 
-def _check_fit(
-    request: Mapping[str, Any], pool: str, settings: PoolConfig, *, solves: bool
-) -> list[Problem]:
+def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig, *, solves: bool) -> list[Problem]:
     problems = []
     if request["mode"] not in settings.modes:
         modes = ", ".join(settings.modes)

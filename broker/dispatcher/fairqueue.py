@@ -1,4 +1,4 @@
-"""The fair queue of one pool: classes by weight, tenants evenly, then deadline and arrival. Pure.
+"""The fair queue of one pool: classes by weight, tenants evenly, then the earliest due. Pure.
 
 Start-time fair queueing on two levels (Goyal, Vin and Chen, 1996): each class and each tenant has a
 virtual time that advances by cost over weight; the smallest goes next. Unlike deficit round robin it
@@ -19,8 +19,12 @@ class Queued(Protocol):
     tenant: str
     priority: str
     cost: float
-    deadline_ms: int
     queued: int
+
+    @property
+    def due_ms(self) -> int:
+        """When it is due, wall time."""
+        ...
 
     @property
     def order(self) -> int:
@@ -29,7 +33,6 @@ class Queued(Protocol):
 
 
 J = TypeVar("J", bound=Queued)
-_NEVER = 1 << 62
 # Removed jobs may be held this often beside the waiting ones before the heaps are swept.
 _SLACK = 256
 
@@ -100,7 +103,7 @@ class FairQueue(Generic[J]):
             entry.virtual = max(entry.virtual, self._now)
         self._mark += 1
         job.queued = self._mark
-        place = (job.deadline_ms or _NEVER, job.order, self._mark, job)
+        place = (job.due_ms, job.order, self._mark, job)
         heapq.heappush(entry.tenant(job.tenant).heap, place)
         self._held += 1
         self.length += 1

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from shotbus.broker.dispatcher.states import Cause, Phase, next_phase
 from shotbus.schemas.codec import decode, encode
 
+#: A job that waited this long goes before every deadline that is later; an hour, milliseconds.
+PATIENCE_MS = 3_600_000
+
 
 class Reference(NamedTuple):
     """Where a request stands."""
@@ -27,6 +30,7 @@ class Job:
 
     __slots__ = (
         "accepted_us",
+        "admit_us",
         "attempt",
         "bundle_id",
         "bytes_in",
@@ -37,7 +41,6 @@ class Job:
         "deaths",
         "experiment",
         "failures",
-        "forwarded_us",
         "intent",
         "job_id",
         "not_before_ms",
@@ -48,7 +51,9 @@ class Job:
         "pool",
         "prepare_us",
         "priority",
+        "queue_us",
         "queued",
+        "queued_us",
         "reference",
         "seed",
         "shard_index",
@@ -78,21 +83,36 @@ class Job:
         self.submitted_us: int = fields["submitted_us"]
         self.deadline_ms: int = fields["deadline_ms"] or 0
         self.not_before_ms: int = fields["not_before_ms"] or 0
-        self.prepare_us: int = fields.get("client_prepare_us", 0)
-        self.think_us: int = fields.get("think_us", 0)
+        self.prepare_us: int = fields["prepare_us" if "prepare_us" in fields else "client_prepare_us"]
+        self.think_us: int = fields["think_us"]
         self.phase: Phase | None = None
         self.seed = 0
         self.cost = 0.0
         self.attempt = self.failures = self.deaths = 0
         self.bundle_id = self.cache_key = self.traceparent = ""
-        self.accepted_us = self.forwarded_us = self.bytes_in = 0
+        self.accepted_us = self.bytes_in = 0
+        self.admit_us = self.queued_us = self.queue_us = 0
         self.queued = 0
         self.persisted = False
+
+    @property
+    def due_ms(self) -> int:
+        """When it is due, wall time: its deadline, but never later than its patience ends.
+
+        A job without a deadline would else wait for as long as others with one keep coming.
+        """
+        patient = self.accepted_us // 1000 + PATIENCE_MS
+        return min(self.deadline_ms, patient) if self.deadline_ms else patient
 
     @property
     def order(self) -> int:
         """Order of admission, the same after a restore: acceptance time, then place on the bus."""
         return (self.accepted_us << 20) + (self.reference.offset & 0xFFFFF)
+
+    def leave_queue(self, at_us: int) -> None:
+        """Add the time since it was queued; clocks of two processes never make it negative."""
+        self.queue_us += max(0, at_us - self.queued_us)
+        self.queued_us = 0
 
     def move(self, cause: Cause) -> None:
         """Change phase along the table. Raises IllegalTransitionError."""
@@ -134,6 +154,11 @@ _PLAIN = (
     "submitted_us",
     "accepted_us",
     "bytes_in",
+    "prepare_us",
+    "think_us",
+    "admit_us",
+    "queued_us",
+    "queue_us",
 )
 _plain_values = attrgetter(*_PLAIN)
 
@@ -156,6 +181,7 @@ def decode_row(row: bytes) -> tuple[Job, Seat]:
     job = Job(fields, reference, fields["pool"])
     for name in ("attempt", "failures", "deaths", "bundle_id", "cost", "seed", "cache_key", "traceparent"):
         setattr(job, name, fields[name])
-    job.accepted_us, job.bytes_in = fields["accepted_us"], fields["bytes_in"]
+    for name in ("accepted_us", "bytes_in", "admit_us", "queued_us", "queue_us"):
+        setattr(job, name, fields[name])
     job.phase, job.persisted = Phase(fields["state"]), True
     return job, Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])

@@ -252,6 +252,7 @@ class Dispatcher:
         job.cost = job.points * self._speed[job.pool]
         job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
         job.accepted_us = now.wall_ms * 1000
+        job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
         self._jobs[job.job_id] = job
         self._counters.accepted[job.priority] = self._counters.accepted.get(job.priority, 0) + 1
         if self._standing.wanted_gone(job):
@@ -263,7 +264,7 @@ class Dispatcher:
             self._agenda.later(job)
         else:
             job.move(Cause.ACCEPT)
-            self._queues[job.pool].push(job)
+            self._enqueue(job, job.accepted_us)
         self._agenda.watch(job)
         self._note(job, Cause.ACCEPT)
         return []
@@ -355,7 +356,7 @@ class Dispatcher:
     def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
         self._counters.retries[error_class] = self._counters.retries.get(error_class, 0) + 1
         job.move(Cause.RETRY)
-        job.bundle_id, job.forwarded_us = "", 0
+        job.bundle_id = ""
         job.not_before_ms = now.wall_ms + delay_ms
         self._agenda.later(job)
         # The deadline may have passed, unheeded, while the job ran.
@@ -493,7 +494,7 @@ class Dispatcher:
     def _wake_due(self, now: Now) -> None:
         for job in self._agenda.due(now.wall_ms):
             job.move(Cause.DUE)
-            self._queues[job.pool].push(job)
+            self._enqueue(job, now.wall_ms * 1000)
             self._note(job, Cause.DUE)
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
@@ -504,7 +505,7 @@ class Dispatcher:
         settings = self._config.pools[pool]
         for job in jobs:
             job.attempt += 1
-            job.forwarded_us = now.wall_ms * 1000
+            job.leave_queue(now.wall_ms * 1000)
             job.move(Cause.FORWARD)
         bundle = Bundle(
             bundle_id_of(jobs),
@@ -529,10 +530,15 @@ class Dispatcher:
 
     # --- bookkeeping ---
 
+    def _enqueue(self, job: Job, at_us: int) -> None:
+        job.queued_us = at_us
+        self._queues[job.pool].push(job)
+
     def _end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
         """Finish a job: the one place where a terminal result is made."""
         if job.phase is Phase.WAITING:
             self._queues[job.pool].remove(job)
+            job.leave_queue(now.wall_ms * 1000)
         elif self._bundles.carries(job):
             self._ghosts[job.job_id] = job
         job.move(cause)
@@ -572,8 +578,6 @@ class Dispatcher:
             self._queues[job.pool] = FairQueue(self._weights)
         if job.phase in WITH_A_WORKER:
             self._bundles.restore(job, seat)
-            settings = self._config.pools.get(job.pool, _UNKNOWN_POOL)
-            job.forwarded_us = 1000 * (seat.start_by_ms - int(settings.start_seconds * 1000))
         elif job.phase is Phase.WAITING:
             self._queues[job.pool].push(job)
         else:

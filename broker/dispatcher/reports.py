@@ -41,7 +41,7 @@ class Reports:
 
     def result(self, job: Job, outcome: str, now: Now, answer: Mapping[str, Any]) -> Emit:
         """Return the terminal result; ``answer`` overrides what a job without an answer has."""
-        timings = _timings(job, now, answer.get("timings", b""))
+        timings = _timings(job, answer.get("timings", b""))
         fields = {
             "job_id": job.job_id,
             "tenant": job.tenant,
@@ -184,13 +184,12 @@ def _headers(job_id: str, tenant: str, sweep_id: str, traceparent: str) -> Heade
     )
 
 
-def _timings(job: Job, now: Now, worker: bytes) -> bytes:
+def _timings(job: Job, worker: bytes) -> bytes:
     timings = Timings.unpack(worker)
     if job.prepare_us:
         timings.add("client-prepare", job.prepare_us / 1e6)
     if job.think_us:
         timings.add("think", job.think_us / 1e6)
-    timings.add("admit", (job.accepted_us - job.submitted_us) / 1e6, bytes_in=job.bytes_in)
-    left_queue = job.forwarded_us or now.wall_ms * 1000
-    timings.add("queue", (left_queue - job.accepted_us) / 1e6)
+    timings.add("admit", job.admit_us / 1e6, bytes_in=job.bytes_in)
+    timings.add("queue", job.queue_us / 1e6)
     return timings.pack()

@@ -87,6 +87,54 @@ def test_jobs_of_a_class_that_is_no_longer_configured_still_run():
     assert len(forwards(driver.run())) == 1
 
 
+# --- waiting ---
+
+
+def test_a_job_without_a_deadline_does_not_wait_for_ever_behind_those_with_one():
+    driver = driver_of(config(bundle_jobs=1), bundles=0)
+    submit(driver, 1)
+    for turn in range(20):
+        driver.pass_time(600, seen=0.1)
+        driver.free = {}
+        submit(driver, 100 + turn, deadline_ms=driver.wall_ms + 3_000_000)
+        driver.free = {"aer": [Credit("w0", 0, 1)]}
+        (bundle,) = forwards(driver.run())
+        if bundle.items[0].job_id == job_id(1):
+            break
+        driver.run(finished(bundle))
+    assert turn <= 6, "its patience is an hour, its rivals' deadlines are 50 minutes away"
+
+
+def test_the_queue_stage_adds_up_what_was_waited_and_survives_a_restart():
+    driver = driver_of(bundles=0)
+    submit(driver, 1, client_prepare_us=1_000_000, think_us=2_000_000)
+    driver.pass_time(3, seen=0.1)
+    driver.free = {"aer": [Credit("w0", 0, 1)]}
+    (bundle,) = forwards(driver.run())
+    driver.restart()
+    driver.pass_time(7, seen=0.1)
+    failed = item(job_id(1), 1, "TRANSIENT")
+    driver.free = {}
+    driver.run(reported("finished", bundle.bundle_id, items=[failed]))
+    driver.pass_time(30, seen=0.1)
+    driver.run()
+    driver.pass_time(5, seen=0.1)
+    driver.free = {"aer": [Credit("w0", 0, 1)]}
+    (bundle,) = forwards(driver.run())
+    (result,) = emitted(driver.run(finished(bundle)), "circuit_result")
+    stages = Timings.unpack(result["timings"]).as_dict()
+    assert stages["queue"] == pytest.approx(3 + 5)
+    assert (stages["client-prepare"], stages["think"]) == (1.0, 2.0)
+
+
+def test_admission_is_timed_from_the_record_on_the_bus():
+    driver = driver_of()
+    driver.pass_time(4, seen=0.1)
+    (bundle,) = forwards(submit(driver, 1))
+    (result,) = emitted(driver.run(finished(bundle)), "circuit_result")
+    assert Timings.unpack(result["timings"]).seconds("admit") == pytest.approx(4)
+
+
 # --- bounded memory ---
 
 

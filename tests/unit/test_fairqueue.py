@@ -19,7 +19,7 @@ class Waiting:
     tenant: str = "ada"
     priority: str = "bulk"
     cost: float = 1.0
-    deadline_ms: int = 0
+    due_ms: int = 1_000
     queued: int = 0
     order: int = field(default_factory=lambda: next(NUMBERS))
 
@@ -52,8 +52,8 @@ def test_an_empty_queue_has_nothing():
     assert queue_of().pop() is None
 
 
-def test_one_tenants_jobs_go_by_deadline_then_arrival():
-    first, late, soon, second = Waiting(), Waiting(deadline_ms=9), Waiting(deadline_ms=5), Waiting()
+def test_one_tenants_jobs_go_by_when_they_are_due_then_by_arrival():
+    first, late, soon, second = Waiting(), Waiting(due_ms=9), Waiting(due_ms=5), Waiting()
     assert drained(queue_of(second, late, first, soon)) == [soon, late, first, second]
 
 
@@ -180,7 +180,7 @@ JOBS = st.builds(
     tenant=st.sampled_from("abc"),
     priority=st.sampled_from(list(WEIGHTS)),
     cost=st.sampled_from([0.0, 1e-5, 0.5, 1_000.0]),
-    deadline_ms=st.sampled_from([0, 5]),
+    due_ms=st.sampled_from([0, 5]),
 )
 
 

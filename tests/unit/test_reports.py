@@ -30,11 +30,7 @@ def reports():
 
 def job(number=1, **changes):
     made = Job(request(number, **changes), Reference("requests", 1, 42), "aer")
-    made.accepted_us, made.forwarded_us, made.bytes_in = (
-        START_MS * 1_000 + 2,
-        START_MS * 1_000 + 3_000_002,
-        300,
-    )
+    made.accepted_us, made.admit_us, made.queue_us, made.bytes_in = START_MS * 1_000, 2, 3_000_000, 300
     made.attempt, made.seed, made.traceparent = 2, 11, "00-trace"
     return made
 

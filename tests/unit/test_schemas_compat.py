@@ -29,6 +29,7 @@ GOLDEN = {
     1015: ("fold_row", 1),
     1016: ("status_document", 1),
     1017: ("located", 2),
+    1018: ("job_row", 2),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

@@ -113,6 +113,10 @@ class Timings:
         """Return the seconds of the stages that took any."""
         return {STAGES[number].name: seconds for number, seconds, _, _ in self.rows() if seconds}
 
+    def bytes_by_stage(self) -> dict[str, tuple[int, int]]:
+        """Return (in, out) of the stages that moved any."""
+        return {STAGES[number].name: (i, o) for number, _, i, o in self.rows() if i or o}
+
 
 @cache
 def _layout(rows: int) -> struct.Struct:

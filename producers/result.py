@@ -109,12 +109,17 @@ class JobResult:
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        """Times, bytes and labels: ``timings`` are seconds by stage, ``bytes_in`` the request's size."""
+        """Times, bytes and labels.
+
+        ``timings`` are seconds by stage, ``bytes`` pairs (in, out) by stage, ``bytes_in`` is the request's size
+        and ``bytes_out`` the answer's.
+        """
         timings = Timings.unpack(self._fields["timings"])
         if self._client:
             timings.merge(self._client)
         return {
             "timings": timings.as_dict(),
+            "bytes": timings.bytes_by_stage(),
             "bytes_in": self._fields["bytes_in"],
             "bytes_out": len(self._fields["payload"]),
             **{name: self._fields[name] for name in _LABELS},

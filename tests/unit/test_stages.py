@@ -29,6 +29,7 @@ def test_timings_survive_the_wire():
     back = Timings.unpack(timings.pack())
     assert back.as_dict() == {"execute": 1.75}
     assert back.rows() == [(INDEX["execute"], 1.75, 11, 20)]
+    assert back.bytes_by_stage() == {"execute": (11, 20)}
 
 
 def test_only_passed_stages_travel_in_the_tables_order():

@@ -66,6 +66,9 @@ h q[1];
 h q[0];
 """
 
+#: What the circuit is called among its like.
+FAMILY, FAMILY_VERSION = "ucc-doubles", "1"
+
 Terms = list[tuple[str, float]]
 
 
@@ -146,7 +149,10 @@ def _agree(first: str, second: str) -> bool:
 
 
 def energy_sweep(mode: str, hamiltonians: Sequence[Terms], values: Mapping[str, Any]) -> SweepPlan:
-    """Return the sweep of a mode: for each length the energies at all angles, and their minimum."""
+    """Return the sweep of a mode: for each length the energies at all angles, and their minimum.
+
+    Every job carries the Hamiltonian as its problem, so that a classical solver could answer it as well.
+    """
     thetas = np.linspace(-np.pi, np.pi, values["thetas"] + 1)[1:]
     jobs = tuple(
         JobPlan(
@@ -157,6 +163,9 @@ def energy_sweep(mode: str, hamiltonians: Sequence[Terms], values: Mapping[str, 
             seed=values["seed"] + index,
             group=index,
             axis=thetas,
+            problem=ProblemStatement.hamiltonian(PauliSums.from_terms([terms])),
+            family=FAMILY,
+            family_version=FAMILY_VERSION,
         )
         for index, terms in enumerate(hamiltonians)
     )
@@ -164,7 +173,7 @@ def energy_sweep(mode: str, hamiltonians: Sequence[Terms], values: Mapping[str, 
 
 
 def diagonalisation_sweep(lengths: np.ndarray, hamiltonians: Sequence[Terms]) -> SweepPlan:
-    """Return the sweep that asks the classical pool for the same ground states."""
+    """Return the sweep that sends the same problems to the classical pool, which solves them exactly."""
     jobs = []
     for index, terms in enumerate(hamiltonians):
         whole = PauliSums.from_terms([terms])
@@ -179,6 +188,8 @@ def diagonalisation_sweep(lengths: np.ndarray, hamiltonians: Sequence[Terms]) ->
                 axis=lengths[index : index + 1],
                 backend="classical",
                 problem=ProblemStatement.hamiltonian(whole),
+                family=FAMILY,
+                family_version=FAMILY_VERSION,
             )
         )
     return SweepPlan("diagonalisation", tuple(jobs), "expectation")
@@ -322,8 +333,9 @@ def _sampled_verdict(deviations: np.ndarray, stderr: np.ndarray) -> str:
         return "Shots: no point with both energies and a standard error."
     sigmas = deviations[usable] / stderr[usable]
     return (
-        f"Shots: largest deviation {sigmas.max():.1f} sigma of {usable.sum()} points, "
-        f"{1e3 * np.median(stderr[usable]):.2f} mHa median standard error."
+        f"Shots: largest deviation {1e3 * deviations[usable].max():.2f} mHa, at most {sigmas.max():.1f} "
+        f"sigma at any of {usable.sum()} points; {1e3 * np.median(stderr[usable]):.2f} mHa median "
+        "standard error."
     )
 
 

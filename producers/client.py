@@ -15,7 +15,14 @@ from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob, JobTimeoutError
 from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
-from shotbus.producers.request import Question, build_request, check_envelope, mode_of, question_of
+from shotbus.producers.request import (
+    Question,
+    build_request,
+    check_envelope,
+    is_solving,
+    mode_of,
+    question_of,
+)
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, cut_sweep, prepare_sweep, submit_sweep
 from shotbus.producers.wishes import Wishes, is_number, is_whole
@@ -155,7 +162,7 @@ class AsyncClient:
         """
         question = None
         try:
-            question = question_of(circuit, bindings, shots=shots, problem=wishes.problem, **asked)
+            question = question_of(circuit, bindings, shots=shots, solving=self.is_solving(wishes), **asked)
         except ShotbusError as error:
             problems += error.problems
         problems += await self.check_pool(wishes.backend)
@@ -177,6 +184,10 @@ class AsyncClient:
             return []
         known = ", ".join(sorted(self._session.config.pools))
         return [Problem("SB-1102", "$.backend", limit=known, actual=pool, hint="see shotbus pools list")]
+
+    def is_solving(self, wishes: Wishes) -> bool:
+        """Tell whether a job asks a classical solver for the answer to its problem."""
+        return is_solving(wishes.problem, wishes.backend, self._session.config)
 
     async def _send(self, question: Question, wishes: Wishes, began: float) -> AsyncJob:
         session = self._session
@@ -261,7 +272,7 @@ class AsyncClient:
         wishes, problems = self._wishes(options)
         # How many shards there will be depends on the points; the number is checked with the plan.
         problems += check_reduction(reduce, reduce_options or {}, MAX_POINTS)
-        problems += check_modes(reduce, [mode_of(observables, wishes.problem)])
+        problems += check_modes(reduce, [mode_of(observables, solving=self.is_solving(wishes))])
         question = await self._ask(
             problems,
             wishes,

@@ -26,7 +26,9 @@ class JobPlan:
     one that a classical backend does not run. ``observables``: None samples, otherwise estimates. ``shots``
     a point (and measurement basis); 0 is exact. ``group``: the rows of all jobs with the same number are
     reduced together. ``axis``: the coordinate of each point along which the reduction works (float64,
-    points). ``backend``: pool asked for, empty lets the policy choose.
+    points). ``backend``: pool asked for, empty lets the policy choose. ``problem``: what the circuit is
+    about, so that a classical solver can answer the same job. ``family`` and ``family_version``: what
+    the circuit is called among its like; empty takes the run's.
     """
 
     circuit: str
@@ -38,6 +40,8 @@ class JobPlan:
     axis: Array
     backend: str = ""
     problem: ProblemStatement | None = None
+    family: str = ""
+    family_version: str = ""
 
     @property
     def points(self) -> int:

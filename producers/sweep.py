@@ -142,6 +142,8 @@ async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> li
     for pool in sorted({job.backend for job in plan.jobs} | {wishes.backend}):
         problems += await client.check_pool(pool)
     questions: list[Question] = []
+    shards = [_shard(job, wishes) for job in plan.jobs]
+    solving = [client.is_solving(shard) for shard in shards]
     for number, job in enumerate(plan.jobs):
         try:
             questions.append(
@@ -151,16 +153,29 @@ async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> li
                     shots=job.shots,
                     observables=job.observables,
                     precision=None,
-                    problem=job.problem,
+                    solving=solving[number],
                 )
             )
         except ShotbusError as error:
             problems += [one.under(f"$.jobs[{number}]") for one in error.problems]
-    problems += check_modes(plan.reduce, [mode_of(job.observables, job.problem) for job in plan.jobs])
+    modes = [mode_of(job.observables, solving=one) for job, one in zip(plan.jobs, solving, strict=True)]
+    problems += check_modes(plan.reduce, modes)
     if problems:
         now_ms = time.time_ns() // 1_000_000
         raise ShotbusError(problems + check_envelope(wishes, client.session.config, shots=1, now_ms=now_ms))
     return questions
+
+
+def _shard(job: JobPlan, wishes: Wishes) -> Wishes:
+    """Return the wishes of a shard: the sweep's, with what its own plan says instead."""
+    return replace(
+        wishes,
+        seed=job.seed,
+        backend=job.backend or wishes.backend,
+        problem=job.problem or wishes.problem,
+        family=job.family or wishes.family,
+        family_version=job.family_version or wishes.family_version,
+    )
 
 
 def _check_extent(plan: SweepPlan) -> list[Problem]:
@@ -180,13 +195,10 @@ def _records(
     records = []
     for number, (job, question) in enumerate(zip(plan.jobs, questions, strict=True)):
         shard = replace(
-            wishes,
+            _shard(job, wishes),
             idempotency_key=f"{sweep_id}/{number}",
             sweep_id=sweep_id,
             shard_index=number,
-            seed=job.seed,
-            backend=job.backend or wishes.backend,
-            problem=job.problem,
         )
         fields = client.build(question, shard)
         value = encode("circuit_request", fields)

@@ -10,6 +10,7 @@ from embedded_kit import BELL, ROTATED, Broker, published
 
 from shotbus import Client
 from shotbus.broker.config import Config, LimitsConfig
+from shotbus.schemas.pub import ProblemStatement
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def client(broker):
 
 QASM = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\n'
 NAN = float("nan")
+ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
 #: name -> (circuit, bindings, options, code -> path); every pair must be among the problems.
 WRONG = {
     "no circuit at all": (None, None, {}, {"SB-1200": "$.circuit"}),
@@ -113,6 +115,21 @@ WRONG = {
     "an age below zero": (BELL, None, {"max_result_age": -1}, {"SB-1108": "$.max_result_age_ms"}),
     "a trace that is none": (BELL, None, {"traceparent": "00-zz"}, {"SB-1108": "$.traceparent"}),
     "a value that is no number": (BELL, None, {"value": NAN}, {"SB-1108": "$.value"}),
+    "a problem, but no bindings": (ROTATED, None, {"problem": ISING}, {"SB-1301": "$.bindings.a"}),
+    "a problem, but nothing measured": (QASM + "h q[0];", None, {"problem": ISING}, {"SB-1218": "$.circuit"}),
+    "a problem, but observables of another width": (
+        BELL,
+        None,
+        {"problem": ISING, "observables": "ZZZ", "backend": "aer"},
+        {"SB-1402": "$.observables"},
+    ),
+    "a problem, but no shots": (BELL, None, {"problem": ISING, "shots": 0}, {"SB-1103": "$.shots"}),
+    "a problem for a solver, but observables of another width": (
+        BELL,
+        None,
+        {"problem": ISING, "observables": "ZZZ", "backend": "classical"},
+        {"SB-1402": "$.observables"},
+    ),
     "a problem that is none": (BELL, None, {"problem": "ising"}, {"SB-1108": "$.problem"}),
     "everything": (
         QASM + "hadamard q[0];",

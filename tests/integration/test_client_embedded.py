@@ -16,6 +16,11 @@ from qiskit.quantum_info import SparsePauliOp
 from shotbus import AsyncClient, Client, JobFailedError, JobTimeoutError, RefusedError, ShotbusError
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.tracing import parse_traceparent
+from shotbus.producers.plan import JobPlan, SweepPlan
+from shotbus.producers.sweep import prepare_sweep, submit_sweep
+from shotbus.producers.wishes import Wishes
+from shotbus.schemas.codec import decode, encode
+from shotbus.schemas.pub import PauliSums, ProblemStatement
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +141,16 @@ def test_cutting_a_seeded_sweep_does_not_change_its_counts(client):
     assert [part.counts(row) for part in parts for row in range(2)] == [whole.counts(row) for row in range(6)]
 
 
-def test_an_unknown_reduction_is_refused_and_nobody_waits(client):
-    sweep = client.sweep(BELL, None, shots=1, reduce="averge", backend="noop")
-    with pytest.raises(RefusedError) as caught:
-        sweep.result(60)
+async def test_a_reduction_that_only_the_reducer_knows_to_be_wrong_is_refused_and_nobody_waits(broker):
+    """Another language's client, or another version's, may declare what ours would not."""
+    job = JobPlan(BELL, None, None, 1, None, 0, np.zeros(1), "noop")
+    async with AsyncClient(broker.url) as client:
+        ready = await prepare_sweep(client, SweepPlan("s", (job,), "collect"), Wishes(principal="p"))
+        fields = decode(ready.declaration.value, "sweep_command")[1] | {"reduce": "averge"}
+        declared = ready.declaration._replace(value=encode("sweep_command", fields))
+        sweep = await submit_sweep(client.session, dataclasses.replace(ready, declaration=declared))
+        with pytest.raises(RefusedError) as caught:
+            await sweep.result(60)
     assert caught.value.problems[0].path == "$.reduce"
 
 
@@ -297,11 +308,38 @@ def test_a_refused_id_may_be_accepted_later(broker, client):
 
 
 def test_a_problem_is_answered_by_the_classical_solver(client):
-    from shotbus.schemas.pub import PauliSums, ProblemStatement
-
     problem = ProblemStatement.hamiltonian(PauliSums.from_terms([[("ZZ", 1.0), ("XI", 0.5)]]))
     result = client.submit(BELL, problem=problem, backend="classical").result(60)
     assert result.evs[0, 0] == pytest.approx(-np.sqrt(1.25))
+
+
+def test_a_sampling_job_with_a_problem_is_sampled(client):
+    problem = ProblemStatement.ising(np.zeros(2), np.array([[0, 1]]), -np.ones(1))
+    told = client.submit(ROTATED, {"a": 0.0, "b": np.pi}, shots=100, problem=problem).result(60)
+    assert told.counts() == {"10": 100}
+    assert told.executed_on.startswith("aer")
+    solved = client.submit(ROTATED, {"a": 0, "b": 0}, problem=problem, backend="classical").result(60)
+    assert solved.evs.tolist() == [[-1.0]]
+
+
+def test_the_same_job_is_answered_by_a_simulator_and_judged_by_a_solver(client):
+    problem = ProblemStatement.hamiltonian(PauliSums.from_terms([[("ZZ", 1.0), ("IZ", 0.25)]]))
+    asked = {"observables": [("ZZ", 1.0), ("IZ", 0.25)], "problem": problem, "reduce": "minimum"}
+    points = {"a": [0.0, np.pi, np.pi], "b": [0.0, 0.0, np.pi]}
+    found, exact = (client.sweep(ROTATED, points, backend=pool, **asked) for pool in ("aer", "classical"))
+    assert found.result(60).arrays["values"] == pytest.approx([1.25, -1.25, 0.75])
+    assert exact.result(60).arrays["values"].tolist() == [-1.25] * 3
+    assert exact.result(60).arrays["minimum"] == pytest.approx(found.result(60).arrays["minimum"])
+
+
+def test_two_problems_of_one_circuit_are_two_answers_in_the_cache(client):
+    def solve(weight):
+        problem = ProblemStatement.hamiltonian(PauliSums.from_terms([[("ZZ", weight)]]))
+        return client.submit(BELL, problem=problem, backend="classical").result(60)
+
+    assert [solve(weight).evs[0, 0] for weight in (3.0, 5.0)] == [-3.0, -5.0]
+    assert eventually(lambda: solve(3.0).outcome == "served_from_cache")
+    assert solve(3.0).evs[0, 0] == -3.0
 
 
 def test_provenance_and_metadata_tell_how_to_run_it_again(client):

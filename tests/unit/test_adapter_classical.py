@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suit
 from worker_kit import batch, item, request
 
 from shotbus.schemas.packed import pack
-from shotbus.schemas.pub import PauliSums, ProblemStatement, pack_observables, unpack_result
+from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement, pack_observables, unpack_result
 from shotbus.workers.adapters.base import load
 from shotbus.workers.adapters.classical import MAX_QUBITS, MAX_SPINS
 
@@ -37,6 +37,22 @@ def value(problem):
     assert estimates.evs.shape == estimates.stds.shape == (1, 1)
     assert estimates.stds[0, 0] == 0.0
     return estimates.evs[0, 0]
+
+
+def test_a_job_of_many_points_has_a_row_a_point():
+    problem = stated(ProblemStatement.hamiltonian(random_sum(2, 3)))
+    bindings = Bindings(("a",), np.zeros((3, 1)))
+    asked = request("", bindings, mode="estimate", problem=problem)
+    estimates = unpack_result(load("classical").run(batch([item(asked)]))[0].payload)
+    assert estimates.evs.tolist() == [[value(problem)]] * 3
+    assert estimates.stds.tolist() == [[0.0]] * 3
+
+
+def test_more_points_than_a_result_may_have_are_refused():
+    problem = stated(ProblemStatement.hamiltonian(random_sum(1, 2)))
+    asked = request(points=100_000, mode="estimate", problem=problem)
+    result = load("classical").run(batch([item(asked)]))[0]
+    assert (result.problems[0].code, result.error_class) == ("SB-1113", "CONSTRAINT")
 
 
 def random_sum(qubits, terms, letters="IXYZ"):

@@ -17,7 +17,7 @@ from shotbus.reducers.sweep import Sweep
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.layout import Layout, pack_layout
-from shotbus.schemas.pub import Estimates, pack_estimates
+from shotbus.schemas.pub import Estimates, pack_estimates, unpack_observables
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {"length_count": 12, "thetas": 8}
@@ -49,7 +49,7 @@ def operator(observables, number):
 def evaluate(job):
     """Answer a job as a backend would: exactly, by sampling eigenvalues, or by diagonalisation."""
     matrices = [operator(job.observables, number) for number in range(job.observables.count)]
-    if job.problem is not None:
+    if job.backend == "classical":
         return Estimates(np.linalg.eigvalsh(matrices[0])[:1, None], np.zeros((1, 1)))
     psi = states(job.circuit, tuple(job.bindings.matrix[:, 0].tolist()))
     if job.shots == 0:
@@ -146,6 +146,17 @@ def test_a_job_a_length_and_a_sweep_a_mode():
     assert {len(sweep.jobs) for sweep in sweeps.values()} == {12}
     assert {job.shots for job in sweeps["shots"].jobs} == {1024}
     assert {job.backend for job in sweeps["diagonalisation"].jobs} == {"classical"}
+
+
+def test_every_job_carries_the_problem_and_the_family_that_its_circuit_is_of():
+    exact, shots, diagonalisation = small_plan().sweeps
+    for jobs in zip(exact.jobs, shots.jobs, diagonalisation.jobs, strict=True):
+        assert len({job.problem.payload for job in jobs}) == 1
+        assert {(job.problem.kind, job.problem.version) for job in jobs} == {("hamiltonian", 1)}
+        assert {(job.family, job.family_version) for job in jobs} == {("ucc-doubles", "1")}
+    terms = unpack_observables(exact.jobs[0].problem.payload).terms(0)
+    assert terms == example().hamiltonian(example().bond_lengths(values())[0])
+    assert len(exact.jobs[0].problem.payload) < 500
 
 
 @pytest.mark.parametrize("changes", [{}, {"length_count": 40}, {"length_stop": 0.7}, {"focus": 0.3}])

@@ -7,8 +7,15 @@ import pytest
 from edge_kit import codes, refusal
 from embedded_kit import BELL, ROTATED
 
-from shotbus.broker.config import Config, LimitsConfig
-from shotbus.producers.request import DEFAULT_SHOTS, Wishes, build_request, check_envelope, question_of
+from shotbus.broker.config import Config, LimitsConfig, PoolConfig
+from shotbus.producers.request import (
+    DEFAULT_SHOTS,
+    Wishes,
+    build_request,
+    check_envelope,
+    is_solving,
+    question_of,
+)
 from shotbus.producers.wishes import INTENTS, check_wishes
 from shotbus.schemas.codec import decode_untrusted, encode
 from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_bindings
@@ -42,7 +49,7 @@ def test_a_request_is_valid_avro_from_the_outside():
     wishes = wish(
         tags=["a"], options={"k": "v"}, problem=PROBLEM, seed=1, value=2.5, deadline_ms=NOW_US // 1000 + 9
     )
-    fields = built(question(problem=PROBLEM), wishes)
+    fields = built(question(), wishes)
     assert decode_untrusted(encode("circuit_request", fields), "circuit_request")["tags"] == ["a"]
 
 
@@ -75,14 +82,48 @@ def test_bindings_travel_packed_and_come_back():
         ({"observables": "ZZ", "shots": 9}, "estimate", 9),
         ({"observables": "ZZ", "precision": 0.1}, "estimate", 100),
         ({"observables": "ZZ", "precision": 0}, "estimate", 0),
-        ({"problem": PROBLEM}, "estimate", 0),
     ],
     ids=str,
 )
-def test_mode_and_shots_follow_from_what_is_asked(asked, mode, shots):
-    wishes = wish(problem=asked.get("problem"))
-    fields = built(question(**asked), wishes)
+@pytest.mark.parametrize("problem", [None, PROBLEM], ids=["alone", "with a problem"])
+def test_mode_and_shots_follow_from_what_is_asked(asked, mode, shots, problem):
+    fields = built(question(**asked), wish(problem=problem))
     assert (fields["mode"], fields["shots"]) == (mode, shots)
+
+
+@pytest.mark.parametrize("shots", [None, 9])
+def test_a_problem_alone_is_estimated(shots):
+    fields = built(question(shots=shots, solving=True), wish(problem=PROBLEM, backend="classical"))
+    assert (fields["mode"], fields["shots"], fields["observables"]) == ("estimate", shots or 0, b"")
+
+
+POOLS = Config().pools | {"exact": PoolConfig(kind="classical"), "solver": PoolConfig(adapter="classical")}
+
+
+@pytest.mark.parametrize(
+    ("problem", "backend", "expected"),
+    [
+        (PROBLEM, "classical", True),
+        (PROBLEM, "exact", True),
+        (PROBLEM, "solver", True),
+        (PROBLEM, "aer", False),
+        (PROBLEM, "noop", False),
+        (PROBLEM, "unheard-of", False),
+        (PROBLEM, "", False),
+        (PROBLEM, 7, False),
+        (None, "classical", False),
+    ],
+    ids=str,
+)
+def test_a_problem_is_only_to_be_solved_where_a_solver_is_asked_for(problem, backend, expected):
+    assert is_solving(problem, backend, Config(pools=POOLS)) is expected
+
+
+def test_only_a_solver_does_without_bindings_observables_and_measurements():
+    bare = 'OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float[64] a;\nqubit[2] q;\nrx(a) q[0];\n'
+    assert codes(question, bare) == ["SB-1301", "SB-1218"]
+    assert codes(question, bare, solving=True) == []
+    assert codes(question, bare, [[1, 2]], observables="Z", solving=True) == ["SB-1304", "SB-1402"]
 
 
 PAYLOAD = [

@@ -1,7 +1,8 @@
 """The classical adapter: answers a job's problem statement exactly, with numpy and SciPy. CPU only.
 
 ``hamiltonian``: the lowest eigenvalue, dense for small operators, by Lanczos above. ``ising``: the lowest
-energy over all spin states. The payload is one value (1 x 1) with a standard error of zero.
+energy over all spin states. The payload is that one value, a row a point (points x 1), with a standard
+error of zero: a job that a simulator could run at many angles has the same shape from here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.packed import Array, unpack
 from shotbus.schemas.pub import Estimates, PauliSums, pack_estimates, unpack_observables
 from shotbus.workers.adapters.base import (
+    MAX_PAYLOAD_BYTES,
     AdapterCapabilities,
     Batch,
     BatchItem,
@@ -25,6 +27,7 @@ from shotbus.workers.adapters.base import (
     error_class_of,
     failed,
     internal,
+    too_large,
 )
 
 MAX_SPINS = 22
@@ -81,7 +84,10 @@ def _answer(item: BatchItem) -> ItemResult:
     except Exception as error:  # noqa: BLE001 (a defect of ours fails this job, not its neighbours)
         return internal(error)
     timings.add("execute", time.perf_counter() - begun, bytes_in=len(item.request["problem"]["payload"]))
-    payload = pack_estimates(Estimates(np.array([[value]]), np.zeros((1, 1))), {"method": method})
+    rows = (int(item.request["points"]), 1)
+    payload = pack_estimates(Estimates(np.full(rows, value), np.zeros(rows)), {"method": method})
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return failed(too_large(len(payload)), timings)
     timings.add("decode", 0.0, bytes_out=len(payload))
     return ItemResult(payload=payload, timings=timings)
 

@@ -1,4 +1,4 @@
-"""Starts an embedded broker for a client: ``shotbus up`` as a child that ends with its parent."""
+"""Keeps an embedded broker for a client: ``shotbus up`` as a child that ends with its parent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import os
 import sys
 from pathlib import Path
 
+import structlog
+
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import as_toml
-from shotbus.schemas.errors import fail
+from shotbus.schemas.errors import ShotbusError, fail
 
 LOCK_NAME = "up.lock"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_RESTART_SECONDS = 0.5
+_log = structlog.get_logger()
 
 
 def is_running(directory: Path) -> bool:
@@ -35,15 +39,38 @@ def is_running(directory: Path) -> bool:
 
 
 class EmbeddedBroker:
-    """A child process that runs everything on one data directory, with the client's configuration."""
+    """A child process that runs everything on one data directory, with the client's configuration.
+
+    One that ends before :meth:`close` is started again: what it had accepted is on the disk, and whoever
+    waits for an answer would wait for ever.
+    """
 
     def __init__(self, directory: Path, config: Config) -> None:
         """``directory`` is created when it is missing."""
         self._directory, self._config = directory, config
         self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start it, unless one runs there, and wait until it serves. Raises ShotbusError (SB-2004)."""
+        await self._launch()
+        if self._process is not None:
+            self._keeper = asyncio.create_task(self._keep(self._process), name="embedded-broker")
+
+    async def _keep(self, process: asyncio.subprocess.Process) -> None:
+        """Start the broker again whenever it has ended and nobody else runs one there."""
+        while True:
+            code = await process.wait()
+            if not is_running(self._directory):
+                _log.warning("the embedded broker has ended, starting it again", exit_code=code)
+                try:
+                    await self._launch()
+                except (ShotbusError, OSError) as error:
+                    _log.warning("the embedded broker did not start", error=str(error))
+                process = self._process or process
+            await asyncio.sleep(_RESTART_SECONDS)
+
+    async def _launch(self) -> None:
         settings = self._directory / "up.toml"
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,6 +105,9 @@ class EmbeddedBroker:
 
     async def close(self) -> None:
         """Let it stop gracefully: its standard input ends."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         process = self._process
         if process is None or process.stdin is None:
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import structlog
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.config import Config
@@ -63,12 +64,19 @@ def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         url: str | None, data: str | None, config: Path | None, *, as_json: bool, **given: Any
     ) -> None:
+        # Standard output is for the answer: a warning in the midst of JSON would make it unreadable.
+        structlog.configure(logger_factory=_on_stderr)
         with errors(as_json=as_json):
             loaded = load_config(config)
             options = Options(loaded, effective_url(loaded.config, url=url, data=data), as_json, config)
             work(options, **given)
 
     return wrapped
+
+
+def _on_stderr(*_: object) -> structlog.PrintLogger:
+    """Return a logger on standard error as it is now: a caller in this process may have replaced it."""
+    return structlog.PrintLogger(sys.stderr)
 
 
 class errors:  # noqa: N801  # reads as a statement: ``with errors():``

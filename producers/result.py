@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from shotbus.broker.stages import Timings
-from shotbus.broker.tracing import Span, spans_of
+from shotbus.broker.tracing import Span, parse_traceparent, spans_of
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.outcomes import SUCCESSES
@@ -38,10 +38,14 @@ _LABELS = (
 class JobFailedError(ShotbusError):
     """A job ended without an answer; ``outcome`` says how, ``problems`` why."""
 
-    def __init__(self, job_id: str, outcome: str, problems: tuple[Problem, ...]) -> None:
+    def __init__(
+        self, job_id: str, outcome: str, problems: tuple[Problem, ...], traceparent: str = ""
+    ) -> None:
         """Keep what the broker published about the job."""
         super().__init__(problems or (Problem("SB-4004", "$", actual=outcome),))
         self.job_id, self.outcome = job_id, outcome
+        context = parse_traceparent(traceparent)
+        self.trace_id = context.trace_id if context else ""
 
 
 class RefusedError(ShotbusError):
@@ -111,8 +115,8 @@ class JobResult:
     def metadata(self) -> Mapping[str, Any]:
         """Times, bytes and labels.
 
-        ``timings`` are seconds by stage, ``bytes`` pairs (in, out) by stage, ``bytes_in`` is the request's size
-        and ``bytes_out`` the answer's.
+        ``timings`` are seconds by stage, ``bytes`` pairs (in, out) by stage, ``bytes_in`` is the request's
+        size and ``bytes_out`` the answer's.
         """
         timings = Timings.unpack(self._fields["timings"])
         if self._client:
@@ -184,5 +188,5 @@ def read_answer(value: bytes | None, *, client: Timings | None = None) -> JobRes
     if name == "refusal":
         raise RefusedError(fields["job_id"], problems, fields["retry_after_ms"] / 1000)
     if fields["outcome"] not in SUCCESSES:
-        raise JobFailedError(fields["job_id"], fields["outcome"], problems)
+        raise JobFailedError(fields["job_id"], fields["outcome"], problems, fields["traceparent"])
     return JobResult(fields, client=client)

@@ -62,6 +62,7 @@ CODES: Mapping[str, str] = {
     "SB-1303": "bindings are not finite numbers",
     "SB-1304": "bindings have the wrong shape",
     "SB-1305": "too many points",
+    "SB-1306": "parameter is given twice",
     # 14xx: observables and problems
     "SB-1401": "observable is malformed",
     "SB-1402": "observable does not fit the circuit",
@@ -138,6 +139,7 @@ HINTS: Mapping[str, str] = {
     "SB-1303": "drop the point or repair the value",
     "SB-1304": "one row a point, one column a parameter, real numbers",
     "SB-1305": "cut them into several sweeps",
+    "SB-1306": "name each parameter once",
     "SB-1401": "labels as Qiskit's: qubit 0 is the rightmost letter",
     "SB-1402": "pad with I, or change the circuit",
     "SB-1403": "build it with ProblemStatement",
@@ -209,9 +211,10 @@ class Problem:
             "detail": self.detail,
         }
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the RFC 9457 style object of ``--json``."""
-        return {"title": self.title, **self.as_record(), "doc": f"docs/errors.md#{self.code.lower()}"}
+    def as_json(self, trace_id: str = "") -> dict[str, Any]:
+        """Return the RFC 9457 style object of ``--json``; ``trace_id`` is the job's, where there is one."""
+        doc = f"docs/errors.md#{self.code.lower()}"
+        return {"title": self.title, **self.as_record(), "doc": doc, "trace_id": trace_id}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Problem:
@@ -237,7 +240,12 @@ class Problem:
 
 
 class ShotbusError(Exception):
-    """Something was refused or failed; ``problems`` says everything that is wrong with it."""
+    """Something was refused or failed; ``problems`` says everything that is wrong with it.
+
+    ``trace_id``: of the job it happened to, empty where there is none.
+    """
+
+    trace_id = ""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         """Keep at most :data:`MAX_PROBLEMS` of ``problems``."""

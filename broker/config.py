@@ -6,15 +6,30 @@ come from" are in :mod:`shotbus.broker.config_loader`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Self
 
 MODES = ("sample", "estimate")
+#: What a secret may say, for messages.
+REFERENCES = "env:NAME or file:/absolute/path"
+_REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)?")
 
 
 class Secret(str):
-    """A secret by reference: the configuration holds ``env:NAME`` or ``file:/path``, never the value."""
+    """A secret by reference: the configuration holds ``env:NAME`` or ``file:/path``, never the value.
+
+    Empty is none. Raises ValueError, which does not repeat it, for anything else.
+    """
 
     __slots__ = ()
+
+    def __new__(cls, reference: str = "") -> Self:
+        """Check the form; nothing is looked up."""
+        if not _REFERENCE.fullmatch(reference):
+            msg = f"a secret is a reference, {REFERENCES}, never a value"
+            raise ValueError(msg)
+        return super().__new__(cls, reference)
 
     def __repr__(self) -> str:
         return f"Secret({self!s})"
@@ -27,7 +42,7 @@ NO_SECRET = Secret("")
 class BrokerConfig:
     """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix."""
 
-    url: str = "sqlite:///.shotbus"
+    url: str = field(default="sqlite:///.shotbus", repr=False)  # its store= may carry a password
     prefix: str = "shotbus."
     partitions: int = 2
     work_partitions: int = 8
@@ -110,6 +125,10 @@ class KafkaConfig:
     sasl_password: Secret = NO_SECRET
     replication_factor: int = -1
 
+    def __post_init__(self) -> None:
+        # A caller without a type checker may pass a str: a plain value must not get in that way.
+        object.__setattr__(self, "sasl_password", Secret(self.sasl_password))
+
 
 @dataclass(frozen=True, slots=True)
 class RedisConfig:
@@ -120,6 +139,9 @@ class RedisConfig:
     tls_ca_file: str = ""
     tls_cert_file: str = ""
     tls_key_file: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "password", Secret(self.password))
 
 
 @dataclass(frozen=True, slots=True)

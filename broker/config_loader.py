@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from shotbus.broker.config import Config, Secret
+from shotbus.broker.config import REFERENCES, Config, Secret
 from shotbus.broker.config_rules import check_config
+from shotbus.broker.urls import public_url
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 
 ENV_PREFIX = "SHOTBUS__"
@@ -86,27 +87,32 @@ def unknown_keys(given: Iterable[str], known: Iterable[str], path: str) -> list[
     return found
 
 
-def reveal(secret: Secret) -> str:
-    """Fetch a secret from where the reference points. Raises ShotbusError (SB-2002, SB-2003)."""
+def reveal(secret: Secret, path: str) -> str:
+    """Fetch a secret from where the reference points; ``path`` is that of its key, for errors.
+
+    Raises ShotbusError: SB-2002 for a variable that is not set, SB-2003 for a file that cannot be read.
+    """
     kind, _, name = secret.partition(":")
-    if not secret:
-        return ""
-    if kind == "env" and name in os.environ:
+    if kind == "env":
+        if name not in os.environ:
+            raise fail("SB-2002", path, limit="a variable that is set", actual=secret)
         return os.environ[name]
     if kind == "file":
         try:
             return Path(name).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise fail("SB-2003", name, detail=type(error).__name__) from error
-    raise fail(
-        "SB-2002", "$", limit="env:NAME of a set variable, or file:/path", hint="secrets are references"
-    )
+        except (OSError, UnicodeDecodeError) as error:
+            raise fail("SB-2003", path, actual=secret, detail=type(error).__name__) from None
+    return ""
 
 
 def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Return (key, value, origin) rows for ``shotbus doctor``."""
     flat = [(".".join(keys), value) for keys, value in _paths(loaded.config)]
-    return [(key, repr(value), loaded.origins.get(key, "default")) for key, value in flat]
+    return [(key, _shown(key, value), loaded.origins.get(key, "default")) for key, value in flat]
+
+
+def _shown(key: str, value: Any) -> str:
+    return repr(public_url(value) if key == "broker.url" else value)
 
 
 def as_toml(config: Config) -> str:
@@ -154,7 +160,7 @@ def _build(shape: Any, value: Any, path: str, problems: list[Problem]) -> Any:
 
 def _build_record(shape: Any, value: Any, path: str, problems: list[Problem], base: Any = None) -> Any:
     if not isinstance(value, Mapping):
-        problems.append(Problem("SB-2002", path, limit="a table", actual=str(value)))
+        problems.append(Problem("SB-2002", path, limit="a table", actual=type(value).__name__))
         return base
     hints = get_type_hints(shape)
     problems += unknown_keys(value, hints, path)
@@ -177,7 +183,7 @@ def _build_table(
     inner: Any, value: Any, path: str, problems: list[Problem], base: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        problems.append(Problem("SB-2002", path, limit="a table", actual=str(value)))
+        problems.append(Problem("SB-2002", path, limit="a table", actual=type(value).__name__))
         return {}
     known = base or {}
     return {
@@ -195,9 +201,17 @@ def _build_scalar(shape: Any, value: Any, path: str, problems: list[Problem]) ->
     try:
         return _convert(shape, value)
     except (TypeError, ValueError):
-        wanted = getattr(shape, "__name__", str(shape))
-        problems.append(Problem("SB-2002", path, limit=wanted, actual=repr(value)))
+        problems.append(_wrong_scalar(shape, value, path))
         return None
+
+
+def _wrong_scalar(shape: Any, value: Any, path: str) -> Problem:
+    """Say what was wanted; what stands where a secret belongs is not repeated, whatever its type."""
+    if shape is Secret:
+        hint = "put it into a variable or a file and name that here"
+        return Problem("SB-2002", path, limit=REFERENCES, actual="a plain value", hint=hint)
+    wanted = getattr(shape, "__name__", str(shape))
+    return Problem("SB-2002", path, limit=wanted, actual=repr(value))
 
 
 def _convert(shape: Any, value: Any) -> Any:

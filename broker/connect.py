@@ -1,4 +1,4 @@
-"""URLs to bus and store: ``sqlite:///DIR``, ``kafka://host:port?store=redis://…``, ``memory://``.
+"""URLs to bus and store: ``sqlite:///DIR`` and ``kafka://host:port?store=redis://…``.
 
 As SQLAlchemy writes them: three slashes and a relative path, four for an absolute one. Opens nothing;
 the returned bus and store still have to be started.
@@ -6,17 +6,18 @@ the returned bus and store still have to be started.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from shotbus.broker.bus.base import Bus
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import reveal
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
-from shotbus.schemas.errors import fail
+from shotbus.broker.urls import public_url, query_of
+from shotbus.schemas.errors import ShotbusError, fail
 
 KAFKA_PARTITIONS = 4
 
@@ -28,7 +29,7 @@ class Address:
     scheme: Literal["sqlite", "kafka"]
     directory: Path | None = None
     bootstrap: str = ""
-    store: str = ""
+    store: str = field(default="", repr=False)  # may carry a password
 
     @property
     def embedded(self) -> bool:
@@ -38,14 +39,34 @@ class Address:
 
 def parse_url(url: str) -> Address:
     """Parse a URL. Raises ShotbusError (SB-2002) that says what forms there are."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url.partition("?")[0])
+    except ValueError:  # its message quotes the URL
+        raise _wrong_url(url) from None
     if parts.scheme == "sqlite" and not parts.netloc:
         return Address("sqlite", directory=Path(parts.path.removeprefix("/") or ".shotbus").absolute())
     if parts.scheme == "kafka" and parts.netloc:
-        store = parse_qs(parts.query).get("store", [""])[0]
-        return Address("kafka", bootstrap=parts.netloc, store=store)
+        return Address("kafka", bootstrap=_bootstrap(parts.netloc), store=_store_of(url))
+    raise _wrong_url(url)
+
+
+def _wrong_url(url: str) -> ShotbusError:
     forms = "sqlite:///DIR or kafka://host:port?store=redis://host:port"
-    raise fail("SB-2002", "$.broker.url", limit=forms, actual=parts.scheme or url)
+    return fail("SB-2002", "$.broker.url", limit=forms, actual=public_url(url))
+
+
+def _bootstrap(netloc: str) -> str:
+    if "@" in netloc:
+        hint = "set kafka.sasl_username and kafka.sasl_password, or percent-encode what is in store="
+        raise fail("SB-2002", "$.broker.url", limit="host:port", actual="a login", hint=hint)
+    return netloc
+
+
+def _store_of(url: str) -> str:
+    key, store = query_of(url)
+    if key not in ("", "store"):
+        raise fail("SB-2002", "$.broker.url", limit="store=URL after the question mark", actual="another key")
+    return store
 
 
 def topics_for(address: Address, config: Config) -> Topics:
@@ -83,7 +104,7 @@ def open_bus(address: Address, config: Config, *, client_id: str) -> Bus:
             ssl_keyfile=kafka.ssl_keyfile or None,
             sasl_mechanism=mechanism,
             sasl_username=kafka.sasl_username or None,
-            sasl_password=reveal(kafka.sasl_password) or None,
+            sasl_password=reveal(kafka.sasl_password, "$.kafka.sasl_password") or None,
             replication_factor=kafka.replication_factor,
         )
     except ValueError as error:
@@ -109,7 +130,7 @@ def open_store(address: Address, config: Config) -> Store:
             url=address.store,
             prefix=config.broker.prefix.strip(".") or "shotbus",
             username=redis.username or None,
-            password=reveal(redis.password) or None,
+            password=reveal(redis.password, "$.redis.password") or None,
             ca_file=redis.tls_ca_file or None,
             cert_file=redis.tls_cert_file or None,
             key_file=redis.tls_key_file or None,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import sys
 from pathlib import Path
+from typing import IO
 
 import structlog
 
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import as_toml
+from shotbus.broker.files import make_private_directory, private
 from shotbus.schemas.errors import ShotbusError, fail
 
 LOCK_NAME = "up.lock"
@@ -73,11 +76,10 @@ class EmbeddedBroker:
     async def _launch(self) -> None:
         settings = self._directory / "up.toml"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_directory(self._directory)
             if is_running(self._directory):
                 return
-            settings.write_text(as_toml(self._config), encoding="utf-8")
-            log = (self._directory / "up.log").open("ab")
+            log = self._write(settings)
         except OSError as error:
             raise fail("SB-2004", str(self._directory), detail=str(error)) from error
         with log:
@@ -90,6 +92,16 @@ class EmbeddedBroker:
                 start_new_session=True,
             )
         await self._wait_until_ready(self._process)
+
+    def _write(self, settings: Path) -> IO[bytes]:
+        """Write the child's configuration and return its log, opened.
+
+        The URL of another bus stays out of it: the child has none, and there may be a password in it.
+        """
+        broker = dataclasses.replace(self._config.broker, url=f"sqlite:///{self._directory}")
+        with open(settings, "w", encoding="utf-8", opener=private) as stream:
+            stream.write(as_toml(dataclasses.replace(self._config, broker=broker)))
+        return open(self._directory / "up.log", "ab", opener=private)
 
     async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

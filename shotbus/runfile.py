@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from shotbus.broker.config_loader import parse, read_toml, unknown_keys
+from shotbus.broker.files import make_private_directory, private
 from shotbus.producers.parameters import check_parameters
 from shotbus.producers.plan import Plan
 from shotbus.schemas.errors import Problem, ShotbusError, fail
@@ -175,9 +176,10 @@ class RunMemory:
 
     def remember(self, sweeps: Mapping[str, str]) -> None:
         """Write before the first submission, atomically."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self._path.parent)
         draft = self._path.with_suffix(".tmp")
-        draft.write_text(json.dumps(dict(sweeps)), encoding="utf-8")
+        with open(draft, "w", encoding="utf-8", opener=private) as stream:
+            json.dump(dict(sweeps), stream)
         draft.replace(self._path)
 
     def forget(self) -> None:

@@ -106,6 +106,7 @@ class Doorbell:
         bell = _datagram_socket()
         try:
             bell.bind(self._address(self.name))
+            os.chmod(self.name, 0o600, dir_fd=self._directory_fd)
         except OSError as error:
             bell.close()
             raise BusError(f"cannot create the socket {self._directory / self.name}: {error}") from error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shotbus.broker.bus.base import BusError
+from shotbus.broker.files import make_private_directory
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 _WORD_BYTES = 16
@@ -38,7 +39,7 @@ def prepare_directory(directory: Path) -> Path:
     Raises :class:`BusError` when it cannot be used: not a directory, no right to write, network storage.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory)
     except OSError as error:
         raise BusError(f"cannot create the data directory {directory}: {error}") from error
     resolved = directory.resolve()

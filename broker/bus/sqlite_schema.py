@@ -7,10 +7,11 @@ it from falling back when the last rows are deleted.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
@@ -78,6 +79,10 @@ class Topic(NamedTuple):
 
 def open_writer(directory: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open the writing connection, making the tables in a new file. Call it under the write lock."""
+    # Made for its owner alone. One that exists is never opened and closed here: closing any descriptor of
+    # a file drops the locks that SQLite in this process holds on it.
+    with suppress(FileExistsError):
+        os.close(os.open(directory / DATABASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(directory / DATABASE, isolation_level=None, timeout=_BUSY_MS / 1e3)
     try:
         _configure(connection, synchronous)

@@ -24,6 +24,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from shotbus.broker.store.base import StoreError
 from shotbus.broker.store.rules import check_index_add, check_page, effective_ttl
+from shotbus.broker.urls import without_login
 
 # Redis serves one command at a time: a chunk bounds how long others wait, and our own event loop too.
 _CHUNK = 500
@@ -56,7 +57,13 @@ class RedisSettings:
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ValueError("prefix must be 1 to 64 letters, digits, dots, dashes or underscores")
-        scheme = urlsplit(self.url).scheme
+        try:
+            parts = urlsplit(self.url)
+            _ = parts.port
+        except ValueError:
+            # The original quotes what it took for the port, which may be half a password.
+            raise ValueError("url is malformed: percent-encode its user name and password") from None
+        scheme = parts.scheme
         if scheme not in ("redis", "rediss", "unix"):
             raise ValueError("url must begin with redis://, rediss:// or unix://")
         if scheme != "rediss" and (self.ca_file or self.cert_file or self.key_file):
@@ -65,8 +72,7 @@ class RedisSettings:
     @property
     def place(self) -> str:
         """The URL without user, password and query, for messages."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return without_login(self.url)
 
     def __repr__(self) -> str:
         secret = None if self.password is None else "***"

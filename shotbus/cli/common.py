@@ -21,6 +21,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.config_loader import Loaded, load_config
 from shotbus.broker.connect import effective_url
 from shotbus.broker.store.base import StoreError
+from shotbus.broker.urls import public_url
 from shotbus.schemas.errors import ShotbusError, fail
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 3, 4, 5
@@ -110,8 +111,8 @@ def _exit_code(error: ShotbusError) -> int:
 
 
 def come_back(options: Options, *words: object) -> str:
-    """Return a command that goes on where this one stops, with the options in force."""
-    where = ["--url", options.url] if options.url != options.config.broker.url else []
+    """Return a command that goes on where this one stops, with the options in force but no password."""
+    where = ["--url", public_url(options.url)] if options.url != options.config.broker.url else []
     config = ["--config", options.file] if options.file else []
     return shlex.join(["shotbus", *map(str, words), *where, *map(str, config)])
 

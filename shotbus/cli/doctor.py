@@ -13,13 +13,14 @@ from shotbus.broker.bus.base import BusError
 from shotbus.broker.config_loader import effective
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
+from shotbus.broker.urls import public_url
 from shotbus.cli.common import EXIT_UNREACHABLE, Options, command_options, emit, run_async, table
 from shotbus.producers.embedded import is_running
 
 
 @click.command()
-@command_options
 @click.option("--all", "everything", is_flag=True, help="Print defaults too.")
+@command_options
 def doctor(options: Options, *, everything: bool) -> None:
     """Check the configuration and everything it points to."""
     if not run_async(_doctor(options, everything=everything)):
@@ -32,8 +33,9 @@ async def _doctor(options: Options, *, everything: bool) -> bool:
     checks.append(await _check("store", lambda: _store(options)))
     values = [row for row in effective(options.loaded) if everything or row[2] != "default"]
     text = "\n\n".join([table(checks, ("check", "state", "detail")), table(values, ("key", "value", "from"))])
-    data: dict[str, Any] = {"url": options.url, "checks": checks, "configuration": values}
-    emit(options, data, f"url {options.url}\n\n{text}")
+    url = public_url(options.url)
+    data: dict[str, Any] = {"url": url, "checks": checks, "configuration": values}
+    emit(options, data, f"url {url}\n\n{text}")
     return all(state == "ok" for _, state, _ in checks)
 
 

@@ -15,7 +15,9 @@ from typing import IO
 import click
 
 from shotbus.broker.connect import parse_url
+from shotbus.broker.files import make_private_directory, private
 from shotbus.broker.telemetry import configure_logging
+from shotbus.broker.urls import public_url
 from shotbus.cli.common import Options, command_options, run_async
 from shotbus.producers.embedded import LOCK_NAME
 from shotbus.schemas.errors import fail
@@ -23,8 +25,9 @@ from shotbus.schemas.errors import fail
 
 def _announce(options: Options, role: str) -> None:
     """Say on standard output that the process serves; a parent or a script waits for this line."""
-    line = {"ready": True, "role": role, "url": options.url, "pid": os.getpid()}
-    click.echo(json.dumps(line) if options.as_json else f"{role} ready on {options.url} (pid {os.getpid()})")
+    url = public_url(options.url)
+    line = {"ready": True, "role": role, "url": url, "pid": os.getpid()}
+    click.echo(json.dumps(line) if options.as_json else f"{role} ready on {url} (pid {os.getpid()})")
     sys.stdout.flush()
 
 
@@ -34,8 +37,8 @@ def _on_directory(directory: Path, *, alone: bool) -> Iterator[IO[bytes]]:
 
     Raises ShotbusError (SB-2005) when the directory is held the other way.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / LOCK_NAME).open("ab") as lock:
+    make_private_directory(directory)
+    with open(directory / LOCK_NAME, "ab", opener=private) as lock:
         try:
             fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError as error:
@@ -45,9 +48,9 @@ def _on_directory(directory: Path, *, alone: bool) -> Iterator[IO[bytes]]:
 
 
 @click.command()
-@command_options
 @click.option("--with-parent", is_flag=True, help="Stop when standard input ends.")
 @click.option("--pool", "pools", multiple=True, help="Pools to run (default: all configured).")
+@command_options
 def up(options: Options, *, with_parent: bool, pools: tuple[str, ...]) -> None:
     """Run dispatcher, reducer and a worker of every pool in one process, embedded."""
     address = parse_url(options.url)
@@ -97,9 +100,9 @@ def reducer(options: Options) -> None:
 
 
 @click.command()
-@command_options
 @click.option("--pool", required=True, help="Pool to serve.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Child processes (default: the pool's).")
+@command_options
 def worker(options: Options, pool: str, concurrency: int | None) -> None:
     """Run a worker of one pool; replicas share its work."""
     _check_pool(options, pool)

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from shotbus.broker.config import Config, PoolConfig, Secret
+from shotbus.broker.config import Config, KafkaConfig, PoolConfig, RedisConfig, Secret
 from shotbus.broker.config_loader import as_toml, effective, load_config, reveal
+from shotbus.broker.connect import parse_url
 from shotbus.schemas.errors import ShotbusError
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -145,16 +146,81 @@ def test_values_of_the_environment_are_read_as_their_keys_demand(tmp_path):
 def test_a_secret_is_fetched_from_where_its_reference_points(tmp_path, monkeypatch):
     monkeypatch.setenv("THE_PASSWORD", "s3cret")
     (tmp_path / "secret").write_text("from file\n")
-    assert reveal(Secret("env:THE_PASSWORD")) == "s3cret"
-    assert reveal(Secret(f"file:{tmp_path}/secret")) == "from file"
-    assert reveal(Secret("")) == ""
+    assert reveal(Secret("env:THE_PASSWORD"), "$.x") == "s3cret"
+    assert reveal(Secret(f"file:{tmp_path}/secret"), "$.x") == "from file"
+    assert reveal(Secret(""), "$.x") == ""
 
 
-@pytest.mark.parametrize("reference", ["s3cret-value", "env:NOT_SET_ANYWHERE", "file:/does/not/exist"])
-def test_a_value_in_place_of_a_reference_is_refused_and_not_repeated(reference):
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [("env:NOT_SET_ANYWHERE", "SB-2002"), ("file:/does/not/exist", "SB-2003"), ("file:/proc", "SB-2003")],
+)
+def test_a_secret_that_cannot_be_fetched_is_named_by_its_key_and_its_reference(reference, code):
     with pytest.raises(ShotbusError) as caught:
-        reveal(Secret(reference))
-    assert "s3cret-value" not in str(caught.value)
+        reveal(Secret(reference), "$.kafka.sasl_password")
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path, problem.actual) == (code, "$.kafka.sasl_password", reference)
+
+
+def test_a_secret_file_that_is_no_text_is_refused_without_its_bytes(tmp_path):
+    (tmp_path / "secret").write_bytes(b"hunter2\xff")
+    with pytest.raises(ShotbusError) as caught:
+        reveal(Secret(f"file:{tmp_path}/secret"), "$.redis.password")
+    assert caught.value.problems[0].code == "SB-2003"
+    assert "hunter2" not in str(caught.value)
+
+
+VALUES = ["'hunter2'", "'env:'", "'env:not a name'", "'file:hunter2'", "'file:'", "20902", "['hunter2']"]
+
+
+@pytest.mark.parametrize("section", ["kafka.sasl_password", "redis.password"])
+@pytest.mark.parametrize("value", [*VALUES, "{hunter2 = 'hunter2'}"])
+def test_a_value_in_place_of_a_secrets_reference_is_refused_and_not_repeated(tmp_path, section, value):
+    (problem,) = problems_of(tmp_path, f"{section} = {value}\n").values()
+    assert (problem.code, problem.path) == ("SB-2002", f"$.{section}")
+    assert problem.actual == "a plain value"
+    assert problem.limit == "env:NAME or file:/absolute/path"
+    assert "hunter2" not in repr(problem)
+    assert "20902" not in repr(problem)
+
+
+def test_a_plain_secret_of_the_environment_is_refused_and_not_repeated(tmp_path):
+    (problem,) = problems_of(tmp_path, "", {"SHOTBUS__KAFKA__SASL_PASSWORD": "hunter2"}).values()
+    assert (problem.code, problem.path) == ("SB-2002", "$.kafka.sasl_password")
+    assert "hunter2" not in repr(problem)
+
+
+def test_a_value_in_place_of_a_section_of_secrets_is_not_repeated(tmp_path):
+    (problem,) = problems_of(tmp_path, "", {"SHOTBUS__KAFKA": "hunter2"}).values()
+    assert "hunter2" not in repr(problem)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Secret("hunter2"),
+        lambda: KafkaConfig(sasl_password="hunter2"),
+        lambda: RedisConfig(password="hunter2"),
+    ],
+)
+def test_no_configuration_made_in_code_holds_a_plain_secret(make):
+    with pytest.raises(ValueError, match="a secret is a reference") as caught:
+        make()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_secret_shows_its_reference_alone(monkeypatch):
+    monkeypatch.setenv("THE_PASSWORD", "hunter2")
+    config = Config(kafka=KafkaConfig(sasl_password="env:THE_PASSWORD"))
+    assert "Secret(env:THE_PASSWORD)" in repr(config)
+    assert "hunter2" not in repr(config) + as_toml(config)
+
+
+def test_a_stores_password_is_not_shown_with_the_configuration(tmp_path):
+    found = loaded(tmp_path, "[broker]\nurl = 'kafka://k:1?store=redis://u:hunter2@r:2'\n")
+    shown = {key: value for key, value, _ in effective(found)}
+    assert shown["broker.url"] == "'kafka://k:1?store=redis://***@r:2'"
+    assert "hunter2" not in repr(found) + repr(parse_url(found.config.broker.url))
 
 
 def test_a_configuration_survives_being_written_as_a_file(tmp_path):

@@ -1,6 +1,7 @@
 """URLs to bus and store, and which of them an option chooses."""
 
 import dataclasses
+import traceback
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from shotbus.broker.connect import (
 )
 from shotbus.broker.store.memory import MemoryStore
 from shotbus.broker.store.sqlite import SqliteStore
+from shotbus.broker.urls import public_url
+from shotbus.schemas.errors import ShotbusError
 
 
 def test_three_slashes_are_relative_and_four_absolute(tmp_path, monkeypatch):
@@ -43,6 +46,62 @@ def test_other_urls_are_refused_with_the_forms_there_are(url):
     assert "sqlite:///DIR" in problem.limit
 
 
+@pytest.mark.parametrize(
+    ("url", "store"),
+    [
+        ("kafka://a:1?store=redis://u:p%40%2F+w@c:3/1?a=b&c=d", "redis://u:p%40%2F+w@c:3/1?a=b&c=d"),
+        ("kafka://a:1?store=redis%3A%2F%2Fu%3Ap%2540w%40c%3A3", "redis://u:p%40w@c:3"),
+    ],
+)
+def test_a_stores_url_is_taken_as_it_is_or_percent_encoded(url, store):
+    assert parse_url(url).store == store
+
+
+SECRET_URLS = [
+    "kafka://a:1?store=redis://u:hunter2@c:3/0",
+    "kafka://a:1?store=redis://:hunter2@c:3",
+    "kafka://a:1?store=redis%3A%2F%2Fu%3Ahunter2%40c%3A3",
+    "kafka://a:1?store=redis://c:3?password=hunter2",
+    "kafka://a:1?store=redis://c:3#hunter2",
+    "kafka://a:1?store=redis://u:hunter2/x@c:3",
+    "kafka://a:1?store=redis://u:x?hunter2@c:3",
+    "kafka://a:1?store=redis://u:[hunter2@c:3",
+    "kafka://a:1?redis://u:hunter2@c:3",
+    "kafka://a:1?stroe=redis://u:hunter2@c:3",
+    "kafka://u:hunter2@a:1",
+    "kafka://[u:hunter2@a:1",
+    "sqlite://u:hunter2@c/x",
+    "redis://u:hunter2@c:3",
+    "u:hunter2@c:3",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_password_in_a_url_is_never_told(url):
+    assert "hunter2" not in public_url(url)
+    told = ""
+    try:
+        address = parse_url(url)
+        told += repr(address)
+        told += repr(open_store(address, Config()))
+    except ShotbusError as error:
+        told += repr(error.problems) + "".join(traceback.format_exception(error)).replace(url, "")
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("kafka://a:1,b:2?store=redis://u:p@c:3/1", "kafka://a:1,b:2?store=redis://***@c:3/1"),
+        ("kafka://a:1?store=memory", "kafka://a:1?store=memory"),
+        ("kafka://a:1", "kafka://a:1"),
+        ("sqlite:////home/me@there/x", "sqlite:////home/me@there/x"),
+    ],
+)
+def test_what_is_no_password_is_shown(url, shown):
+    assert public_url(url) == shown
+
+
 def test_kafka_has_at_least_four_partitions():
     config = Config(broker=BrokerConfig(partitions=2))
     assert topics_for(parse_url("sqlite:///x"), config).partitions == 2
@@ -61,11 +120,13 @@ def test_an_address_opens_its_bus_and_store(tmp_path):
     "kafka",
     [
         KafkaConfig(
-            sasl_mechanism="SCRAM-SHA-512", security_protocol="SASL_SSL", sasl_password=Secret("plain")
+            sasl_mechanism="SCRAM-SHA-512",
+            security_protocol="SASL_SSL",
+            sasl_password=Secret("env:NONE_SUCH"),
         ),
         KafkaConfig(security_protocol="NONSENSE"),
     ],
-    ids=["a password in place of a reference", "an unknown protocol"],
+    ids=["a password that is nowhere", "an unknown protocol"],
 )
 def test_wrong_security_of_kafka_is_refused_before_anything_connects(kafka):
     config = dataclasses.replace(Config(), kafka=kafka)

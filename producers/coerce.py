@@ -65,11 +65,7 @@ def _from_mapping(
         if name not in parameters
     ]
     columns = {name: _column(*named[name], problems) for name in parameters if name in named}
-    points = max((column.size for column in columns.values()), default=1)
-    for name, column in columns.items():
-        if column.ndim != 1 or column.size not in (1, points):
-            path, limit = f"$.bindings.{said.get(name, name)}", f"1 or {points} values"
-            problems.append(Problem("SB-1304", path, limit=limit, actual=str(column.shape)))
+    points = _count_points({said.get(name, name): column for name, column in columns.items()}, problems)
     problems += _check_size(points, len(parameters))
     if problems:
         raise ShotbusError(problems)
@@ -109,17 +105,34 @@ def _column(name: str, value: Any, problems: list[Problem]) -> Any:
     return column
 
 
-def check_numbers_alone(given: Any) -> None:
-    """Check values whose circuit is not readable: numbers they must be all the same.
+def _count_points(columns: Mapping[str, Any], problems: list[Problem]) -> int:
+    """Return how many points the columns make, each of them one value or as many as the longest."""
+    points = max((int(column.size) for column in columns.values()), default=1)
+    for name, column in columns.items():
+        if column.ndim != 1 or column.size not in (1, points):
+            path, limit = f"$.bindings.{name}", f"1 or {points} values"
+            problems.append(Problem("SB-1304", path, limit=limit, actual=str(column.shape)))
+    return points
 
-    Raises ShotbusError: SB-1303, SB-1304.
+
+def check_numbers_alone(given: Any) -> None:
+    """Check values whose circuit is not readable: all that can be said of them without its parameters.
+
+    Raises ShotbusError: SB-1303, SB-1304, SB-1305; paths are those of :func:`bindings_of`.
     """
-    named = given if isinstance(given, Mapping) else {} if given is None else {"": given}
-    problems = []
-    for name, value in named.items():
-        numbers = np.atleast_1d(_numbers(value, f"$.bindings.{name}".rstrip(".")))
-        if not np.isfinite(numbers).all():
-            problems.append(Problem("SB-1303", f"$.bindings.{name}".rstrip("."), limit="finite numbers"))
+    if given is None:
+        return
+    problems: list[Problem] = []
+    if isinstance(given, Bindings):
+        given = dict(zip(given.names, np.asarray(given.matrix).T, strict=True))
+    if isinstance(given, Mapping):
+        columns = {name: _column(name, value, problems) for name, value in _flatten(given, problems)}
+        problems += _check_size(_count_points(columns, problems), len(columns))
+    else:
+        matrix = np.atleast_2d(_numbers(given, "$.bindings"))
+        if matrix.ndim != 2:
+            raise fail("SB-1304", "$.bindings", limit="points x parameters", actual=matrix.shape)
+        problems += check_finite(matrix) + _check_size(*matrix.shape)
     if problems:
         raise ShotbusError(problems)
 

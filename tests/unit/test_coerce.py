@@ -12,7 +12,7 @@ from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import types
 from qiskit.quantum_info import Pauli, SparsePauliOp
 
-from shotbus.producers.coerce import bindings_of, observables_of, wall_ms
+from shotbus.producers.coerce import bindings_of, check_numbers_alone, observables_of, wall_ms
 from shotbus.producers.program import program_of
 from shotbus.schemas.pub import MAX_POINTS, Bindings, PauliSums
 
@@ -145,6 +145,43 @@ def test_bindings_are_taken_by_name():
 )
 def test_what_is_wrong_with_bindings_is_said_at_once(given, expected):
     assert codes(bindings_of, given, ("a", "b")) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"a": [0.0, 1.0, np.nan], "b": -np.inf},
+        {Parameter("a"): np.nan, "b": [[1.0]]},
+        {"a": [1, 2], "b": [1, 2, 3]},
+        {"a": "x", "b": None},
+        {ParameterVector("v", 2): [1, 2, 3]},
+        Bindings(("a", "b"), np.array([[0.0, 1.0], [np.nan, 1.0]])),
+        Bindings(("a", "b"), np.zeros((2, 2))),
+        np.zeros((0, 2)),
+        [[0.0, 1.0], [0.0, np.nan]],
+        [np.inf, 0.0],
+        [[[1.0, 2.0]]],
+        "ab",
+        {"a": [], "b": []},
+        {"a": 1, "b": 2},
+        {},
+        None,
+    ],
+    ids=str,
+)
+def test_without_its_circuit_the_same_is_said_of_values_as_with_it(given):
+    vector = isinstance(given, dict) and any(isinstance(key, ParameterVector) for key in given)
+    names = ("v[0]", "v[1]") if vector else ("a", "b")
+    with_it = [one for one in refusal(bindings_of, given, names) if one.code != "SB-1301"]
+    alone = refusal(check_numbers_alone, given)
+    assert [(one.code, one.path, one.actual) for one in alone] == [
+        (one.code, one.path, one.actual) for one in with_it
+    ]
+
+
+def test_a_value_that_is_no_number_is_named_with_its_row_whatever_the_circuit():
+    (problem,) = refusal(check_numbers_alone, {"theta": [0.0, 0.1, 0.2, np.nan]})
+    assert (problem.code, problem.path, problem.actual) == ("SB-1303", "$.bindings.theta[3]", "nan")
 
 
 def test_a_matrix_that_would_expand_to_gigabytes_is_refused():

@@ -18,7 +18,7 @@ from shotbus.producers.request import (
 )
 from shotbus.producers.wishes import INTENTS, check_wishes
 from shotbus.schemas.codec import decode_untrusted, encode
-from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_bindings
+from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement, unpack_bindings
 from shotbus.schemas.registry import SchemaKey, raw_schema
 
 NOW_US = 1_700_000_000_000_000
@@ -170,6 +170,11 @@ def test_times_class_and_labels_do_not(labels):
 def test_with_a_key_the_id_is_known_before_any_reply():
     keyed = wish(idempotency_key="k")
     assert built(wishes=keyed)["job_id"] == built(question(shots=5), keyed)["job_id"]
+
+
+def test_right_bindings_are_not_blamed_for_a_wrong_circuit():
+    given = Bindings(("theta",), np.zeros((3, 1)))
+    assert codes(question, "OPENQASM 3.0;\nqubit[1] q;\nhh q[0];", given) == ["SB-1208"]
 
 
 def test_a_wrong_pub_is_said_part_by_part():

@@ -1,4 +1,4 @@
-"""URLs to bus and store: ``sqlite:///DIR`` and ``kafka://host:port?store=redis://…``.
+"""URLs to bus and store: ``sqlite:///DIR`` and ``kafka://host:port?store=redis://…``, or ``store=memory``.
 
 As SQLAlchemy writes them: three slashes and a relative path, four for an absolute one. Opens nothing;
 the returned bus and store still have to be started.
@@ -20,6 +20,8 @@ from shotbus.broker.urls import public_url, query_of
 from shotbus.schemas.errors import ShotbusError, fail
 
 KAFKA_PARTITIONS = 4
+#: In place of a store's URL: each process remembers for itself alone.
+OWN_MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,19 @@ def open_bus(address: Address, config: Config, *, client_id: str) -> Bus:
 
 
 def open_store(address: Address, config: Config) -> Store:
-    """Build the store of an address; start it yourself."""
+    """Build the store of an address; start it yourself.
+
+    Raises ShotbusError (SB-2002) for a Kafka URL that names none: processes that each had one of their own
+    would disagree about what there is.
+    """
     if address.directory is not None:
         from shotbus.broker.store.sqlite import SqliteStore
 
         return SqliteStore(address.directory / "store.sqlite")
     if not address.store:
+        hint = "add ?store=redis://host:port, or ?store=memory to do without lists and result cache"
+        raise fail("SB-2002", "$.broker.url", limit="a store", actual="none", hint=hint)
+    if address.store == OWN_MEMORY:
         from shotbus.broker.store.memory import MemoryStore
 
         return MemoryStore()

@@ -11,7 +11,7 @@ import click
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.config_loader import effective
-from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
+from shotbus.broker.connect import OWN_MEMORY, open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
 from shotbus.broker.urls import public_url
 from shotbus.cli.common import EXIT_UNREACHABLE, Options, command_options, emit, run_async, table
@@ -79,4 +79,6 @@ async def _store(options: Options) -> str:
         await store.get_many(["doctor"])
     finally:
         await store.close()
+    if address.store == OWN_MEMORY:
+        return "none is shared: lists and the result cache are each process's own"
     return type(store).__name__

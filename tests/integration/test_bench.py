@@ -48,7 +48,7 @@ async def test_a_tiny_run_yields_every_figure(name):
 
 @pytest.mark.kafka
 async def test_on_kafka_every_id_has_exactly_one_result(kafka_address):
-    report = await suite.run("noop", f"kafka://{kafka_address}", "tiny")
+    report = await suite.run("noop", f"kafka://{kafka_address}?store=memory", "tiny")
 
     counted = next(figure for figure in report.figures if figure.name == "ids without exactly one result")
     assert counted.met

@@ -239,7 +239,7 @@ def test_the_read_models_can_be_rebuilt(folder):
     "words", [["submit", "bell.qasm"], ["list"], ["doctor"], ["topics", "plan"]], ids=" ".join
 )
 def test_a_kafka_that_does_not_answer_exits_with_3(folder, words):
-    found, out, err = invoke(folder, *words, "--json", "--url", "kafka://127.0.0.1:9")
+    found, out, err = invoke(folder, *words, "--json", "--url", "kafka://127.0.0.1:9?store=memory")
     assert found == 3
     if words != ["doctor"]:
         assert json.loads(err.splitlines()[-1])["errors"][0]["code"] == "SB-2004"

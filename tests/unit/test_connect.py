@@ -113,7 +113,15 @@ def test_an_address_opens_its_bus_and_store(tmp_path):
     address = parse_url(f"sqlite:///{tmp_path}")
     assert isinstance(open_bus(address, Config(), client_id="t"), SqliteBus)
     assert isinstance(open_store(address, Config()), SqliteStore)
-    assert isinstance(open_store(parse_url("kafka://a:1"), Config()), MemoryStore)
+
+
+def test_a_kafka_url_without_a_store_is_refused_unless_it_says_that_none_is_wanted():
+    assert isinstance(open_store(parse_url("kafka://a:1?store=memory"), Config()), MemoryStore)
+    for url in ("kafka://a:1", "kafka://a:1?store="):
+        (problem,) = refusal(open_store, parse_url(url), Config())
+        assert (problem.code, problem.path) == ("SB-2002", "$.broker.url")
+        assert "?store=redis://host:port" in problem.hint
+        assert "?store=memory" in problem.hint
 
 
 @pytest.mark.parametrize(

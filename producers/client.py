@@ -199,7 +199,7 @@ class AsyncClient:
         self.check_size(value)
         record = session.request(fields, value, session.traceparent(wishes.traceparent))
         serialised = time.perf_counter()
-        await session.send_circuit(question.program)
+        await session.send_circuit(question.program, wishes.family, wishes.family_version)
         timings = Timings()
         timings.add("serialise", serialised - prepared, bytes_out=len(value))
         payload = fields["payload_hash"]

@@ -51,10 +51,11 @@ class Session:
         self.inbox = Inbox(self.bus, self.topics)
         self._broker = EmbeddedBroker(self.address.directory, config) if self.address.directory else None
         self._pools: set[str] = set()
-        self._sent: dict[str, float] = {}
+        self._sent: dict[tuple[str, str, str], float] = {}
+        self._declared: dict[str, tuple[str, str]] = {}
         self._unanswered = 0
         self._answered_at: float | None = None
-        self._sending: dict[str, asyncio.Task[list[int]]] = {}
+        self._sending: dict[tuple[str, str, str], asyncio.Task[list[int]]] = {}
 
     async def start(self) -> None:
         """Start an embedded broker where that is asked for, connect, listen."""
@@ -94,22 +95,34 @@ class Session:
         self._unanswered -= 1
         self._answered_at = time.perf_counter()
 
-    async def send_circuit(self, program: Program) -> None:
-        """Publish a circuit's text unless this session did so already; durable on return."""
+    async def send_circuit(self, program: Program, family: str = "", version: str = "") -> None:
+        """Publish a circuit's text with its declared family unless this session did; durable on return."""
         name = program.circuit_id
-        if time.monotonic() - self._sent.get(name, -_RESEND_SECONDS) < _RESEND_SECONDS:
+        if not (family or version):
+            # Who declares none must not take away what this session declared of the same text before.
+            family, version = self._declared.get(name, ("", ""))
+        self._declared[name] = family, version
+        key = (name, family, version)
+        if time.monotonic() - self._sent.get(key, -_RESEND_SECONDS) < _RESEND_SECONDS:
             return
-        task = self._sending.get(name)
+        task = self._sending.get(key)
         if task is None:
-            task = self._sending[name] = asyncio.create_task(self.bus.publish([self._circuit(program)]))
+            record = self._circuit(program, family, version)
+            task = self._sending[key] = asyncio.create_task(self.bus.publish([record]))
         try:
             await asyncio.shield(task)
-            self._sent[name] = time.monotonic()
+            self._sent[key] = time.monotonic()
         finally:
-            self._sending.pop(name, None)
+            self._sending.pop(key, None)
 
-    def _circuit(self, program: Program) -> Outgoing:
-        fields = {"circuit_id": program.circuit_id, "language": program.facts.language, "text": program.text}
+    def _circuit(self, program: Program, family: str, version: str) -> Outgoing:
+        fields = {
+            "circuit_id": program.circuit_id,
+            "language": program.facts.language,
+            "text": program.text,
+            "family": family,
+            "family_version": version,
+        }
         partition = keyed_partition(program.circuit_id, self.topics.partitions)
         key = program.circuit_id.encode()
         return Outgoing(self.topics.name("circuits"), partition, key, encode("circuit", fields))

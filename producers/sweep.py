@@ -88,14 +88,15 @@ def _chunk_of(question: Question) -> int:
 class ReadySweep:
     """A sweep that was checked whole and encoded; nothing of it is published yet.
 
-    ``named``: its id was given, so the bus may hold something of it already.
+    ``named``: its id was given, so the bus may hold something of it already. ``circuits``: programs with
+    family and version.
     """
 
     sweep_id: str
     named: bool
     tenant: str
     declaration: Outgoing
-    programs: tuple[Program, ...]
+    circuits: tuple[tuple[Program, str, str], ...]
     records: list[Outgoing]
 
 
@@ -112,7 +113,7 @@ async def prepare_sweep(
         sweep_id is not None,
         wishes.tenant,
         _declaration(session, plan, name, wishes),
-        tuple({question.program.circuit_id: question.program for question in questions}.values()),
+        _circuits(plan, questions, wishes),
         _records(client, plan, questions, name, wishes),
     )
 
@@ -130,8 +131,8 @@ async def submit_sweep(session: Session, ready: ReadySweep, *, collect: bool = F
     except RecordTooLargeError as error:
         hint = "cut the points into several sweeps"
         raise fail("SB-1112", "$", detail=str(error), hint=hint) from error
-    for program in ready.programs:
-        await session.send_circuit(program)
+    for circuit in ready.circuits:
+        await session.send_circuit(*circuit)
     for start in range(0, len(ready.records), _SUBMIT_BATCH):
         await session.bus.publish(ready.records[start : start + _SUBMIT_BATCH])
     return sweep
@@ -176,6 +177,17 @@ def _shard(job: JobPlan, wishes: Wishes) -> Wishes:
         family=job.family or wishes.family,
         family_version=job.family_version or wishes.family_version,
     )
+
+
+def _circuits(
+    plan: SweepPlan, questions: list[Question], wishes: Wishes
+) -> tuple[tuple[Program, str, str], ...]:
+    found = {}
+    for job, question in zip(plan.jobs, questions, strict=True):
+        shard, program = _shard(job, wishes), question.program
+        key = (program.circuit_id, shard.family, shard.family_version)
+        found[key] = (program, shard.family, shard.family_version)
+    return tuple(found.values())
 
 
 def _check_extent(plan: SweepPlan) -> list[Problem]:

@@ -20,6 +20,7 @@ from shotbus.producers.plan import JobPlan, SweepPlan
 from shotbus.producers.sweep import prepare_sweep, submit_sweep
 from shotbus.producers.wishes import Wishes
 from shotbus.schemas.codec import decode, encode
+from shotbus.schemas.ids import circuit_id
 from shotbus.schemas.pub import PauliSums, ProblemStatement
 
 
@@ -350,6 +351,37 @@ def test_provenance_and_metadata_tell_how_to_run_it_again(client):
     assert result.metadata["experiment"] == "exp"
     repeated = client.submit(BELL, shots=20, seed=result.seed).result(60)
     assert repeated.counts() == result.counts()
+
+
+def declared(broker, text):
+    """Family and version of a circuit's records, in their order."""
+    name = circuit_id(text)
+    found = [decode(one.value, "circuit")[1] for one in records(broker.url, "circuits")]
+    return [(one["family"], one["family_version"]) for one in found if one["circuit_id"] == name]
+
+
+def test_a_circuit_is_published_with_its_declared_family_and_not_without_it_afterwards(broker):
+    text = BELL + "// of a family\n"
+    with Client(broker.url) as client:
+        for options in (
+            {"family": "bell", "family_version": "2"},
+            {},
+            {"family": "bell", "family_version": "2"},
+        ):
+            client.submit(text, shots=1, backend="noop", **options).result(60)
+        assert declared(broker, text) == [("bell", "2")]
+        client.submit(text, shots=1, backend="noop", family="bell", family_version="3").result(60)
+        assert declared(broker, text)[-1] == ("bell", "3")
+
+
+def test_a_sweeps_circuits_carry_each_jobs_own_family_or_the_sweeps(broker):
+    texts = [BELL + f"// {number}\n" for number in range(2)]
+    plain = JobPlan(texts[0], None, None, 1, None, 0, np.zeros(1), "noop")
+    own = dataclasses.replace(plain, circuit=texts[1], family="own", family_version="1")
+    with Client(broker.url) as client:
+        plan = SweepPlan("s", (plain, plain, own), "collect")
+        client.submit_plan(plan, family="all", family_version="9").result(60)
+    assert [declared(broker, text) for text in texts] == [[("all", "9")], [("own", "1")]]
 
 
 def test_a_callers_trace_goes_on_to_the_result(client, broker):

@@ -146,10 +146,10 @@ class RedisConfig:
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
-    """Prometheus endpoint of each process; port 0 picks a free one and logs it, -1 is off."""
+    """Prometheus endpoint of each role process; port 0 takes a free one and says which, -1 is off."""
 
     host: str = "127.0.0.1"
-    port: int = -1
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

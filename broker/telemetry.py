@@ -7,13 +7,14 @@ observations, which cost about a microsecond.
 from __future__ import annotations
 
 import logging
+import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shotbus.broker.config import LogConfig, MetricsConfig
@@ -82,6 +83,7 @@ class Metrics:
         self.cache_hits = self._counter("cache_hits", "lookups that were answered", ["cache"])
         self.cache_failures = self._counter("cache_failures", "lookups given up", ["cache"])
         self.dlq = self._counter("dlq_letters", "dead letters written", ["error_class"])
+        self.dlq_depth = self._gauge("dlq_depth", "dead letters kept on this process's shards", [])
         self.shots = self._counter("shots", "shots taken", ["pool"])
         self.lag = self._gauge("event_loop_lag_seconds", "delay of a due callback", [])
         self.progress = self._gauge("last_progress_seconds", "seconds since records were handled", [])
@@ -103,12 +105,22 @@ class Metrics:
             if bytes_in or bytes_out:
                 self._payloads[number].observe(bytes_in + bytes_out)
 
-    def export(self, role: str, labels: Mapping[str, str], read: Callable[[], Mapping[str, float]]) -> None:
-        """Show a component's own counts as gauges ``shotbus_<role>_<name>``, read when they are scraped."""
-        self._exported.sources.append((role, labels, read))
+    def export(
+        self,
+        role: str,
+        labels: Mapping[str, str],
+        read: Callable[[], Mapping[str, float]],
+        gauges: Collection[str] = (),
+    ) -> None:
+        """Show a component's own counts, read when they are scraped.
 
-    def serve(self, config: MetricsConfig) -> int | None:
-        """Start the endpoint; returns its port, None when it is off."""
+        Those named in ``gauges`` come as ``shotbus_<role>_<name>``; the others must never fall while the
+        process lives and are counters, ``shotbus_<role>_<name>_total``.
+        """
+        self._exported.sources.append(_Source(role, labels, read, frozenset(gauges)))
+
+    def serve(self, config: MetricsConfig) -> str | None:
+        """Start the endpoint; returns its URL, None when it is off. Raises ShotbusError (SB-2004)."""
         if config.port < 0:
             return None
         try:
@@ -118,7 +130,7 @@ class Metrics:
             raise fail(
                 "SB-2004", "$.metrics.port", actual=config.port, detail=str(error), hint=hint
             ) from error
-        return int(server.server_port)
+        return _endpoint(config.host, server.server_port)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"shotbus_{name}", text, labels, registry=self.registry)
@@ -130,22 +142,39 @@ class Metrics:
         return Histogram(f"shotbus_{name}", text, labels, registry=self.registry, buckets=buckets)
 
 
-Source = tuple[str, Mapping[str, str], Callable[[], Mapping[str, float]]]
+def _endpoint(host: str, port: int) -> str:
+    """Return a URL at which others find it: a wildcard address is every address of this host."""
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host  # noqa: S104 -- compared, not bound
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/metrics"
+
+
+class _Source(NamedTuple):
+    role: str
+    labels: Mapping[str, str]
+    read: Callable[[], Mapping[str, float]]
+    gauges: frozenset[str]
 
 
 class _Exported(Collector):
     """Numbers that components keep for themselves; one family a name, whoever has it."""
 
     def __init__(self) -> None:
-        self.sources: list[Source] = []
+        self.sources: list[_Source] = []
 
     def collect(self) -> Iterator[Metric]:
         """Read them now."""
-        families: dict[str, GaugeMetricFamily] = {}
-        for role, labels, read in self.sources:
-            for name, value in sorted(read().items()):
-                full = f"shotbus_{role}_{name}"
-                text = f"{name.replace('_', ' ')}, since this process started"
-                family = families.setdefault(full, GaugeMetricFamily(full, text, labels=list(labels)))
-                family.add_metric(list(labels.values()), value)
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for source in self.sources:
+            for name, value in sorted(source.read().items()):
+                full = f"shotbus_{source.role}_{name}"
+                if full not in families:
+                    families[full] = _family(full, name, source)
+                families[full].add_metric(list(source.labels.values()), value)
         yield from families.values()
+
+
+def _family(full: str, name: str, source: _Source) -> CounterMetricFamily | GaugeMetricFamily:
+    text, labels = name.replace("_", " "), list(source.labels)
+    if name in source.gauges:
+        return GaugeMetricFamily(full, f"{text} now", labels=labels)
+    return CounterMetricFamily(full, f"{text} since this process started", labels=labels)

@@ -26,6 +26,7 @@ from typing import Any, Self
 from shotbus.broker.config_loader import load_config
 from shotbus.broker.connect import open_bus, parse_url, topics_for
 from shotbus.broker.pools import PoolsTail
+from shotbus.broker.urls import public_url
 
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
@@ -44,6 +45,11 @@ class Role:
         """Return the structured lines of its log."""
         lines = self.log.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    @property
+    def metrics(self) -> str | None:
+        """Where its Prometheus endpoint is, once it is ready; None when that is off."""
+        return self.ready.get("metrics")
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -193,8 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prefix = options.prefix or f"run-{int(time.time())}."
     os.environ["SHOTBUS__BROKER__PREFIX"] = prefix
     with Cluster(options.url or _url_of(options.services), options.logs / prefix) as cluster:
-        say(f"starting two dispatchers, two Aer workers, two reducers on {cluster.url}")
+        say(f"starting two dispatchers, two Aer workers, two reducers on {public_url(cluster.url)}")
         cluster.standard()
+        for role in cluster.roles.values():
+            say(f"metrics of {role.name}: {role.metrics or 'off'}")
         code = _run(cluster, options.command)
         for role in cluster.roles.values():
             role.stop()

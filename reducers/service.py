@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from shotbus.broker.bus.base import Bus, TopicPartition
 from shotbus.broker.clock import SystemClock
@@ -29,6 +30,8 @@ class ReducerService:
     def __init__(self, *, bus: Bus, store: Store, topics: Topics, metrics: Metrics) -> None:
         self._bus, self._topics = bus, topics
         self._observe = metrics.stage.labels("reduce").observe
+        self._ended: Counter[str] = Counter()
+        self._counting: dict[int, Counter[str]] = {}
         metrics.export("reducer", {}, self._counts)
         self._projector = Projector(bus, store, topics)
         self._task: asyncio.Task[None] | None = None
@@ -56,17 +59,24 @@ class ReducerService:
     def _make_runner(self, shard: int) -> ShardRunner:
         return ShardRunner(
             self._bus,
-            lambda: FoldEdge(self._topics, shard, self._observe),
+            lambda: self._make_edge(shard),
             shard=f"{self._topics.name('reducer')}-{shard}",
             dead_letters=TopicPartition(self._topics.name("dead-letters"), shard),
             clock=SystemClock(),
         )
 
+    def _make_edge(self, shard: int) -> FoldEdge:
+        """Make the edge of a shard that was taken; what its fold before counted here stays counted."""
+        edge = FoldEdge(self._topics, shard, self._observe)
+        self._ended.update(self._counting.get(shard, {}))
+        self._counting[shard] = edge.machine.stats
+        return edge
+
     def _counts(self) -> dict[str, float]:
-        """Return shards by fate over the folds held now, and records read by the projector."""
-        counts: dict[str, float] = {f"records_{name}": n for name, n in self._projector.stats.items()}
-        for runner in list(self._host.runners.values()):
-            if isinstance(runner.edge, FoldEdge):
-                for name, count in runner.edge.machine.stats.items():
-                    counts[f"shards_{name}"] = counts.get(f"shards_{name}", 0) + count
-        return counts
+        """Return shards by fate over all folds of this process so far, and records read by the projector."""
+        shards = sum(self._counting.values(), self._ended.copy())
+        records = self._projector.stats
+        return {
+            **{f"records_{name}": count for name, count in records.items()},
+            **{f"shards_{name}": count for name, count in shards.items()},
+        }

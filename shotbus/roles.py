@@ -26,7 +26,7 @@ from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.reducers.service import ReducerService
 from shotbus.workers.service import WorkerService
-from shotbus.workers.settings import WorkerSettings
+from shotbus.workers.settings import WORKER_GAUGES, WorkerSettings
 
 _log = structlog.get_logger()
 
@@ -51,6 +51,7 @@ class Context:
     store: Store
     topics: Topics
     metrics: Metrics
+    metrics_url: str | None
     name: str
 
 
@@ -72,9 +73,9 @@ async def process(url: str, config: Config, role: str) -> AsyncIterator[Context]
     try:
         await store.start()
         await bus.create_topics(topics.specs(config.pools))
-        port = metrics.serve(config.metrics)
-        _log.info("connected", bus=bus.capabilities.name, metrics_port=port)
-        yield Context(config, bus, store, topics, metrics, name)
+        endpoint = metrics.serve(config.metrics)
+        _log.info("connected", bus=bus.capabilities.name, metrics=endpoint)
+        yield Context(config, bus, store, topics, metrics, endpoint, name)
     finally:
         await bus.close()
         await store.close()
@@ -113,7 +114,7 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
     )
     service = WorkerService(context.bus, context.store, context.topics, told)
     counters = service.counters
-    context.metrics.export("worker", {"pool": pool}, lambda: dataclasses.asdict(counters))
+    context.metrics.export("worker", {"pool": pool}, lambda: dataclasses.asdict(counters), WORKER_GAUGES)
     return RunningService(service)
 
 

@@ -39,7 +39,8 @@ class Broker:
     def __enter__(self):
         line = self.process.stdout.readline()
         assert line, self.log.read_text()
-        assert json.loads(line)["ready"]
+        self.ready = json.loads(line)
+        assert self.ready["ready"]
         return self
 
     def __exit__(self, *_):
@@ -59,8 +60,7 @@ class Broker:
 
     def metrics(self):
         """Every sample of its endpoint, by name with labels."""
-        port = next(line["metrics_port"] for line in self.lines() if line["event"] == "connected")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(self.ready["metrics"], timeout=10) as answer:
             text = answer.read().decode()
         return text, dict(parse_samples(text))
 

@@ -41,6 +41,10 @@ class WorkerSettings:
         return f"w/{self.pool}/{self.worker}".encode()
 
 
+#: The fields of :class:`WorkerCounters` that may fall.
+WORKER_GAUGES = ("in_hand", "running", "service_seconds")
+
+
 @dataclass(slots=True)
 class WorkerCounters:
     """What has happened since the start; written by the service alone, read by telemetry."""

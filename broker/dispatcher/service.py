@@ -25,6 +25,7 @@ from shotbus.schemas.codec import encode
 
 _log = structlog.get_logger()
 ADVERTISE_SECONDS = 0.5
+DEAD_LETTERS_SECONDS = 2.0
 
 
 class DispatcherService:
@@ -62,6 +63,7 @@ class DispatcherService:
         self._tasks = [
             asyncio.create_task(self._keep(self._tail.run, "pools tail")),
             asyncio.create_task(self._keep(self._advertise_for_ever, "advertising")),
+            asyncio.create_task(self._keep(self._watch_dead_letters, "counting dead letters")),
         ]
         await self._host.start()
 
@@ -127,6 +129,14 @@ class DispatcherService:
             await asyncio.sleep(ADVERTISE_SECONDS)
             self._metrics.lag.set(max(0.0, self._clock.monotonic() - before - ADVERTISE_SECONDS))
             await self._advertise()
+
+    async def _watch_dead_letters(self) -> None:
+        while True:
+            await asyncio.sleep(DEAD_LETTERS_SECONDS)
+            topic = self._topics.name("dead-letters")
+            places = [TopicPartition(topic, shard) for shard in self._host.runners]
+            begins, ends = await self._bus.begins(places), await self._bus.ends(places)
+            self._metrics.dlq_depth.set(sum(max(0, ends[place] - begins[place]) for place in places))
 
     async def _advertise(self) -> None:
         machines = self.machines()

@@ -23,11 +23,12 @@ from shotbus.producers.embedded import LOCK_NAME
 from shotbus.schemas.errors import fail
 
 
-def _announce(options: Options, role: str) -> None:
+def _announce(options: Options, role: str, metrics: str | None) -> None:
     """Say on standard output that the process serves; a parent or a script waits for this line."""
-    url = public_url(options.url)
-    line = {"ready": True, "role": role, "url": url, "pid": os.getpid()}
-    click.echo(json.dumps(line) if options.as_json else f"{role} ready on {url} (pid {os.getpid()})")
+    url, pid = public_url(options.url), os.getpid()
+    line = {"ready": True, "role": role, "url": url, "pid": pid, "metrics": metrics}
+    text = f"{role} ready on {url} (pid {pid}), metrics {f'at {metrics}' if metrics else 'off'}"
+    click.echo(json.dumps(line) if options.as_json else text)
     sys.stdout.flush()
 
 
@@ -70,7 +71,7 @@ async def _up(options: Options, pools: tuple[str, ...], *, with_parent: bool) ->
         services = [roles.dispatcher(context), roles.reducer(context)]
         services += [roles.worker(context, pool) for pool in pools]
         until = _stdin_end() if with_parent else None
-        await roles.serve(services, ready=lambda: _announce(options, "up"), until=until)
+        await roles.serve(services, ready=lambda: _announce(options, "up", context.metrics_url), until=until)
 
 
 def _check_pool(options: Options, pool: str) -> None:
@@ -125,4 +126,4 @@ async def _one(options: Options, role: str, pool: str = "", slots: int | None = 
             service = roles.worker(context, pool, slots=slots)
         else:
             service = roles.dispatcher(context) if role == "dispatcher" else roles.reducer(context)
-        await roles.serve([service], ready=lambda: _announce(options, role))
+        await roles.serve([service], ready=lambda: _announce(options, role, context.metrics_url))

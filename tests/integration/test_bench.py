@@ -52,7 +52,7 @@ async def test_on_kafka_every_id_has_exactly_one_result(kafka_address):
 
     counted = next(figure for figure in report.figures if figure.name == "ids without exactly one result")
     assert counted.met
-    assert counted.noise == "300 ids: 0 missing, 0 repeated, 0 foreign"
+    assert counted.noise == "600 ids: 0 missing, 0 repeated, 0 foreign"
 
 
 async def test_missing_repeated_and_foreign_results_are_told_apart():

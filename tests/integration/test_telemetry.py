@@ -4,18 +4,23 @@ import contextlib
 import dataclasses
 import pathlib
 import re
+import socket
+import urllib.request
 
 import pytest
+from cli_kit import invoke
 from embedded_kit import BELL, Broker, eventually, records
 from prometheus_client.metrics import MetricWrapperBase
 
 from shotbus import Client, JobFailedError, RefusedError, ShotbusError
 from shotbus.broker.bus.base import Outgoing
+from shotbus.broker.config import MetricsConfig
 from shotbus.broker.stages import STAGES
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.tracing import parse_traceparent
+from shotbus.deploy.cluster import Cluster
 from shotbus.schemas.codec import decode
-from shotbus.workers.settings import WorkerCounters
+from shotbus.workers.settings import WORKER_GAUGES, WorkerCounters
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -23,7 +28,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     directory = tmp_path_factory.mktemp("broker") / "data"
-    with Broker(directory, "noop", environ={"SHOTBUS__METRICS__PORT": "0"}) as broker:
+    with Broker(directory, "noop") as broker:
         yield broker
 
 
@@ -82,11 +87,13 @@ def declared():
         )
     yield "shotbus_build_info", ("info", ("version", "role"))
     for field in dataclasses.fields(WorkerCounters):
-        yield f"shotbus_worker_{field.name}", ("gauge", ("pool",))
+        falls = field.name in WORKER_GAUGES
+        name, kind = (field.name, "gauge") if falls else (f"{field.name}_total", "counter")
+        yield f"shotbus_worker_{name}", (kind, ("pool",))
     for word in ("counted", "duplicate", "late", "unknown", "foreign", "deferred", "partial", "final"):
-        yield f"shotbus_reducer_shards_{word}", ("gauge", ())
+        yield f"shotbus_reducer_shards_{word}_total", ("counter", ())
     for word in ("read", "unreadable"):
-        yield f"shotbus_reducer_records_{word}", ("gauge", ())
+        yield f"shotbus_reducer_records_{word}_total", ("counter", ())
 
 
 def test_the_docs_list_every_metric_with_type_and_labels_and_nothing_else():
@@ -110,6 +117,52 @@ def test_the_endpoint_serves_every_documented_metric(client, broker):
     assert 'role="up"' in text
 
 
+def test_every_served_metric_has_its_documented_type(client, broker):
+    run(client, 1)
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", broker.metrics()[0], re.MULTILINE))
+    told = {name: kind for name, (kind, _) in documented().items() if name in types and kind != "info"}
+    assert told == {name: types[name] for name in told}
+    assert "shotbus_worker_jobs_done_total" in told
+
+
+def test_the_endpoint_is_on_by_default_and_told_in_log_and_ready_line(broker):
+    url = broker.ready["metrics"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
+    assert [line["metrics"] for line in broker.lines() if line["event"] == "connected"] == [url]
+
+
+def test_a_port_of_minus_one_switches_the_endpoint_off(tmp_path):
+    with Broker(tmp_path / "data", "noop", environ={"SHOTBUS__METRICS__PORT": "-1"}) as broker:
+        assert broker.ready["metrics"] is None
+
+
+def test_every_role_process_has_an_endpoint_of_its_own(tmp_path):
+    with Cluster(f"sqlite:///{tmp_path / 'data'}", tmp_path / "logs") as cluster:
+        for words in (["dispatcher"], ["reducer"], ["worker", "--pool", "noop"]):
+            cluster.start(words[0], *words)
+        cluster.wait("dispatcher", "reducer", "worker")
+        assert len({role.metrics for role in cluster.roles.values()}) == 3
+        for role in cluster.roles.values():
+            with urllib.request.urlopen(role.metrics, timeout=10) as answer:
+                assert f'role="{role.name}"' in answer.read().decode()
+
+
+def test_a_wildcard_address_is_told_as_this_hosts_name():
+    metrics = Metrics(role="test", version="0")
+    assert metrics.serve(MetricsConfig(host="0.0.0.0")).startswith(f"http://{socket.gethostname()}:")
+
+
+def test_what_is_exported_is_a_counter_unless_it_may_fall():
+    metrics = Metrics(role="test", version="0")
+    metrics.export("part", {"pool": "a"}, lambda: {"done": 3, "held": 2}, ["held"])
+    metrics.export("part", {"pool": "b"}, lambda: {"done": 4, "held": 1}, ["held"])
+    found = {family.name: family for family in metrics.registry.collect()}
+    assert found["shotbus_part_done"].type == "counter"
+    assert {one.name for one in found["shotbus_part_done"].samples} == {"shotbus_part_done_total"}
+    assert [one.value for one in found["shotbus_part_done"].samples] == [3, 4]
+    assert found["shotbus_part_held"].type == "gauge"
+
+
 def test_jobs_are_counted_from_submission_to_result(client, broker):
     changes = Changes(broker)
     run(client, 5, priority="bulk")
@@ -118,7 +171,7 @@ def test_jobs_are_counted_from_submission_to_result(client, broker):
         jobs_terminal_total__outcome_is_succeeded__pool_is_noop=5,
         end_to_end_seconds_count__priority_is_bulk=5,
         payload_bytes_count__stage_is_admit=5,
-        worker_jobs_done__pool_is_noop=5,
+        worker_jobs_done_total__pool_is_noop=5,
     )
 
 
@@ -149,7 +202,9 @@ def test_dead_letters_are_counted(client, broker):
         await session.bus.publish([Outgoing(topic, 0, None, b"noise"), Outgoing(topic, 1, None, None)])
 
     client._loop.run(publish())
-    changes.become(dlq_letters_total__error_class_is_INVALID=2)
+    changes.become(dlq_letters_total__error_class_is_INVALID=2, dlq_depth=2)
+    assert invoke(broker.directory, "dlq", "purge", "--yes", "--data", broker.directory)[0] == 0
+    eventually(lambda: broker.metrics()[1]["shotbus_dlq_depth"] == 0)
 
 
 def test_the_queue_is_told_while_jobs_wait(client, broker):

@@ -98,7 +98,7 @@ def prepare(given: str | bytes, max_bytes: int) -> Source:
     """
     size = len(given)
     if size > max_bytes:
-        raise _refused("SB-1201", "1:1", limit=f"{max_bytes} bytes", actual=f"{size} bytes", hint=_SPLIT)
+        raise _refused("SB-1201", "1:1", limit=f"{max_bytes} bytes", actual=f"{size} bytes", hint=_SHORTEN)
     text = given if isinstance(given, str) else _decoded(given)
     if text.startswith(("QISKIT", "UUlTS0lU")):
         raise _refused("SB-1200", "1:1", actual="QPY", hint="send OpenQASM: loading QPY can run code")
@@ -107,11 +107,11 @@ def prepare(given: str | bytes, max_bytes: int) -> Source:
         actual = f"U+{ord(found.group()[0]):04X}"
         raise _refused("SB-1200", source.place(found.start()), actual=actual, hint="remove this character")
     if not text.isascii() and (size := len(text.encode())) > max_bytes:
-        raise _refused("SB-1201", "1:1", limit=f"{max_bytes} bytes", actual=f"{size} bytes", hint=_SPLIT)
+        raise _refused("SB-1201", "1:1", limit=f"{max_bytes} bytes", actual=f"{size} bytes", hint=_SHORTEN)
     return _without_comments(text)
 
 
-_SPLIT = "send the circuit in parts, or define repeated parts as gates"
+_SHORTEN = "define repeated parts as gates, or write them as loops"
 
 
 def _refused(code: str, path: str, **fields: str) -> CircuitError:

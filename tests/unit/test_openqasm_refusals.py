@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from shotbus.schemas.errors import HINTS
 from shotbus.schemas.openqasm import CircuitError, CircuitLimits, inspect
 
 HEAD_3 = 'OPENQASM 3.0; include "stdgates.inc"; qubit[4] q; bit[4] c; bit b; input float f; input angle a; '
@@ -242,6 +243,14 @@ def test_what_is_no_such_program_is_refused(text, code):
 def test_a_text_over_the_cap_is_refused_by_its_bytes():
     assert refusals(" " * 1_048_577) == ["SB-1201"]
     assert refusals("//" + "é" * 60, bytes=100) == ["SB-1201"]
+
+
+def test_an_oversize_circuit_is_not_told_to_come_in_parts():
+    # A job is one circuit: nothing would put parts together.
+    with pytest.raises(CircuitError) as caught:
+        inspect(" " * 1_048_577)
+    assert caught.value.problems[0].hint == HINTS["SB-1201"]
+    assert "parts as gates" in HINTS["SB-1201"]
 
 
 def test_caps_can_be_set():

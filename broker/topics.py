@@ -13,6 +13,8 @@ from shotbus.broker.bus.base import TopicSpec
 
 CLASSES: tuple[str, ...] = ("interactive", "production", "experiment", "bulk")
 _DAY_MS = 86_400_000
+#: How long a circuit's text is kept, on its topic and in the store.
+CIRCUIT_SECONDS = 30 * 86_400.0
 _MIB = 1_048_576
 
 
@@ -46,7 +48,7 @@ class Topics:
         n, keep = self.partitions, self.retention_ms
         return [
             TopicSpec(self.name("shards"), n, "delete", _DAY_MS),
-            TopicSpec(self.name("circuits"), n, "compact,delete", 30 * _DAY_MS, 2 * _MIB),
+            TopicSpec(self.name("circuits"), n, "compact,delete", int(CIRCUIT_SECONDS * 1000), 2 * _MIB),
             TopicSpec(self.name("jobs"), n, "compact"),
             TopicSpec(self.name("folds"), n, "compact", max_record_bytes=2 * _MIB),
             TopicSpec(self.name("events"), n, "delete", keep, 4 * _MIB),

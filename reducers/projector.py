@@ -17,13 +17,12 @@ import structlog
 from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, Reader, Record, TopicPartition
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
-from shotbus.broker.topics import Topics
+from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
 from shotbus.schemas.errors import ShotbusError
 
 INDEX_KEEP = 100_000
 COMMIT_SECONDS = 0.5
-CIRCUIT_SECONDS = 30 * 86_400.0
 
 # A write to the store costs a commit, so records are gathered for this long. It delays what people see.
 _DRAIN_SECONDS = 5.0

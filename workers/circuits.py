@@ -14,7 +14,7 @@ import structlog
 from shotbus.broker.bus.base import Bus, BusError, Record, TopicPartition
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
-from shotbus.broker.topics import Topics
+from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import circuit_id, keyed_partition
@@ -95,8 +95,9 @@ class CircuitSource:
     async def _put_back(self, found: Mapping[str, bytes]) -> None:
         if not found:
             return
+        items = {_store_key(name): record for name, record in found.items()}
         try:
-            await self._store.put_many({_store_key(name): record for name, record in found.items()})
+            await self._store.put_many(items, ttl=CIRCUIT_SECONDS)
         except StoreError as error:
             _log.warning("circuits cannot be put into the store", error=str(error))
 

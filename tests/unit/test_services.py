@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import string
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 import pytest
 import yaml
 
+from shotbus.broker.config import Config
 from shotbus.deploy.services import (
     ServiceError,
     ServiceMissingError,
@@ -22,10 +24,11 @@ from shotbus.deploy.services import (
     stop,
 )
 from shotbus.deploy.services.__main__ import EXIT_FAILED, EXIT_MISSING, EXIT_OK, default_directory, main
+from shotbus.runfile import load_run
 
 DEPLOY = pathlib.Path(compose.FILE).parents[1]
 COMPOSE = yaml.safe_load(compose.FILE.read_text())
-ROLES = ("dispatcher", "worker", "reducer")
+ROLES = {"dispatcher": 2, "worker-aer": 2, "worker-classical": 1, "reducer": 2}
 # Where the containers and the one local process must differ: addresses, listeners, paths.
 OF_THE_PLACE = {
     "process.roles",
@@ -90,21 +93,35 @@ def test_compose_services_all_have_a_health_check_and_are_restarted():
         assert service["restart"] == "unless-stopped", name
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_compose_roles_run_replicas_of_the_image_after_kafka_and_redis_are_healthy(role):
+@pytest.mark.parametrize(("role", "replicas"), ROLES.items())
+def test_compose_roles_run_replicas_of_the_image_after_kafka_and_redis_are_healthy(role, replicas):
     service = COMPOSE["services"][role]
-    assert service["command"][0] == role
+    assert service["command"][0] == role.partition("-")[0]
     assert service["command"][-1] == "kafka://kafka:19092?store=redis://redis:6379"
     assert service["image"] == "${SHOTBUS_IMAGE:-shotbus:latest}"
-    assert "replicas" in service["deploy"]
+    assert re.fullmatch(rf"\$\{{SHOTBUS_\w+:-{replicas}\}}", service["deploy"]["replicas"])
     assert {name: on["condition"] for name, on in service["depends_on"].items()} == {
         "kafka": "service_healthy",
         "redis": "service_healthy",
     }
 
 
+def test_compose_has_no_service_but_kafka_redis_and_the_roles():
+    assert set(COMPOSE["services"]) == {"kafka", "redis", *ROLES}
+
+
+def test_compose_serves_every_pool_that_the_h2_job_uses():
+    h2 = load_run(DEPLOY.parent / "examples" / "h2_dissociation.toml").plan()
+    default = Config().routing.default
+    needed = {job.backend or default for sweep in h2.sweeps for job in sweep.jobs}
+    commands = [service.get("command", [""]) for service in COMPOSE["services"].values()]
+    served = {words[words.index("--pool") + 1] for words in commands if words[0] == "worker"}
+    assert needed == {"aer", "classical"}
+    assert needed <= served
+
+
 def test_compose_builds_the_dockerfile_that_exists():
-    build = COMPOSE["services"]["worker"]["build"]
+    build = COMPOSE["services"]["worker-aer"]["build"]
     context = (compose.FILE.parent / build["context"]).resolve()
     assert (context / build["dockerfile"]).read_text().splitlines()[-1] == 'ENTRYPOINT ["shotbus"]'
     assert (context / "pyproject.toml").exists()

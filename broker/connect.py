@@ -38,6 +38,11 @@ class Address:
         """Tell whether everything lives in a data directory of this host."""
         return self.scheme == "sqlite"
 
+    @property
+    def untouched(self) -> bool:
+        """Tell whether a data directory holds nothing yet: opening its bus or store would make them."""
+        return self.directory is not None and not (self.directory / "bus" / "log.db").exists()
+
 
 def parse_url(url: str) -> Address:
     """Parse a URL. Raises ShotbusError (SB-2002) that says what forms there are."""

@@ -41,6 +41,9 @@ class _RedactSasl(logging.Filter):
 
 
 _REDACT = _RedactSasl()
+# Where nobody has configured logging, Python prints warnings bare on standard error; what they say is in
+# our exceptions. A process that has configured it gets them all the same.
+_UNHEARD = logging.NullHandler()
 
 
 class Link:
@@ -61,6 +64,7 @@ class Link:
             if self._client is not None:
                 return
             logging.getLogger("aiokafka.conn").addFilter(_REDACT)
+            logging.getLogger("aiokafka").addHandler(_UNHEARD)
             client = AIOKafkaClient(**client_options(self._settings))
             try:
                 await client.bootstrap()

@@ -53,8 +53,8 @@ async def _check(name: str, work: Callable[[], Awaitable[str]]) -> tuple[str, st
 
 async def _bus(options: Options) -> str:
     address = parse_url(options.url)
-    if address.directory is not None and not address.directory.exists():
-        return f"{address.directory} does not exist yet"
+    if address.untouched:
+        return f"nothing in {address.directory} yet"
     bus = open_bus(address, options.config, client_id="shotbus-doctor")
     await bus.start()
     try:
@@ -71,8 +71,8 @@ async def _bus(options: Options) -> str:
 
 async def _store(options: Options) -> str:
     address = parse_url(options.url)
-    if address.directory is not None and not address.directory.exists():
-        return "goes with the data directory"
+    if address.untouched:
+        return "comes with the bus"
     store = open_store(address, options.config)
     await store.start()
     try:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cli_kit import invoke, told
-from embedded_kit import shotbus
+from embedded_kit import Broker, shotbus
 
 
 def checks(report):
@@ -56,3 +56,34 @@ def test_an_unreachable_kafka_adds_no_line_of_a_library_to_doctors_answer(tmp_pa
     code, out, err = shotbus("doctor", "--json", "--url", "kafka://127.0.0.1:9?store=memory", cwd=tmp_path)
     assert (code, err) == (3, "")
     assert checks(json.loads(out))["bus"][0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (["submit", "none.qasm", "--data", "D"], {}),
+        (["list", "--url", "nonsense"], {}),
+        (["list", "--data", "D"], {"SHOTBUS__NOPE": "1"}),
+        (["worker", "--pool", "nowhere", "--data", "D"], {}),
+    ],
+    ids=["input", "url", "configuration", "role"],
+)
+def test_a_refusal_is_one_last_line_of_standard_error_and_no_answer(tmp_path, words, environ):
+    code, out, err = shotbus(*words, "--json", cwd=tmp_path, environ=environ)
+    assert (code, out) == (2, "")
+    assert {"code", "path", "hint"} <= json.loads(err.splitlines()[-1])["errors"][0].keys()
+
+
+def test_an_option_that_does_not_exist_is_refused_in_plain_text_on_standard_error(tmp_path):
+    code, out, err = shotbus("list", "--json", "--frobnicate", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "No such option" in err
+
+
+def test_an_answer_and_a_ready_line_are_one_json_document_on_standard_output(tmp_path):
+    code, out, err = shotbus("list", "--json", "--data", "D", cwd=tmp_path)
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    assert json.loads(out) == []
+    with Broker(tmp_path / "data", "noop") as broker:
+        assert broker.ready.keys() == {"ready", "role", "url", "pid", "metrics"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from shotbus.broker.config_loader import parse, read_toml, unknown_keys
+from shotbus.broker.connect import parse_url
 from shotbus.broker.files import make_private_directory, private
 from shotbus.producers.parameters import check_parameters
 from shotbus.producers.plan import Plan
@@ -19,11 +21,15 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import digest
 
 _SECTIONS = ("run", "parameters", "output")
+_REPAIR = "repair the plan: detail tells what it raised and where"
 
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """``plan`` is ``FILE.py:FUNCTION``, relative to the run file."""
+    """``plan`` is ``FILE.py:FUNCTION``, relative to the run file.
+
+    ``family`` and ``family_version`` are for the circuits whose jobs name none of their own.
+    """
 
     name: str = ""
     plan: str = ""
@@ -32,6 +38,8 @@ class RunSection:
     tenant: str = "default"
     experiment: str = ""
     backend: str = ""
+    family: str = ""
+    family_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ class RunFile:
             raise
         except Exception as error:
             # A plan is the user's code: its mistakes are theirs to read, with the place but no stack of ours.
-            raise fail("SB-2003", f"$.run.plan: {self.run.plan}", detail=_place_of(error)) from error
+            place = f"$.run.plan: {self.run.plan}"
+            raise fail("SB-2003", place, detail=_place_of(error), hint=_REPAIR) from error
         if not isinstance(made, Plan):
             raise fail(
                 "SB-2002", "$.run.plan", limit="a function that returns a Plan", actual=type(made).__name__
@@ -131,7 +140,7 @@ def _check_parameters(
     try:
         known = getattr(_module(file), "PARAMETERS", None)
     except Exception as error:  # noqa: BLE001 (a plan is the user's code: whatever it raises is told)
-        return [Problem("SB-2003", f"$.run.plan: {told}", detail=_place_of(error))]
+        return [Problem("SB-2003", f"$.run.plan: {told}", detail=_place_of(error), hint=_REPAIR)]
     return check_parameters(parameters, known) if isinstance(known, Mapping) else []
 
 
@@ -158,6 +167,32 @@ def _place_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
+def memory_of(fingerprint: str, url: str, prefix: str) -> RunMemory:
+    """Return what is remembered of a run, the same from whatever directory it is started.
+
+    Beside the embedded broker's own data; of a remote broker below ``$XDG_STATE_HOME``.
+
+    Args:
+        fingerprint: the run file's.
+        url: of the broker.
+        prefix: of its topics; two prefixes on one cluster are two brokers.
+
+    Raises:
+        ShotbusError: SB-2002 for a URL of no known form.
+
+    """
+    directory = parse_url(url).directory
+    if directory is not None:
+        return RunMemory(directory / "runs", digest(fingerprint, prefix).hex())
+    return RunMemory(_state_home() / "shotbus" / "runs", digest(fingerprint, url, prefix).hex())
+
+
+def _state_home() -> Path:
+    told = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The specification has relative paths ignored.
+    return told if told.is_absolute() else Path.home() / ".local" / "state"
+
+
 class RunMemory:
     """Which sweeps an unfinished run has: what makes Ctrl-C resumable. One small file a run."""
 
@@ -175,12 +210,16 @@ class RunMemory:
         return found if sound else {}
 
     def remember(self, sweeps: Mapping[str, str]) -> None:
-        """Write before the first submission, atomically."""
-        make_private_directory(self._path.parent)
+        """Write before the first submission, atomically. Raises ShotbusError (SB-2003)."""
         draft = self._path.with_suffix(".tmp")
-        with open(draft, "w", encoding="utf-8", opener=private) as stream:
-            json.dump(dict(sweeps), stream)
-        draft.replace(self._path)
+        try:
+            make_private_directory(self._path.parent)
+            with open(draft, "w", encoding="utf-8", opener=private) as stream:
+                json.dump(dict(sweeps), stream)
+            draft.replace(self._path)
+        except OSError as error:
+            hint = "make the folder writable; for a remote broker XDG_STATE_HOME may name another"
+            raise fail("SB-2003", str(self._path.parent), detail=str(error), hint=hint) from error
 
     def forget(self) -> None:
         """Drop the memory of a finished run."""

@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -21,9 +22,8 @@ from shotbus.producers.plan import Output, Plan, Reduction
 from shotbus.producers.request import check_envelope
 from shotbus.producers.sweep import AsyncSweep
 from shotbus.producers.wishes import Wishes
-from shotbus.runfile import RunFile, RunMemory, RunSection, load_run
+from shotbus.runfile import RunFile, RunMemory, RunSection, load_run, memory_of
 from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.ids import digest
 
 _REFRESH_SECONDS = 0.1
 
@@ -38,7 +38,7 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
     """Run FILE and print its report. Ctrl-C leaves it resumable: run the same command again."""
     console = Console(stderr=options.as_json)
     told = load_run(file, lambda section: _check(options, section))
-    memory = RunMemory(Path(".shotbus/runs"), digest(told.fingerprint, options.url).hex())
+    memory = memory_of(told.fingerprint, options.url, options.config.broker.prefix)
     if fresh:
         memory.forget()
     png = plot or (Path(told.output.png) if told.output.png else None)
@@ -46,7 +46,8 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
         _check_output(png)
         with console.status(f"planning {told.run.name}"):
             plan = told.plan()
-        failed = asyncio.run(_run(options, told, plan, memory, Output(console, png), timeout=timeout))
+        work = _run(options, told, plan, memory, Output(console, png), timeout=timeout)
+        failed = asyncio.run(_heed_interrupt(work))
     except KeyboardInterrupt:
         again = come_back(options, "run", file)
         console.print(f"\ninterrupted; what is finished is kept. Go on with: {again}", soft_wrap=True)
@@ -54,10 +55,28 @@ def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout
     sys.exit(EXIT_FAILED if failed else 0)
 
 
+async def _heed_interrupt(work: Coroutine[Any, Any, bool]) -> bool:
+    """Say at once that Ctrl-C was heard, whatever the work is at: what it started takes seconds to stop."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        click.echo("\nstopping", err=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 def _check(options: Options, run: RunSection) -> list[Problem]:
     """Find what a submission would be refused for, before planning, which may take a while."""
     wishes = Wishes(
-        priority=run.priority, intent=run.intent, tenant=run.tenant, experiment=run.experiment or run.name
+        priority=run.priority,
+        intent=run.intent,
+        tenant=run.tenant,
+        experiment=run.experiment or run.name,
+        backend=run.backend,
+        family=run.family,
+        family_version=run.family_version,
     )
     now_ms = time.time_ns() // 1_000_000
     # The principal is the client's to fill in.
@@ -105,6 +124,8 @@ async def _submit(
         tenant=told.run.tenant,
         experiment=told.run.experiment or told.run.name,
         backend=told.run.backend or None,
+        family=told.run.family,
+        family_version=told.run.family_version,
     )
     return dict(zip(ids, handles, strict=True))
 

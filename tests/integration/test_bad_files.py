@@ -123,7 +123,7 @@ def test_a_wrong_run_file_is_refused_before_anything_is_published(broker, tmp_pa
     found = {f"{error['code']}:{error['path']}" for error in errors}
     assert expected <= found
     assert published(broker.url) == before
-    assert not list((tmp_path / ".shotbus").glob("runs/*"))
+    assert not list((broker.directory / "runs").glob("*"))
 
 
 def test_a_run_file_without_name_and_plan_says_both(tmp_path):

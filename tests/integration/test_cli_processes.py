@@ -116,7 +116,7 @@ def run_folder(tmp_path):
 def test_an_interrupted_run_resumes_and_a_third_is_served_from_the_cache(run_folder):
     command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
     with Broker(run_folder / "data", "aer"):
-        memory = run_folder / ".shotbus" / "runs"
+        memory = run_folder / "data" / "runs"
         invoke(run_folder, "pools", "pause", "aer", "--data", "data")
         first = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True)
         eventually(lambda: list(memory.glob("*.json")))
@@ -134,6 +134,27 @@ def test_an_interrupted_run_resumes_and_a_third_is_served_from_the_cache(run_fol
         assert summary["succeeded"] == 40
         text = eventually(lambda: repeated(run_folder))
         assert "of 40 shards were served from the cache" in text
+
+
+def test_an_interrupt_is_answered_at_once_and_the_run_goes_on_from_another_directory(run_folder):
+    command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
+    # It starts a broker of its own, which takes seconds to stop.
+    first = subprocess.Popen(
+        command, cwd=run_folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    eventually(lambda: list((run_folder / "data" / "runs").glob("*.json")), seconds=60)
+    first.send_signal(signal.SIGINT)
+    heard = time.monotonic()
+    lines = iter(first.stdout.readline, "")
+    assert any("stopping" in line for line in lines)
+    assert time.monotonic() - heard < 2
+    assert any("Go on with: shotbus run run.toml" in line for line in lines)
+    assert first.wait(timeout=30) == 130
+    first.stdout.close()
+    (run_folder / "elsewhere").mkdir()
+    words = ["run", run_folder / "run.toml", "--data", run_folder / "data"]
+    found, out, err = invoke(run_folder / "elsewhere", *words)
+    assert (found, "resuming" in out + err, "reported 40" in out + err) == (0, True, True)
 
 
 def served_from_cache(run_folder):
@@ -159,7 +180,7 @@ def test_a_run_that_takes_too_long_exits_with_5_and_can_be_resumed(run_folder):
 def test_a_client_that_is_killed_takes_its_embedded_broker_with_it(run_folder):
     command = [sys.executable, "-m", "shotbus", "run", "run.toml", "--data", "data"]
     client = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.DEVNULL)
-    eventually(lambda: list((run_folder / ".shotbus" / "runs").glob("*.json")), seconds=60)
+    eventually(lambda: list((run_folder / "data" / "runs").glob("*.json")), seconds=60)
     os.kill(client.pid, signal.SIGKILL)
     client.wait(timeout=10)
     began = time.monotonic()

@@ -6,7 +6,7 @@ import pytest
 from edge_kit import codes, refusal
 
 from shotbus.producers.plan import Plan
-from shotbus.runfile import RunMemory, load_run
+from shotbus.runfile import RunMemory, load_run, memory_of
 from shotbus.schemas.errors import Problem
 
 PLAN = (
@@ -88,6 +88,7 @@ def test_a_plan_file_that_cannot_be_imported_is_told_with_its_place(write, tmp_p
     assert problem.code == "SB-2003"
     assert "ZeroDivisionError" in problem.detail
     assert "plan.py:1" in problem.detail
+    assert "repair the plan" in problem.hint
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,9 @@ def test_a_file_that_cannot_be_run_is_refused(write, text, expected):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    assert codes(load_run, tmp_path / "none.toml") == ["SB-2003"]
+    (problem,) = refusal(load_run, tmp_path / "none.toml")
+    assert problem.code == "SB-2003"
+    assert "check the path" in problem.hint
 
 
 def test_a_missing_function_is_refused(write):
@@ -123,6 +126,43 @@ def test_an_unfinished_run_is_remembered_until_it_is_forgotten(tmp_path):
     memory.forget()
     memory.forget()
     assert memory.recall() == {}
+
+
+def remembered(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*.json")}
+
+
+def test_a_run_is_remembered_beside_the_brokers_data_whatever_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    memory_of("f" * 32, "sqlite:///data", "p.").remember({"s": "id"})
+    assert {name.rpartition("/")[0] for name in remembered(tmp_path)} == {"data/runs"}
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert memory_of("f" * 32, f"sqlite:///{tmp_path}/data", "p.").recall() == {"s": "id"}
+    assert memory_of("e" * 32, f"sqlite:///{tmp_path}/data", "p.").recall() == {}
+    assert memory_of("f" * 32, f"sqlite:///{tmp_path}/data", "q.").recall() == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [("state", "state/shotbus/runs"), ("", ".local/state/shotbus/runs"), (None, ".local/state/shotbus/runs")],
+)
+def test_a_run_on_a_remote_broker_is_remembered_with_the_users_state(tmp_path, monkeypatch, told, place):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / told) if told else "relative")
+    if told is None:
+        monkeypatch.delenv("XDG_STATE_HOME")
+    url = "kafka://host:9092?store=redis://host"
+    memory_of("f" * 32, url, "p.").remember({"s": "id"})
+    assert {name.rpartition("/")[0] for name in remembered(tmp_path)} == {place}
+    assert memory_of("f" * 32, url.replace("host:", "other:"), "p.").recall() == {}
+
+
+def test_a_memory_that_cannot_be_written_says_what_to_do(tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    (problem,) = refusal(RunMemory(tmp_path / "runs", "key").remember, {"s": "id"})
+    assert problem.code == "SB-2003"
+    assert "XDG_STATE_HOME" in problem.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1, 2]", b'"text"', json.dumps({"s": 3}).encode()])

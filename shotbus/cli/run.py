@@ -16,8 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Eta
 
+from shotbus.broker.bus.base import BusError
+from shotbus.broker.connect import parse_url
 from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options
 from shotbus.producers.client import AsyncClient
+from shotbus.producers.embedded import is_running
 from shotbus.producers.plan import Output, Plan, Reduction
 from shotbus.producers.request import check_envelope
 from shotbus.producers.sweep import AsyncSweep
@@ -81,7 +84,24 @@ def _check(options: Options, run: RunSection) -> list[Problem]:
     now_ms = time.time_ns() // 1_000_000
     # The principal is the client's to fill in.
     found = check_envelope(replace(wishes, principal="run"), options.config, shots=1, now_ms=now_ms)
+    if run.backend not in {"", *options.config.pools}:
+        found += asyncio.run(_check_pool(options, run.backend))
     return [one.under("$.run") for one in found]
+
+
+async def _check_pool(options: Options, pool: str) -> list[Problem]:
+    """Find out whether a pool that is not configured here is one; a broker that runs is asked."""
+    directory = parse_url(options.url).directory
+    if directory is not None and not is_running(directory):
+        # The broker that this command starts will have this configuration.
+        known = ", ".join(sorted(options.config.pools))
+        return [Problem("SB-1102", "$.backend", limit=known, actual=pool, hint="see shotbus pools list")]
+    try:
+        async with AsyncClient(options.url, config=options.config) as client:
+            return await client.check_pool(pool)
+    except (BusError, ShotbusError):
+        # Nobody to ask. The run itself says so when it connects, unless the file is wrong anyway.
+        return []
 
 
 def _check_output(png: Path | None) -> None:

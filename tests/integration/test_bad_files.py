@@ -102,7 +102,15 @@ def run_file(
             {"SB-2002:$.parameters.points", "SB-1101:$.run.priority", "SB-2001:$.run.pritority"},
         ),
         ({"backend": "nowhere"}, {"SB-1102:$.sweeps.bad.backend"}),
-        ({"run": 'backend = "nowhere"'}, {"SB-1102:$.sweeps.good.backend", "SB-1102:$.sweeps.bad.backend"}),
+        (
+            {"run": 'backend = "nowhere"\npriority = "urgent"\nextra = 1', "parameters": "points = 77"},
+            {
+                "SB-1102:$.run.backend",
+                "SB-1101:$.run.priority",
+                "SB-2001:$.run.extra",
+                "SB-2002:$.parameters.points",
+            },
+        ),
         ({"shots": 0}, {"SB-1103:$.sweeps.bad.jobs[0].shots"}),
         ({"text": QASM + "hadamard q[0];\nc = measure q;"}, {"SB-1208:$.sweeps.bad.jobs[0]:5:1"}),
         (
@@ -124,6 +132,24 @@ def test_a_wrong_run_file_is_refused_before_anything_is_published(broker, tmp_pa
     assert expected <= found
     assert published(broker.url) == before
     assert not list((broker.directory / "runs").glob("*"))
+
+
+@pytest.mark.parametrize("url", ["sqlite:///none", "kafka://127.0.0.1:9?store=memory"])
+def test_mistakes_of_a_run_file_are_told_where_no_broker_can_be_asked_about_its_pool(tmp_path, url):
+    path = run_file(tmp_path, run='backend = "nowhere"\npriority = "urgent"')
+    code, _, err = shotbus("run", path.name, "--json", "--url", url, cwd=tmp_path)
+    found = {error["path"] for error in json.loads(err.strip().splitlines()[-1])["errors"]}
+    known = {"$.run.backend"} if url.startswith("sqlite") else set()
+    assert (code, found) == (2, {"$.run.priority"} | known)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_may_name_a_pool_that_only_the_broker_knows(tmp_path):
+    environ = {"SHOTBUS__POOLS__OTHER__ADAPTER": "noop", "SHOTBUS__POOLS__OTHER__KIND": "none"}
+    path = run_file(tmp_path, run='backend = "other"', backend="")
+    with Broker(tmp_path / "data", "other", "noop", environ=environ):
+        code, _, err = shotbus("run", path.name, "--data", "data", "--timeout", "60", cwd=tmp_path)
+    assert code == 0, err
 
 
 def test_a_run_file_without_name_and_plan_says_both(tmp_path):

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from shotbus.broker.bus.base import Bus, TopicPartition
-from shotbus.broker.clock import SystemClock
+from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.host import ShardHost
 from shotbus.broker.runner import ShardRunner
 from shotbus.broker.store.base import Store
@@ -24,11 +24,14 @@ class ReducerService:
         store: started store, written by the projector alone.
         topics: names and partition count.
         metrics: of this process.
+        clock: None is this machine's.
 
     """
 
-    def __init__(self, *, bus: Bus, store: Store, topics: Topics, metrics: Metrics) -> None:
-        self._bus, self._topics = bus, topics
+    def __init__(
+        self, *, bus: Bus, store: Store, topics: Topics, metrics: Metrics, clock: Clock | None = None
+    ) -> None:
+        self._bus, self._topics, self._clock = bus, topics, clock or SystemClock()
         self._observe = metrics.stage.labels("reduce").observe
         self._ended: Counter[str] = Counter()
         self._counting: dict[int, Counter[str]] = {}
@@ -62,7 +65,7 @@ class ReducerService:
             lambda: self._make_edge(shard),
             shard=f"{self._topics.name('reducer')}-{shard}",
             dead_letters=TopicPartition(self._topics.name("dead-letters"), shard),
-            clock=SystemClock(),
+            clock=self._clock,
         )
 
     def _make_edge(self, shard: int) -> FoldEdge:

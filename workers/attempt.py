@@ -6,11 +6,11 @@ nothing before counts against a job; its neighbours' results are reported as if 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shotbus.broker.clock import Clock
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.outcomes import Claim, failed_items
@@ -34,6 +34,7 @@ class Attempt:
     bundle: Mapping[str, Any]
     executed_on: str
     settings: WorkerSettings
+    clock: Clock
     counters: WorkerCounters
     fetch: Fetch
 
@@ -56,11 +57,11 @@ class Attempt:
         return await self.child.run(head, raw, self.fetch, seconds=self.settings.attempt_seconds)
 
     async def _run_alone(self) -> RunReport:
-        deadline = time.monotonic() + self.settings.isolation_seconds
+        deadline = self.clock.monotonic() + self.settings.isolation_seconds
         outcomes: list[bytes] = []
         failures = 0
         for item in self.bundle["items"]:
-            if time.monotonic() >= deadline:
+            if self.clock.monotonic() >= deadline:
                 hint = "it shared a bundle with jobs that killed their process"
                 report = self.failed([item], Problem("SB-5006", "$", hint=hint))
             else:
@@ -95,7 +96,7 @@ class Attempt:
     def failed(self, items: Sequence[Mapping[str, Any]], problem: Problem) -> RunReport:
         """Return the report that every one of ``items`` ended with ``problem``."""
         records = self.claim.finished(
-            time.time_ns() // 1000,
+            self.clock.wall_ms() * 1000,
             failed_items(items, problem),
             executed_on=self.executed_on,
             provenance=b"",

@@ -6,7 +6,6 @@ On free pools the run begins while ``started`` is still on its way; on paid pool
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -41,6 +40,7 @@ class Claims:
         settle: Callable[[Taken], None],
         clock: Clock,
         counters: WorkerCounters,
+        entropy: Callable[[int], bytes],
     ) -> None:
         self._settings = settings
         self._capabilities = capabilities
@@ -49,6 +49,7 @@ class Claims:
         self._settle = settle
         self._clock = clock
         self._counters = counters
+        self._entropy = entropy
         self._starting: set[asyncio.Task[None]] = set()
 
     async def announced(self) -> None:
@@ -59,7 +60,7 @@ class Claims:
     async def run(self, child: Child, taken: Taken) -> None:
         """Claim and run one bundle; returns when its outcome is durable."""
         bundle = taken.bundle
-        claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, secrets.token_hex(8))
+        claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
         starting = asyncio.create_task(self._start(claim, taken))
         self._starting.add(starting)
         beating = asyncio.create_task(
@@ -102,6 +103,7 @@ class Claims:
             bundle=taken.bundle,
             executed_on=self._capabilities.executed_on,
             settings=self._settings,
+            clock=self._clock,
             counters=self._counters,
             fetch=self._fetch,
         )

@@ -6,8 +6,7 @@ is for: nothing in it is done per job that can be done per bundle.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.clock import Clock
@@ -29,14 +28,17 @@ class Inline:
         adapter: Adapter,
         settings: WorkerSettings,
         reporter: Reporter,
+        *,
         clock: Clock,
         counters: WorkerCounters,
+        entropy: Callable[[int], bytes],
     ) -> None:
         self._adapter = adapter
         self._settings = settings
         self._reporter = reporter
         self._clock = clock
         self._counters = counters
+        self._entropy = entropy
 
     async def answer(self, taken: Sequence[Taken]) -> None:
         """Run the bundles, publish all outcomes together, then let the positions pass them."""
@@ -61,7 +63,7 @@ class Inline:
     def _run(self, taken: Taken) -> tuple[list[Outgoing], int]:
         bundle = taken.bundle
         now_ms = self._clock.wall_ms()
-        claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, secrets.token_hex(8))
+        claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
         items = [
             BatchItem(item["job_id"], item["attempt"], item["seed"], item["request"])
             for item in bundle["items"]

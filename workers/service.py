@@ -8,6 +8,7 @@ does not wait for that: a lost race wastes work, never a result.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -36,8 +37,28 @@ class WorkerService:
     """Serves one pool until stopped."""
 
     def __init__(
-        self, bus: Bus, store: Store, topics: Topics, settings: WorkerSettings, *, clock: Clock | None = None
+        self,
+        bus: Bus,
+        store: Store,
+        topics: Topics,
+        settings: WorkerSettings,
+        *,
+        clock: Clock | None = None,
+        make_child: Callable[[], Child] | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        """Compose a worker.
+
+        Args:
+            bus: started bus whose topics exist.
+            store: started store, for circuits.
+            topics: names and partition count.
+            settings: what to serve and how.
+            clock: None is this machine's.
+            make_child: makes a slot's process; None starts real ones.
+            entropy: makes lease ids, random bytes of a length.
+
+        """
         self.counters = WorkerCounters()
         self._settings = settings
         self._clock = clock or SystemClock()
@@ -49,7 +70,14 @@ class WorkerService:
             bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
         )
         self._tail = PoolsTail(bus, topics, self._advertiser.learn, self._clock)
-        self._inline = Inline(self._adapter, settings, self._reporter, self._clock, self.counters)
+        self._inline = Inline(
+            self._adapter,
+            settings,
+            self._reporter,
+            clock=self._clock,
+            counters=self.counters,
+            entropy=entropy,
+        )
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
         self._claims = Claims(
             settings,
@@ -59,6 +87,7 @@ class WorkerService:
             settle=self._settle,
             clock=self._clock,
             counters=self.counters,
+            entropy=entropy,
         )
         self._intake = Intake(
             bus,
@@ -71,14 +100,16 @@ class WorkerService:
         self._stopping = False
         self._freed = asyncio.Event()
         self._commit_due = asyncio.Event()
-        self._children = [
-            Child(
-                settings.adapter,
-                memory_bytes=settings.memory_bytes,
-                start_seconds=settings.child_start_seconds,
-            )
-            for _ in range(0 if self._capabilities.inline else settings.slots)
-        ]
+        slots = 0 if self._capabilities.inline else settings.slots
+        self._children = [(make_child or self._child)() for _ in range(slots)]
+
+    def _child(self) -> Child:
+        settings = self._settings
+        return Child(
+            settings.adapter,
+            memory_bytes=settings.memory_bytes,
+            start_seconds=settings.child_start_seconds,
+        )
 
     def stop(self) -> None:
         """Ask :meth:`run` to drain and return."""

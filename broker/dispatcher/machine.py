@@ -266,7 +266,7 @@ class Dispatcher:
             job.move(Cause.ACCEPT)
             self._enqueue(job, job.accepted_us)
         self._agenda.watch(job)
-        self._note(job, Cause.ACCEPT)
+        self._note(job, Cause.ACCEPT if job.phase is Phase.WAITING else Cause.ACCEPT_LATER)
         return []
 
     def excuse(self, event: Submitted, now: Now) -> list[Any]:

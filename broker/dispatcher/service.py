@@ -38,15 +38,24 @@ class DispatcherService:
         topics: names and partition count.
         config: everything that can be configured.
         metrics: of this process.
+        clock: None is this machine's.
 
     """
 
     def __init__(
-        self, name: str, *, bus: Bus, store: Store, topics: Topics, config: Config, metrics: Metrics
+        self,
+        name: str,
+        *,
+        bus: Bus,
+        store: Store,
+        topics: Topics,
+        config: Config,
+        metrics: Metrics,
+        clock: Clock | None = None,
     ) -> None:
         self._name, self._bus, self._store, self._topics = name, bus, store, topics
         self._config, self._metrics = config, metrics
-        self._clock: Clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._book = CreditBook(name)
         self._tail = PoolsTail(bus, topics, self._book.learn, self._clock)
         self._tasks: list[asyncio.Task[None]] = []

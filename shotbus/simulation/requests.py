@@ -1,0 +1,103 @@
+"""Draws submissions from a seed: classes, tenants, deadlines, keys, sweeps, some nonsense. Pure."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from shotbus.broker.clock import Clock
+from shotbus.broker.config import Config
+from shotbus.schemas.codec import encode
+from shotbus.schemas.ids import circuit_id, job_id
+from shotbus.schemas.layout import Layout, pack_layout
+
+_TENANTS = ("ada", "bob", "eve")
+_TEXT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc[0] = measure q[0];\n'
+
+
+class Requests:
+    """A source of requests, each different."""
+
+    def __init__(self, random: Random, config: Config, clock: Clock) -> None:
+        self._random, self._config, self._clock = random, config, clock
+
+    def draw(self) -> dict[str, Any]:
+        """Return the fields of a ``circuit_request``."""
+        random, now_ms = self._random, self._clock.wall_ms()
+        tenant = random.choice(_TENANTS)
+        key = f"key-{random.randrange(1000)}" if random.random() < 0.2 else ""
+        return {
+            "job_id": job_id(tenant, idempotency_key=key, entropy=random.randbytes(12)),
+            "tenant": tenant,
+            "principal": f"{tenant}@example.org",
+            "idempotency_key": key,
+            "payload_hash": b"",
+            "priority": random.choice(sorted(self._config.classes)),
+            "intent": "test",
+            "circuit_id": circuit_id(_TEXT),
+            "points": random.choice((1, 1, 4, 30)),
+            "bindings": b"",
+            "mode": "sample",
+            "shots": 0 if random.random() < 0.02 else random.choice((10, 100)),
+            "observables": b"",
+            "expected": {"registers": [{"name": "c", "width": 1}], "observables": 0, "shape": [1]},
+            "backend": "nowhere" if random.random() < 0.02 else "",
+            "seed": random.randrange(3) if random.random() < 0.3 else None,
+            "deadline_ms": now_ms + random.randrange(1_000, 60_000) if random.random() < 0.2 else None,
+            "not_before_ms": now_ms + random.randrange(10_000) if random.random() < 0.1 else None,
+            "submitted_us": now_ms * 1000,
+        }
+
+    def sweep(self) -> tuple[bytes, str, list[dict[str, Any]]]:
+        """Return a declaration, its sweep's id and the requests of its shards."""
+        tenant, sweep_id = self._random.choice(_TENANTS), self._random.randbytes(12).hex()
+        shards = self._random.randrange(1, 6)
+        changes = {"tenant": tenant, "backend": "", "shots": 10, "deadline_ms": None, "not_before_ms": None}
+        requests = [
+            self.draw()
+            | changes
+            | {
+                "job_id": job_id(tenant, entropy=self._random.randbytes(12)),
+                "idempotency_key": "",
+                "sweep_id": sweep_id,
+                "shard_index": number,
+            }
+            for number in range(shards)
+        ]
+        points = [one["points"] for one in requests]
+        layout = Layout(
+            rows=np.array(points, dtype="<i4"),
+            groups=np.zeros(shards, dtype="<i4"),
+            axis=np.zeros(sum(points), dtype="<f8"),
+        )
+        fields = {
+            "command": "declare",
+            "sweep_id": sweep_id,
+            "tenant": tenant,
+            "principal": f"{tenant}@example.org",
+            "shards": shards,
+            "layout": pack_layout(layout),
+            "reduce": "collect",
+            "options": {},
+            "experiment": "",
+            "tags": [],
+            "traceparent": "",
+            "at_us": self._clock.wall_ms() * 1000,
+        }
+        return encode("sweep_command", fields), sweep_id, requests
+
+    def cancel(self, request: dict[str, Any]) -> bytes:
+        """Return a control record that cancels a request's job."""
+        fields = {
+            "command": "cancel",
+            "target": "job",
+            "name": request["job_id"],
+            "tenant": request["tenant"],
+            "principal": request["principal"],
+            "correlation": "",
+            "reason": "simulated",
+            "at_us": self._clock.wall_ms() * 1000,
+        }
+        return encode("control", fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self, TypedDict, Unpack
 
 from shotbus.broker.config import Config
@@ -15,6 +16,7 @@ from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob, JobTimeoutError
 from shotbus.producers.origin import code_commit, principal, sdk_versions
 from shotbus.producers.plan import SweepPlan
+from shotbus.producers.program import Program
 from shotbus.producers.request import (
     Question,
     build_request,
@@ -24,7 +26,7 @@ from shotbus.producers.request import (
     question_of,
 )
 from shotbus.producers.session import Session
-from shotbus.producers.sweep import AsyncSweep, cut_sweep, prepare_sweep, submit_sweep
+from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
 from shotbus.producers.wishes import Wishes, is_number, is_whole
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -145,6 +147,27 @@ class AsyncClient:
         )
         return await self._send(question, wishes, began)
 
+    async def check(
+        self,
+        circuit: Any,
+        bindings: Any = None,
+        *,
+        shots: int | None = None,
+        observables: Any = None,
+        precision: float | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Program:
+        """Check what would be submitted and publish nothing; works before :meth:`start`, too.
+
+        Arguments are those of :meth:`submit`, to which the program that is returned can be passed on. Raises
+        ShotbusError with everything that is wrong.
+        """
+        wishes, problems = self._wishes(options)
+        asked = {"shots": shots, "observables": observables, "precision": precision}
+        question = await self._ask(problems, wishes, circuit, bindings, **asked)
+        self.check_size(encode("circuit_request", self.build(question, wishes)))
+        return question.program
+
     async def _ask(
         self,
         problems: list[Problem],
@@ -255,7 +278,34 @@ class AsyncClient:
         chunk: int | None = None,
         **options: Unpack[SubmitOptions],
     ) -> AsyncSweep:
-        """Submit many points of one circuit as jobs with one reduction.
+        """Submit many points of one circuit as jobs with one reduction; see :meth:`prepare_sweep`."""
+        ready = await self.prepare_sweep(
+            circuit,
+            bindings,
+            shots=shots,
+            observables=observables,
+            precision=precision,
+            reduce=reduce,
+            reduce_options=reduce_options,
+            chunk=chunk,
+            **options,
+        )
+        return (await self.submit_ready([ready], collect=True))[0]
+
+    async def prepare_sweep(
+        self,
+        circuit: Any,
+        bindings: Any,
+        *,
+        shots: int | None = None,
+        observables: Any = None,
+        precision: float | None = None,
+        reduce: str = "collect",
+        reduce_options: dict[str, str] | None = None,
+        chunk: int | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> ReadySweep:
+        """Check many points of one circuit and cut them into jobs; works before :meth:`start`, too.
 
         Args:
             circuit: as for :meth:`submit`.
@@ -284,8 +334,7 @@ class AsyncClient:
             many=True,
         )
         plan = cut_sweep(question, reduce, reduce_options or {}, wishes, chunk)
-        ready = await prepare_sweep(self, plan, wishes)
-        return await submit_sweep(self._session, ready, collect=True)
+        return await prepare_sweep(self, plan, wishes)
 
     async def submit_plan(
         self, plan: SweepPlan, *, sweep_id: str | None = None, **options: Unpack[SubmitOptions]
@@ -300,7 +349,17 @@ class AsyncClient:
         sweep_ids: Sequence[str | None],
         **options: Unpack[SubmitOptions],
     ) -> list[AsyncSweep]:
-        """Submit planned sweeps; when anything is wrong with any of them, none is.
+        """Submit planned sweeps; when anything is wrong with any of them, none is: :meth:`prepare_plans`."""
+        return await self.submit_ready(await self.prepare_plans(plans, sweep_ids=sweep_ids, **options))
+
+    async def prepare_plans(
+        self,
+        plans: Sequence[SweepPlan],
+        *,
+        sweep_ids: Sequence[str | None],
+        **options: Unpack[SubmitOptions],
+    ) -> list[ReadySweep]:
+        """Check planned sweeps and make their requests; works before :meth:`start`, too.
 
         Args:
             plans: the sweeps.
@@ -319,14 +378,30 @@ class AsyncClient:
         pairs = zip(plans, sweep_ids, strict=True)
         ready = []
         for plan, sweep_id in pairs:
+            place = "$" if len(plans) == 1 else f"$.sweeps.{plan.name}"
             try:
-                ready.append(await prepare_sweep(self, plan, wishes, sweep_id=sweep_id))
+                one = await prepare_sweep(self, plan, wishes, sweep_id=sweep_id)
+                ready.append(replace(one, place=place))
             except ShotbusError as error:
-                place = "$" if len(plans) == 1 else f"$.sweeps.{plan.name}"
                 problems += [one.under(place) for one in error.problems]
         if problems:
             raise ShotbusError(problems)
-        return [await submit_sweep(self._session, one) for one in ready]
+        return ready
+
+    async def submit_ready(self, ready: Sequence[ReadySweep], *, collect: bool = False) -> list[AsyncSweep]:
+        """Submit prepared sweeps; ``collect`` keeps their shards' results, so that they can be iterated.
+
+        Raises ShotbusError (SB-1102) when the bus has no such pool: before the start nobody could be asked.
+        """
+        problems = [
+            problem.under(one.place)
+            for one in ready
+            for pool in one.pools
+            for problem in await self.check_pool(pool)
+        ]
+        if problems:
+            raise ShotbusError(problems)
+        return [await submit_sweep(self._session, one, collect=collect) for one in ready]
 
     def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:
         """Return a handle on a job that any process submitted. Raises ShotbusError for a malformed id."""

@@ -17,7 +17,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
 from shotbus.broker.tracing import new_trace, parse_traceparent
-from shotbus.producers.embedded import EmbeddedBroker
+from shotbus.producers.embedded import EmbeddedBroker, is_running
 from shotbus.producers.inbox import Inbox
 from shotbus.producers.program import Program
 from shotbus.schemas.codec import encode
@@ -50,6 +50,7 @@ class Session:
         self.store = open_store(self.address, config)
         self.inbox = Inbox(self.bus, self.topics)
         self._broker = EmbeddedBroker(self.address.directory, config) if self.address.directory else None
+        self._started = False
         self._pools: set[str] = set()
         self._sent: dict[tuple[str, str, str], float] = {}
         self._declared: dict[str, tuple[str, str]] = {}
@@ -66,6 +67,11 @@ class Session:
         if not self.address.embedded:
             await self.bus.create_topics(self.topics.specs(self.config.pools))
         await self.inbox.start()
+        self._started = True
+
+    def _will_start_broker(self) -> bool:
+        directory = self.address.directory
+        return directory is not None and not is_running(directory)
 
     async def close(self) -> None:
         """Close everything; a broker that this session started stops, a temporary directory goes."""
@@ -146,11 +152,19 @@ class Session:
         return context.child(os.urandom(8)).header() if context else new_trace(os.urandom(24)).header()
 
     async def has_pool(self, pool: str) -> bool:
-        """Tell whether a pool is configured here or has a topic on this bus."""
-        return pool in self.config.pools or pool in self._pools or pool in await self.pools()
+        """Tell whether a pool is configured here or has a topic on this bus.
+
+        Before :meth:`start` nobody can be asked: then a pool that is not configured here exists only where
+        a broker runs that may know more.
+        """
+        if pool in self.config.pools or pool in self._pools:
+            return True
+        return pool in await self.pools() if self._started else not self._will_start_broker()
 
     async def pools(self) -> set[str]:
-        """Return the pools that are configured here or have a topic on this bus."""
+        """Return the pools that are configured here or, once started, have a topic on this bus."""
+        if not self._started:
+            return set(self.config.pools)
         prefix = self.topics.work("")
         self._pools = {
             name.removeprefix(prefix) for name in await self.bus.topics() if name.startswith(prefix)

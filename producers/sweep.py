@@ -98,6 +98,8 @@ class ReadySweep:
     declaration: Outgoing
     circuits: tuple[tuple[Program, str, str], ...]
     records: list[Outgoing]
+    pools: tuple[str, ...]
+    place: str = "$"
 
 
 async def prepare_sweep(
@@ -115,6 +117,7 @@ async def prepare_sweep(
         _declaration(session, plan, name, wishes),
         _circuits(plan, questions, wishes),
         _records(client, plan, questions, name, wishes),
+        _pools(plan, wishes),
     )
 
 
@@ -140,7 +143,7 @@ async def submit_sweep(session: Session, ready: ReadySweep, *, collect: bool = F
 
 async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> list[Question]:
     problems = _check_extent(plan) + check_reduction(plan.reduce, plan.options, len(plan.jobs))
-    for pool in sorted({job.backend for job in plan.jobs} | {wishes.backend}):
+    for pool in _pools(plan, wishes):
         problems += await client.check_pool(pool)
     questions: list[Question] = []
     shards = [_shard(job, wishes) for job in plan.jobs]
@@ -165,6 +168,10 @@ async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> li
         now_ms = time.time_ns() // 1_000_000
         raise ShotbusError(problems + check_envelope(wishes, client.session.config, shots=1, now_ms=now_ms))
     return questions
+
+
+def _pools(plan: SweepPlan, wishes: Wishes) -> tuple[str, ...]:
+    return tuple(sorted({job.backend for job in plan.jobs} | {wishes.backend}))
 
 
 def _shard(job: JobPlan, wishes: Wishes) -> Wishes:

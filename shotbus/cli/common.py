@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,8 +59,12 @@ def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--url", help="Where the broker is: sqlite:///DIR or kafka://host:port?store=redis://…")
     @click.option("--data", type=click.Path(file_okay=False), help="Data directory of an embedded broker.")
-    @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Configuration file.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Configuration file [default: shotbus.toml, when it is there].",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, errors too.")
     @functools.wraps(work)
     def wrapped(
         url: str | None, data: str | None, config: Path | None, *, as_json: bool, **given: Any
@@ -98,7 +102,8 @@ class errors:  # noqa: N801  # reads as a statement: ``with errors():``
         if isinstance(error, TimeoutError):
             error = fail("SB-4006", "$", hint="what runs goes on; ask again later")
         if isinstance(error, ShotbusError):
-            self._leave([problem.as_json() for problem in error.problems], str(error), _exit_code(error))
+            problems = [problem.as_json(error.trace_id) for problem in error.problems]
+            self._leave(problems, str(error), _exit_code(error))
 
     def _leave(self, problems: Sequence[Mapping[str, Any]], text: str, code: int) -> NoReturn:
         click.echo(json.dumps({"errors": problems}) if self._as_json else text, err=True)
@@ -117,37 +122,32 @@ def come_back(options: Options, *words: object) -> str:
     return shlex.join(["shotbus", *map(str, words), *where, *map(str, config)])
 
 
-def run_async(work: Coroutine[Any, Any, Any], interrupted: str = "") -> Any:
-    """Run a command's coroutine; Ctrl-C ends with 130, after saying what goes on."""
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a command's coroutine; Ctrl-C ends with 130."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        if interrupted:
-            click.echo(f"\n{interrupted}", err=True)
         sys.exit(130)
-
-
-@contextmanager
-def waiting(text: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal's standard error what is waited for; yields a function that changes the text."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(text) as status:
-        yield status.update
 
 
 def emit(options: Options, data: Any, text: str) -> None:
     """Print ``data`` as JSON, or ``text``."""
-    click.echo(json.dumps(data, default=plain) if options.as_json else text)
+    click.echo(json.dumps(plain(data), allow_nan=False) if options.as_json else text)
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON has no word for in other words: bytes in hexadecimal, arrays as lists."""
+    """Return what JSON has a word for: bytes in hexadecimal, arrays as lists, null for no finite number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, bytes):
         return value.hex()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, empty: str = "nothing") -> str:

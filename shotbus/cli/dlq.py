@@ -74,8 +74,8 @@ def _redriven(record: Record) -> str:
 
 
 @dlq.command("list")
-@command_options
 @click.option("--code", help="Only this error code, such as SB-1001.")
+@command_options
 def list_letters(options: Options, code: str | None) -> None:
     """List dead letters, oldest first."""
     run_async(_list(options, code))
@@ -93,7 +93,7 @@ async def _list(options: Options, code: str | None) -> None:
     emit(options, rows, table(cells, columns, empty=_NONE))
 
 
-@dlq.command()
+@dlq.command(short_help="Show a letter with its bytes.")
 @click.argument("letter")
 @command_options
 def show(options: Options, letter: str) -> None:
@@ -127,7 +127,7 @@ def _page(
     yield "\nheaders"
     yield from (f"  {printable(name)}: {printable(text)}" for name, text in original.items())
     yield "\ndecoded"
-    shown = json.dumps(decoded, indent=2, default=plain) if decoded is not None else "not a record we know"
+    shown = json.dumps(plain(decoded), indent=2) if decoded is not None else "not a record we know"
     yield from (f"  {line}" for line in shown.splitlines())
     yield f"\nvalue, {len(value)} bytes"
     yield from _dump(value)
@@ -152,12 +152,12 @@ def _named(letters: Sequence[Record], names: Collection[str]) -> list[Record]:
     return [record for record in letters if _name(record) in names]
 
 
-@dlq.command()
+@dlq.command(short_help="Submit dead-lettered requests again.")
 @click.argument("letters", nargs=-1)
-@command_options
 @click.option("--all", "everything", is_flag=True, help="Every letter (with --code: of that code).")
 @click.option("--code", help="With --all: only this error code.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen.")
+@command_options
 def redrive(
     options: Options, letters: tuple[str, ...], *, everything: bool, code: str | None, dry_run: bool
 ) -> None:
@@ -207,9 +207,9 @@ async def _again(session: Session, record: Record, *, dry_run: bool) -> dict[str
 
 
 @dlq.command()
-@command_options
 @click.option("--dry-run", is_flag=True, help="Say what would happen.")
 @click.option("--yes", is_flag=True, help="Do not ask; without a terminal nobody is asked.")
+@command_options
 def purge(options: Options, *, dry_run: bool, yes: bool) -> None:
     """Delete every dead letter."""
     run_async(_purge(options, dry_run=dry_run, ask=not yes and sys.stdin.isatty()))

@@ -4,123 +4,211 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shotbus.broker.bus.base import Reader, TopicPartition
+from shotbus.broker.bus.base import BusError, Reader, TopicPartition
 from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
+from shotbus.cli.inputs import parse_bindings, read_text
+from shotbus.cli.progress import spinner, way_back
 from shotbus.producers.client import AsyncClient
+from shotbus.producers.job import AsyncJob
 from shotbus.producers.result import JobResult
 from shotbus.schemas.codec import decode
-from shotbus.schemas.errors import fail
+from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of
 from shotbus.schemas.outcomes import status_of
 from shotbus.schemas.pub import Estimates
 
 _TERMINAL = ("DONE", "ERROR", "CANCELLED")
 _ACCEPT_SECONDS = 5.0
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
+
+tenant_option = click.option("--tenant", default="default", show_default=True, help="Whose it is.")
+
+
+@asynccontextmanager
+async def unconnected(options: Options) -> AsyncIterator[AsyncClient]:
+    """Yield a client before its start, so that mistakes are found before anything starts; closes it."""
+    client = AsyncClient(options.url, config=options.config)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @asynccontextmanager
 async def connect(options: Options) -> AsyncIterator[AsyncClient]:
     """Connect as the options say."""
-    async with AsyncClient(options.url, config=options.config) as client:
-        yield client
+    async with unconnected(options) as client:
+        yield await client.start()
 
 
-def _bind(pairs: tuple[str, ...]) -> dict[str, Any]:
-    bindings = {}
-    for pair in pairs:
-        name, _, values = pair.partition("=")
-        try:
-            bindings[name] = [float(value) for value in values.split(",")]
-        except ValueError as error:
-            raise fail("SB-1304", f"--bind {name}", limit="NAME=NUMBER[,NUMBER…]", actual=values) from error
-    return bindings
+@asynccontextmanager
+async def _handle(options: Options, job_id: str, tenant: str) -> AsyncIterator[tuple[AsyncClient, AsyncJob]]:
+    """Connect with a job in hand; a malformed id is refused before anything starts."""
+    async with unconnected(options) as client:
+        job = client.job(job_id, tenant=tenant)
+        yield await client.start(), job
+
+
+def submission_options(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a job and a sweep may be told alike."""
+    for option in reversed(_SUBMISSION):
+        work = option(work)
+    return work
+
+
+_SUBMISSION = (
+    click.option("--shots", type=int, help="Shots a point [default: 1024; exact with --observable]."),
+    click.option(
+        "--observable",
+        "observables",
+        multiple=True,
+        metavar="PAULI",
+        help="Pauli label such as ZZ, qubit 0 rightmost; repeat it for several.",
+    ),
+    click.option("--precision", type=float, help="Standard error asked for, instead of shots."),
+    click.option("--seed", type=int, help="Makes the result repeatable."),
+    click.option("--backend", metavar="POOL", help="Pool; without it the policy chooses."),
+    click.option(
+        "--priority",
+        default="experiment",
+        show_default=True,
+        metavar="CLASS",
+        help="Priority class: interactive, production, experiment, bulk, or a configured one.",
+    ),
+    click.option("--deadline", type=float, metavar="SECONDS", help="From now; later it is of no use."),
+    tenant_option,
+    click.option("--experiment", default="", help="Experiment it belongs to."),
+    click.option(
+        "--intent",
+        default="explore",
+        show_default=True,
+        help="explore, test, benchmark or production.",
+    ),
+)
+
+
+def observables_of(labels: Sequence[str]) -> list[list[tuple[str, float]]] | None:
+    """Return labels as the client takes observables; None for none."""
+    return [[(label, 1.0)] for label in labels] if labels else None
+
+
+def as_tenant(tenant: str) -> list[str]:
+    """Return the option that a command about this tenant's things needs."""
+    return [] if tenant == "default" else ["--tenant", tenant]
+
+
+def check_timeout(timeout: float | None, *, wait: bool) -> list[Problem]:
+    """Return a problem for a timeout without anything to wait for."""
+    if wait or timeout is None:
+        return []
+    return [Problem("SB-2002", "--timeout", actual=str(timeout), hint="it goes with --wait")]
+
+
+async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None) -> None:
+    """Raise ShotbusError when there are problems, with what a broker that runs says about the pool."""
+    if not problems:
+        return
+    told = any(one.code == "SB-1102" for one in problems)
+    if pool and not told and pool not in client.session.config.pools:
+        # Nobody to ask is no further problem: the mistakes are told all the same.
+        with suppress(BusError, ShotbusError):
+            await client.start()
+            problems += await client.check_pool(pool)
+    raise ShotbusError(problems)
 
 
 @click.command()
 @click.argument("circuit", type=click.Path(dir_okay=False, path_type=Path))
-@command_options
 @click.option("--bind", multiple=True, metavar="NAME=V[,V…]", help="Values of a parameter, one a point.")
-@click.option("--shots", type=int, help="Shots a point; 0 with --observable is exact.")
-@click.option("--observable", "observables", multiple=True, help="Pauli label such as ZZ (qubit 0 last).")
-@click.option("--precision", type=float, help="Standard error asked for, instead of shots.")
-@click.option("--priority", default="experiment", show_default=True)
-@click.option("--tenant", default="default", show_default=True)
-@click.option("--backend", help="Pool; without it the policy chooses.")
-@click.option("--deadline", type=float, help="Seconds from now until it is of no use.")
-@click.option("--idempotency-key", default="")
-@click.option("--experiment", default="")
-@click.option("--intent", default="explore", show_default=True)
-@click.option("--seed", type=int)
-@click.option("--wait/--no-wait", default=False, help="Wait for the result and print it.")
-@click.option("--timeout", type=float, help="Seconds to wait.")
+@submission_options
+@click.option("--idempotency-key", default="", help="The same key and payload again is the same job.")
+@click.option("--wait/--no-wait", default=False, show_default=True, help="Wait for the result and print it.")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait, with --wait.")
+@command_options
 def submit(options: Options, circuit: Path, *, wait: bool, timeout: float | None, **given: Any) -> None:
-    """Submit CIRCUIT, a file with OpenQASM 3 or 2; - reads standard input."""
-    run_async(_submit(options, read_text(circuit), wait=wait, timeout=timeout, given=given))
+    """Submit CIRCUIT, a file with OpenQASM 3 or 2; - reads standard input.
 
-
-def read_text(path: Path) -> str:
-    """Return a file's text, - is standard input. Raises ShotbusError (SB-2003)."""
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail("SB-2003", str(path), detail=str(error)) from error
+    Prints the job's id. Nothing is started or published when anything is wrong; everything that is wrong is
+    said at once.
+    """
+    run_async(_submit(options, circuit, given, wait=wait, timeout=timeout))
 
 
 async def _submit(
-    options: Options, text: str, *, wait: bool, timeout: float | None, given: dict[str, Any]
+    options: Options, circuit: Path, given: dict[str, Any], *, wait: bool, timeout: float | None
 ) -> None:
-    bindings = _bind(given.pop("bind")) or None
-    labels = given.pop("observables")
-    observables = [[(label, 1.0)] for label in labels] if labels else None
-    async with connect(options) as client:
-        job = await client.submit(text, bindings, observables=observables, **given)
-        if not wait:
-            accepted = await job.accepted(_ACCEPT_SECONDS)
-            back = f"{job.job_id}\ncome back with: {come_back(options, 'result', job.job_id)}"
-            note = "" if accepted else "\nit is durable, but no dispatcher has taken it yet: is one running?"
-            emit(options, {"job_id": job.job_id, "accepted": accepted}, back + note)
-            return
-        _print_result(options, await job.result(timeout))
+    bindings, problems = parse_bindings(given.pop("bind"))
+    problems += check_timeout(timeout, wait=wait)
+    given["observables"] = observables_of(given["observables"])
+    async with unconnected(options) as client:
+        try:
+            program = await client.check(read_text(circuit), bindings or None, **given)
+        except ShotbusError as error:
+            problems += error.problems
+        await refuse(client, problems, given["backend"])
+        await client.start()
+        job = await client.submit(program, bindings or None, **given)
+        if wait:
+            await _print_when_done(options, job, timeout, tenant=given["tenant"])
+        else:
+            await _print_receipt(options, job, given["tenant"])
+
+
+async def _print_receipt(options: Options, job: AsyncJob, tenant: str) -> None:
+    accepted = await job.accepted(_ACCEPT_SECONDS)
+    back = f"{job.job_id}\ncome back with: {come_back(options, 'result', job.job_id, *as_tenant(tenant))}"
+    note = "" if accepted else "\nit is durable, but no dispatcher has taken it yet: is one running?"
+    emit(options, {"job_id": job.job_id, "accepted": accepted}, back + note)
+
+
+async def _print_when_done(
+    options: Options, job: AsyncJob, timeout: float | None, row: int = 0, *, tenant: str
+) -> None:
+    back = come_back(options, "result", job.job_id, *as_tenant(tenant))
+    with way_back(f"{job.job_id} goes on; come back with: {back}"), spinner(f"waiting for {job.job_id}"):
+        answer = await job.result(timeout)
+    _print_result(options, answer, row)
 
 
 @click.command()
 @click.argument("job_id")
+@tenant_option
 @command_options
-@click.option("--tenant", default="default")
 def status(options: Options, job_id: str, tenant: str) -> None:
     """Say where JOB_ID is."""
     run_async(_status(options, job_id, tenant))
 
 
 async def _status(options: Options, job_id: str, tenant: str) -> None:
-    async with connect(options) as client:
-        found = await client.job(job_id, tenant=tenant).status()
-        words = [found["status"], found["sub_status"], found["outcome"], found.get("pool", "")]
-        emit(options, found, " ".join(word for word in words if word))
+    async with _handle(options, job_id, tenant) as (_, job):
+        found = await job.status()
+    words = [found["status"], found["sub_status"], found["outcome"]]
+    place = f"on {found['pool']}" if found.get("pool") else ""
+    emit(options, found, " ".join(word for word in (*words, place) if word))
 
 
 @click.command()
 @click.argument("job_id")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; without it, for ever.")
+@click.option("--row", type=int, default=0, show_default=True, help="Point to print; --json has them all.")
+@tenant_option
 @command_options
-@click.option("--timeout", type=float, help="Seconds to wait.")
-@click.option("--row", type=int, default=0, show_default=True, help="Point to print.")
-@click.option("--tenant", default="default")
 def result(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
     """Print the result of JOB_ID, waiting for it when it is not there yet."""
     run_async(_result(options, job_id, timeout, row, tenant))
 
 
 async def _result(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
-    async with connect(options) as client:
-        _print_result(options, await client.job(job_id, tenant=tenant).result(timeout), row)
+    async with _handle(options, job_id, tenant) as (_, job):
+        await _print_when_done(options, job, timeout, row, tenant=tenant)
 
 
 def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
@@ -137,6 +225,8 @@ def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
         "spans": [span._asdict() for span in answer.spans],
     }
     lines = [f"{answer.job_id}  {answer.outcome} on {answer.executed_on}"]
+    if answer.points > 1:
+        lines.append(f"point {row} of 0 to {answer.points - 1}; another with --row, all with --json")
     if isinstance(answer.payload, Estimates):
         data |= {"evs": answer.evs, "stds": answer.stds}
         pairs = zip(answer.evs[row], answer.stds[row], strict=True)
@@ -158,8 +248,8 @@ def histogram(counts: dict[str, int], *, width: int = 40, most: int = 32) -> lis
 
 @click.command()
 @click.argument("job_id")
+@tenant_option
 @command_options
-@click.option("--tenant", default="default", show_default=True)
 def cancel(options: Options, job_id: str, tenant: str) -> None:
     """Cancel JOB_ID and say what became of it: cancelled, or finished before.
 
@@ -169,8 +259,8 @@ def cancel(options: Options, job_id: str, tenant: str) -> None:
 
 
 async def _cancel(options: Options, job_id: str, tenant: str) -> None:
-    async with connect(options) as client:
-        before, after = await client.job(job_id, tenant=tenant).cancel_and_locate()
+    async with _handle(options, job_id, tenant) as (_, job):
+        before, after = await job.cancel_and_locate()
     outcome = after["outcome"]
     cancelled = outcome == "cancelled" and not before["outcome"]
     words = "is cancelled" if cancelled else f"had finished already: {outcome}"
@@ -179,13 +269,13 @@ async def _cancel(options: Options, job_id: str, tenant: str) -> None:
 
 
 @click.command("list")
-@command_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
-@click.option("--offset", type=click.IntRange(0), default=0)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most jobs.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Pass over so many newer ones.")
 @click.option("--tenant", help="Only this tenant's.")
-@click.option("--status", "wanted", help="Only this status, such as DONE.")
+@click.option("--status", "wanted", help="Of these only the ones of this status, such as DONE.")
+@command_options
 def list_jobs(options: Options, limit: int, offset: int, tenant: str | None, wanted: str | None) -> None:
-    """List the newest jobs that the read models know."""
+    """List the jobs that changed last, newest first, as the read models know them."""
     run_async(_list(options, limit, offset, tenant, wanted))
 
 
@@ -195,34 +285,53 @@ async def _list(options: Options, limit: int, offset: int, tenant: str | None, w
         index = f"jobs:{tenant}" if tenant else "jobs"
         names = [name for name, _ in await store.index_range(index, offset=offset, limit=limit)]
         raw = await store.get_many([f"status:{name}" for name in names])
-        documents = [decode(value, "status_document")[1] for value in raw if value]
-        if wanted:
-            documents = [one for one in documents if one["status"] == wanted.upper()]
-        columns = ("job_id", "status", "outcome", "pool", "tenant", "sweep_id")
-        rows = [[document[column] for column in columns] for document in documents]
-        emit(options, documents, table(rows, columns))
+    documents = [decode(value, "status_document")[1] for value in raw if value]
+    if wanted:
+        documents = [one for one in documents if one["status"] == wanted.upper()]
+    columns = ("job_id", "status", "outcome", "pool", "tenant", "changed", "sweep_id")
+    rows = [[_cell(one, name) for name in columns] for one in documents]
+    emit(options, documents, table(rows, columns, empty="no jobs"))
+
+
+def _cell(document: Mapping[str, Any], column: str) -> Any:
+    if column != "changed":
+        return document[column]
+    return _age(time.time_ns() // 1000 - document["updated_us"])
+
+
+def _age(microseconds: int) -> str:
+    seconds = max(0, microseconds // 1_000_000)
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
 
 
 @click.command()
 @click.argument("job_id")
+@click.option("--timeout", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds.")
+@tenant_option
 @command_options
-@click.option("--timeout", type=float, default=3600.0, show_default=True)
-@click.option("--tenant", default="default")
 def watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    """Print every state change of JOB_ID until it ends; Ctrl-C leaves it running."""
+    """Print every state change of JOB_ID until it ends; Ctrl-C leaves it running.
+
+    With --json a line is one JSON object.
+    """
     run_async(_watch(options, job_id, timeout, tenant))
 
 
 async def _watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    async with connect(options) as client:
-        job, session = client.job(job_id, tenant=tenant), client.session
+    async with _handle(options, job_id, tenant) as (client, job):
+        session = client.session
         place = TopicPartition(session.topics.name("events"), partition_of(job_id, session.topics.partitions))
         # First the end of the events, then the shard itself: a read model may lag behind either, and
         # what happened in between would never be seen.
         reader = session.bus.reader(await session.bus.ends([place]))
+        back = come_back(options, "watch", job_id, *as_tenant(tenant))
         try:
-            async with asyncio.timeout(timeout):
-                await _follow(options, job_id, await job.locate(), reader)
+            with way_back(f"{job_id} goes on; come back with: {back}"):
+                async with asyncio.timeout(timeout):
+                    await _follow(options, job_id, await job.locate(), reader)
         finally:
             await reader.close()
 

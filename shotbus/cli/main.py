@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import sys
 from importlib import metadata
+from typing import Any
 
 import click
 
@@ -26,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "topics": ("topics", "topics", "Plan and apply the topics."),
     "state": ("state", "state", "Rebuild the read models from the topics."),
     "doctor": ("doctor", "doctor", "Check the configuration and what it points to."),
+    "simulate": ("simulate", "simulate", "Live through seeded faults in simulated time."),
     "bench": ("bench", "bench", "Measure speed and memory on this machine."),
 }
 
@@ -46,6 +50,22 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"shotbus.cli.{module}"), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command for one that does not exist."""
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and near and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Exit with 130 on Ctrl-C, also while a command's modules are imported."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the table without importing anything."""

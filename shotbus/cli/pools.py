@@ -19,12 +19,12 @@ from shotbus.cli.common import (
     emit,
     run_async,
     table,
-    waiting,
 )
-from shotbus.cli.jobs import connect
+from shotbus.cli.jobs import connect, unconnected
+from shotbus.cli.progress import spinner, way_back
 from shotbus.producers.asking import Count, Wish, count
 from shotbus.producers.client import AsyncClient
-from shotbus.schemas.errors import ShotbusError, fail
+from shotbus.schemas.errors import fail
 
 _LIST_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
@@ -36,9 +36,9 @@ def pools() -> None:
     """List, pause, resume and drain pools."""
 
 
-@pools.command("list")
-@command_options
+@pools.command("list", short_help="List the pools and their state.")
 @click.option("--wide", is_flag=True, help="List the dispatchers and workers too.")
+@command_options
 def list_pools(options: Options, *, wide: bool) -> None:
     """List the pools: whether they are paused, who serves them, what waits and what is in flight.
 
@@ -119,6 +119,9 @@ async def _check(client: AsyncClient, pool: str) -> None:
 
 
 async def _obeyed(client: AsyncClient, verb: str, pool: str, reason: str) -> Count:
+    """Connect and return what the shards say once they have obeyed; a pool is looked for first."""
+    await _check(client, pool)
+    await client.start()
     await _check(client, pool)
     told = await client.pool_state(pool, command=verb, reason=reason)
     if told.word == "unknown":
@@ -136,66 +139,61 @@ def _jobs(number: int) -> str:
     return "1 job" if number == 1 else f"{number} jobs"
 
 
-@pools.command()
+@pools.command(short_help="Send no new work to a pool.")
 @click.argument("pool")
-@command_options
 @click.option("--reason", default="", help="Why; kept with the command.")
+@command_options
 def pause(options: Options, pool: str, reason: str) -> None:
     """Send no new work to POOL; what is in flight goes on. Returns when every dispatcher obeys."""
     run_async(_simple(options, "pause", pool, reason))
 
 
-@pools.command()
+@pools.command(short_help="Send work to a pool again.")
 @click.argument("pool")
-@command_options
 @click.option("--reason", default="", help="Why; kept with the command.")
+@command_options
 def resume(options: Options, pool: str, reason: str) -> None:
     """Send work to POOL again. Returns when every dispatcher obeys."""
     run_async(_simple(options, "resume", pool, reason))
 
 
 async def _simple(options: Options, verb: str, pool: str, reason: str) -> None:
-    async with connect(options) as client:
+    async with unconnected(options) as client:
         told = await _obeyed(client, verb, pool, reason)
     text = f"{pool} is {told.word}: {_jobs(told.jobs)} waiting, {_jobs(told.in_flight)} in flight"
     emit(options, _report(pool, verb, told), text)
 
 
-@pools.command()
+@pools.command(short_help="Pause a pool and wait until it is empty.")
 @click.argument("pool")
-@command_options
 @click.option("--reason", default="", help="Why; kept with the command.")
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; without it, until it is empty.")
+@command_options
 def drain(options: Options, pool: str, reason: str, timeout: float | None) -> None:
     """Pause POOL and wait until nothing of it is in flight any more.
 
     Then its workers can be stopped and no work is done twice. The pool stays paused, also when the wait ends
     early: exit code 5 after the timeout, 1 when somebody resumes the pool meanwhile.
     """
-    again = come_back(options, "pools", "drain", pool)
-    run_async(_drain(options, pool, reason, timeout), f"{pool} stays paused; go on waiting with: {again}")
+    run_async(_drain(options, pool, reason, timeout))
 
 
 async def _drain(options: Options, pool: str, reason: str, timeout: float | None) -> None:
-    async with connect(options) as client:
+    again = f"go on waiting with: {come_back(options, 'pools', 'drain', pool)}"
+    async with unconnected(options) as client:
         told = await _obeyed(client, "drain", pool, reason)
         try:
-            with waiting(f"draining {pool}") as say:
+            with way_back(f"{pool} stays paused; {again}"), spinner(f"draining {pool}") as say:
                 async with asyncio.timeout(timeout):
                     while told.in_flight and told.word == "paused":
                         say(f"draining {pool}: {_jobs(told.in_flight)} in flight")
                         await asyncio.sleep(_LOOK_SECONDS)
                         told = await client.pool_state(pool)
         except TimeoutError as error:
-            raise _not_yet(options, pool, told, timeout) from error
+            actual, hint = f"{_jobs(told.in_flight)} in flight", f"it stays paused; {again}"
+            raise fail("SB-4006", "POOL", limit=f"{timeout} s", actual=actual, hint=hint) from error
     if told.word != "paused":
         emit(options, _report(pool, "drain", told), f"{pool} is {told.word}: somebody resumed it")
         raise SystemExit(EXIT_FAILED)
     text = f"{pool} is drained: nothing is in flight, {_jobs(told.jobs)} waiting"
     emit(options, _report(pool, "drain", told) | {"drained": True}, text)
-
-
-def _not_yet(options: Options, pool: str, told: Count, timeout: float | None) -> ShotbusError:
-    hint = f"it stays paused; go on waiting with: {come_back(options, 'pools', 'drain', pool)}"
-    actual = f"{_jobs(told.in_flight)} in flight"
-    return fail("SB-4006", "POOL", limit=f"{timeout} s", actual=actual, hint=hint)

@@ -13,48 +13,50 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as Eta
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.connect import parse_url
-from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options
+from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit
+from shotbus.cli.jobs import unconnected
+from shotbus.cli.progress import follow, spinner
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.embedded import is_running
 from shotbus.producers.plan import Output, Plan, Reduction
 from shotbus.producers.request import check_envelope
-from shotbus.producers.sweep import AsyncSweep
+from shotbus.producers.sweep import ReadySweep
 from shotbus.producers.wishes import Wishes
 from shotbus.runfile import RunFile, RunMemory, RunSection, load_run, memory_of
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 
-_REFRESH_SECONDS = 0.1
-
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@command_options
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
 @click.option("--fresh", is_flag=True, help="Do not resume an interrupted run of this file.")
-@click.option("--timeout", type=float, help="Seconds to wait for the sweeps.")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait for the sweeps.")
+@command_options
 def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout: float | None) -> None:
     """Run FILE and print its report. Ctrl-C leaves it resumable: run the same command again."""
-    console = Console(stderr=options.as_json)
     told = load_run(file, lambda section: _check(options, section))
     memory = memory_of(told.fingerprint, options.url, options.config.broker.prefix)
     if fresh:
         memory.forget()
+    again = come_back(options, "run", file)
     png = plot or (Path(told.output.png) if told.output.png else None)
     try:
         _check_output(png)
-        with console.status(f"planning {told.run.name}"):
+        with spinner(f"planning {told.run.name}"):
             plan = told.plan()
+        # The report is the result; with --json that is the document, and the report only comments on it.
+        console = Console(stderr=options.as_json)
         work = _run(options, told, plan, memory, Output(console, png), timeout=timeout)
         failed = asyncio.run(_heed_interrupt(work))
     except KeyboardInterrupt:
-        again = come_back(options, "run", file)
-        console.print(f"\ninterrupted; what is finished is kept. Go on with: {again}", soft_wrap=True)
+        click.echo(f"\ninterrupted; what is finished is kept. Go on with: {again}", err=True)
         sys.exit(130)
+    except TimeoutError as error:
+        hint = f"what is finished is kept; go on with: {again}"
+        raise fail("SB-4006", "--timeout", limit=f"{timeout} s", hint=hint) from error
     sys.exit(EXIT_FAILED if failed else 0)
 
 
@@ -117,26 +119,31 @@ async def _run(
     """Return whether a shard failed."""
     known = memory.recall()
     ids = {sweep.name: known.get(sweep.name) or os.urandom(12).hex() for sweep in plan.sweeps}
-    if known:
-        output.console.print("resuming: shards that are finished are not run again")
-    async with AsyncClient(options.url, config=options.config) as client:
+    points = {sweep.name: sum(job.points for job in sweep.jobs) for sweep in plan.sweeps}
+    async with unconnected(options) as client:
+        ready = await _prepare(client, told, plan, ids)
+        if known:
+            click.echo("resuming: shards that are finished are not run again", err=True)
+        await client.start()
         memory.remember(ids)
         try:
-            sweeps = await _submit(client, told, plan, ids)
+            sweeps = {one.sweep_id: one for one in await client.submit_ready(ready)}
         except ShotbusError:
             if not known:
                 memory.forget()  # nothing was published, so there is nothing to go on with
             raise
-        reductions = await _follow(plan, sweeps, output.console, timeout)
+        named = {name: sweeps[sweep_id] for name, sweep_id in ids.items()}
+        reductions = await follow(named, points, timeout)
     _finish(options, plan, reductions, output)
     memory.forget()
     return any(reduction.failed for reduction in reductions.values())
 
 
-async def _submit(
+async def _prepare(
     client: AsyncClient, told: RunFile, plan: Plan, ids: Mapping[str, str]
-) -> dict[str, AsyncSweep]:
-    handles = await client.submit_plans(
+) -> list[ReadySweep]:
+    """Check and encode every sweep before anything starts. Raises ShotbusError with everything wrong."""
+    return await client.prepare_plans(
         plan.sweeps,
         sweep_ids=[ids[sweep.name] for sweep in plan.sweeps],
         priority=told.run.priority,
@@ -147,50 +154,6 @@ async def _submit(
         family=told.run.family,
         family_version=told.run.family_version,
     )
-    return dict(zip(ids, handles, strict=True))
-
-
-async def _follow(
-    plan: Plan, sweeps: Mapping[str, AsyncSweep], console: Console, timeout: float | None
-) -> dict[str, Reduction]:
-    """Show a bar a sweep with rate and ETA until every final reduction is here."""
-    columns = (
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("points {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        Eta(),
-    )
-    deadline = None if timeout is None else time.monotonic() + timeout
-    with Progress(*columns, console=console, transient=False) as progress:
-        bars = {
-            sweep.name: progress.add_task(sweep.name, total=sum(job.points for job in sweep.jobs), rate="")
-            for sweep in plan.sweeps
-        }
-        pending = {name: asyncio.ensure_future(sweep.result()) for name, sweep in sweeps.items()}
-        began = time.monotonic()
-        while not all(future.done() for future in pending.values()):
-            await asyncio.wait(pending.values(), timeout=_REFRESH_SECONDS)
-            _show(progress, bars, sweeps, began)
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError
-        _show(progress, bars, sweeps, began)
-        return {name: future.result() for name, future in pending.items()}
-
-
-def _show(
-    progress: Progress, bars: Mapping[str, TaskID], sweeps: Mapping[str, AsyncSweep], began: float
-) -> None:
-    for name, sweep in sweeps.items():
-        latest = sweep.partial()
-        if latest is None:
-            continue
-        rate = latest.points / max(1e-9, time.monotonic() - began)
-        done = latest.final or latest.done == latest.shards
-        text = f"({rate:,.0f}/s)" if not done else ""
-        progress.update(bars[name], completed=latest.points, rate=text)
 
 
 def _finish(options: Options, plan: Plan, reductions: Mapping[str, Reduction], output: Output) -> None:
@@ -200,8 +163,6 @@ def _finish(options: Options, plan: Plan, reductions: Mapping[str, Reduction], o
     if cached:
         output.console.print(f"{cached} of {total} shards were served from the cache")
     if options.as_json:
-        from shotbus.cli.common import emit
-
         emit(options, {name: _summary(one) for name, one in reductions.items()}, "")
 
 

@@ -13,7 +13,7 @@ def state() -> None:
     """Rebuild the read models from the topics."""
 
 
-@state.command()
+@state.command(short_help="Write every read model again.")
 @command_options
 def rebuild(options: Options) -> None:
     """Clear the store and write every read model again from the topics."""

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import time
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit, run_async, table
-from shotbus.cli.jobs import connect, histogram, read_text
+from shotbus.cli.inputs import read_points, read_text
+from shotbus.cli.jobs import (
+    as_tenant,
+    check_timeout,
+    connect,
+    histogram,
+    observables_of,
+    refuse,
+    submission_options,
+    tenant_option,
+    unconnected,
+)
+from shotbus.cli.progress import follow, way_back
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Reduction
+from shotbus.producers.sweep import AsyncSweep
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.pub import Counts
-from shotbus.schemas.reductions import check_reduction
+from shotbus.schemas.reductions import REDUCTIONS
 
 _ROWS = 34
 _ARRIVAL_SECONDS = 1.0
@@ -42,56 +53,71 @@ def sweep() -> None:
     """Submit, inspect and cancel sweeps."""
 
 
-@sweep.command()
+@sweep.command(short_help="Run a circuit over the points of a CSV file.")
 @click.argument("circuit", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("points", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--reduce",
+    default="collect",
+    show_default=True,
+    metavar="REDUCTION",
+    help=f"What becomes of the shards' results: {', '.join(REDUCTIONS)}.",
+)
+@click.option("--chunk", type=int, help="Points a job; without it the size decides.")
+@submission_options
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait for the reduction and print it."
+)
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait.")
 @command_options
-@click.option("--shots", type=int)
-@click.option("--observable", "observables", multiple=True)
-@click.option("--reduce", default="collect", show_default=True)
-@click.option("--chunk", type=int, help="Points a job.")
-@click.option("--priority", default="experiment", show_default=True)
-@click.option("--backend")
-@click.option("--seed", type=int)
-@click.option("--wait/--no-wait", default=True, show_default=True)
-@click.option("--timeout", type=float)
-def submit(options: Options, circuit: Path, points: Path, **given: Any) -> None:
-    """Run CIRCUIT over POINTS, a CSV file whose header names the parameters."""
-    run_async(_submit(options, read_text(circuit), _read_points(points), given))
+def submit(
+    options: Options, circuit: Path, points: Path, *, wait: bool, timeout: float | None, **given: Any
+) -> None:
+    """Run CIRCUIT over POINTS, a CSV file whose header names the parameters; - reads standard input.
+
+    Exit code 1 when a shard failed. Nothing is started or published when anything is wrong; everything that
+    is wrong is said at once.
+    """
+    run_async(_submit(options, circuit, points, given, wait=wait, timeout=timeout))
 
 
-async def _submit(options: Options, text: str, points: dict[str, Any], given: dict[str, Any]) -> None:
-    labels, wait, timeout = given.pop("observables"), given.pop("wait"), given.pop("timeout")
-    observables = [[(label, 1.0)] for label in labels] if labels else None
-    wrong = check_reduction(given["reduce"], {}, 1)
-    if wrong:
-        raise ShotbusError(wrong)
-    async with connect(options) as client:
-        handle = await client.sweep(text, points, observables=observables, **given)
+async def _submit(
+    options: Options, circuit: Path, points: Path, given: dict[str, Any], *, wait: bool, timeout: float | None
+) -> None:
+    problems = check_timeout(timeout, wait=wait)
+    given["observables"] = observables_of(given["observables"])
+    async with unconnected(options) as client:
+        try:
+            bindings, wrong = read_points(points)
+            problems += wrong
+            ready = await client.prepare_sweep(read_text(circuit), bindings, **given)
+        except ShotbusError as error:
+            problems += error.problems
+        await refuse(client, problems, given["backend"])
+        await client.start()
+        (handle,) = await client.submit_ready([ready])
+        back = come_back(options, "sweep", "status", handle.sweep_id, *as_tenant(given["tenant"]))
         if not wait:
-            back = come_back(options, "sweep", "status", handle.sweep_id)
-            back = f"{handle.sweep_id}\ncome back with: {back}"
-            emit(options, {"sweep_id": handle.sweep_id}, back)
+            emit(options, {"sweep_id": handle.sweep_id}, f"{handle.sweep_id}\ncome back with: {back}")
             return
-        _show(options, await handle.result(timeout))
+        count = len(next(iter(bindings.values())))
+        with way_back(f"sweep {handle.sweep_id} goes on; come back with: {back}"):
+            _show(options, await _reduction(handle, count, timeout, back))
 
 
-def _read_points(path: Path) -> dict[str, Any]:
+async def _reduction(handle: AsyncSweep, points: int, timeout: float | None, back: str) -> Reduction:
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream))
-        matrix = np.array(rows, dtype=float)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise fail("SB-2003", str(path), detail=str(error), hint="a header line, then numbers") from error
-    if matrix.ndim != 2 or matrix.shape[1] != len(header):
-        raise fail("SB-1304", str(path), limit=f"{len(header)} columns in every row")
-    return {name.strip(): matrix[:, column] for column, name in enumerate(header)}
+        return (await follow({"points": handle}, {"points": points}, timeout))["points"]
+    except TimeoutError as error:
+        raise fail(
+            "SB-4006", "$", limit=f"{timeout} s", hint=f"it goes on; come back with: {back}"
+        ) from error
 
 
-@sweep.command()
+@sweep.command(short_help="Print a sweep's newest reduction.")
 @click.argument("sweep_id")
+@tenant_option
 @command_options
-@click.option("--tenant", default="default", show_default=True)
 def status(options: Options, sweep_id: str, tenant: str) -> None:
     """Print the newest reduction of SWEEP_ID; exit code 1 when a shard failed."""
     run_async(_status(options, sweep_id, tenant))
@@ -117,10 +143,10 @@ async def _newest(client: AsyncClient, sweep_id: str, tenant: str) -> Reduction 
     return Reduction.from_record(stored)
 
 
-@sweep.command()
+@sweep.command(short_help="Cancel every job of a sweep.")
 @click.argument("sweep_id")
+@tenant_option
 @command_options
-@click.option("--tenant", default="default", show_default=True)
 def cancel(options: Options, sweep_id: str, tenant: str) -> None:
     """Cancel every job of SWEEP_ID and say how many there were, or that it was finished before.
 

@@ -17,14 +17,14 @@ def topics() -> None:
     """Plan and apply the topics."""
 
 
-@topics.command()
+@topics.command(short_help="Show what is declared and whether it exists.")
 @command_options
 def plan(options: Options) -> None:
     """Show each declared topic and whether it exists as declared; exit code 2 when one differs."""
     run_async(_work(options, apply=False))
 
 
-@topics.command()
+@topics.command(short_help="Create the topics that are missing.")
 @command_options
 def apply(options: Options) -> None:
     """Create the topics that are missing; refuses when one exists with another partition count."""

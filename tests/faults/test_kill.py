@@ -124,7 +124,7 @@ def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, shots_sweep, 
     first.wait()
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
-    assert "resuming" in again.stdout
+    assert "resuming" in again.stderr
     assert "within chemical" in again.stdout
 
 

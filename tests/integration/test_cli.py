@@ -65,7 +65,7 @@ def test_list_filters_and_pages(folder):
     older = told(folder, "list", "--tenant", "lister", "--limit", "2", "--offset", "1")
     assert {one["job_id"] for one in newest + older} == set(jobs)
     assert told(folder, "list", "--tenant", "nobody") == []
-    assert said(folder, "list", "--tenant", "nobody") == "nothing\n"
+    assert said(folder, "list", "--tenant", "nobody") == "no jobs\n"
     assert "job_id" in said(folder, "list")
 
 

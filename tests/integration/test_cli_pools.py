@@ -1,5 +1,6 @@
 """Pools on the command line: their state is the dispatchers', a drain ends when nothing is in flight."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import pytest
 from cli_kit import invoke, make_folder, said, told
 from embedded_kit import BELL, Broker, eventually
+
+WORKER = ["worker", "--pool", "noop"]
 
 
 @pytest.fixture(scope="module")
@@ -87,52 +90,51 @@ def stop(process):
 
 
 @pytest.fixture
-def stopped_worker(tmp_path):
-    """Two dispatchers and a worker, which is stopped with a job in its hands until the test lets it go on."""
+def in_flight(tmp_path):
+    """Two dispatchers and a job that they have sent to a worker just killed; starts another on demand."""
     (tmp_path / "bell.qasm").write_text(BELL)
     data = ["--data", tmp_path / "data"]
-    roles = [["dispatcher"], ["dispatcher"], ["reducer"], ["worker", "--pool", "noop"]]
-    running = [start(tmp_path, *words) for words in roles]
-    worker = running[-1]
-    told(tmp_path, "submit", "bell.qasm", "--backend", "noop", "--wait", *data)
-    worker.send_signal(signal.SIGSTOP)
-    told(tmp_path, "submit", "bell.qasm", "--backend", "noop", *data)
-    yield tmp_path, data, worker
-    worker.send_signal(signal.SIGCONT)
-    for process in reversed(running):
-        stop(process)
+    roles = [["dispatcher"], ["dispatcher"], ["reducer"], WORKER]
+    with contextlib.ExitStack() as running:
+        processes = [start(tmp_path, *words) for words in roles]
+        for process in processes:
+            running.callback(stop, process)
+        told(tmp_path, "submit", "bell.qasm", "--backend", "noop", "--wait", *data)
+        # Its credits are good for some seconds more.
+        processes[-1].kill()
+        told(tmp_path, "submit", "bell.qasm", "--backend", "noop", *data)
+        eventually(lambda: pool(tmp_path, "noop", *data)["in_flight"] == 1)
+        yield tmp_path, data, lambda: running.callback(stop, start(tmp_path, *WORKER))
 
 
-def test_a_drain_waits_until_the_workers_have_answered(stopped_worker):
-    folder, data, worker = stopped_worker
-    eventually(lambda: pool(folder, "noop", *data)["in_flight"] == 1)
+def test_a_drain_waits_until_the_workers_have_answered(in_flight):
+    folder, data, start_worker = in_flight
     (error,) = told(folder, "pools", "drain", "noop", "--timeout", "0.3", *data, code=5)["errors"]
     assert (error["code"], error["actual"]) == ("SB-4006", "1 job in flight")
     assert "shotbus pools drain noop" in error["hint"]
     assert pool(folder, "noop", *data)["state"] == "paused"
-    worker.send_signal(signal.SIGCONT)
+    start_worker()
     assert told(folder, "pools", "drain", "noop", "--timeout", "30", *data)["drained"]
 
 
 def draining(folder, data):
     """A drain that waits for the one job that is in flight."""
-    eventually(lambda: pool(folder, "noop", *data)["in_flight"] == 1)
     command = [sys.executable, "-m", "shotbus", "pools", "drain", "noop", *map(str, data)]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually(lambda: pool(folder, "noop", *data)["state"] == "paused")
     return process
 
 
-def test_a_drain_says_when_somebody_resumes_the_pool(stopped_worker):
-    folder, data, _ = stopped_worker
+def test_a_drain_says_when_somebody_resumes_the_pool(in_flight):
+    folder, data, _ = in_flight
     process = draining(folder, data)
     told(folder, "pools", "resume", "noop", *data)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (1, "noop is ready: somebody resumed it\n")
 
 
-def test_an_interrupted_drain_says_how_to_go_on(stopped_worker):
-    folder, data, _ = stopped_worker
+def test_an_interrupted_drain_says_how_to_go_on(in_flight):
+    folder, data, _ = in_flight
     process = draining(folder, data)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
@@ -141,7 +143,7 @@ def test_an_interrupted_drain_says_how_to_go_on(stopped_worker):
 
 
 def test_without_a_dispatcher_the_list_says_so_and_a_command_times_out(tmp_path):
-    worker = start(tmp_path, "worker", "--pool", "noop")
+    worker = start(tmp_path, *WORKER)
     data = ["--data", tmp_path / "data"]
     try:
         assert "no dispatcher runs" in said(tmp_path, "pools", "list", *data)

@@ -118,17 +118,19 @@ def test_an_interrupted_run_resumes_and_a_third_is_served_from_the_cache(run_fol
     with Broker(run_folder / "data", "aer"):
         memory = run_folder / "data" / "runs"
         invoke(run_folder, "pools", "pause", "aer", "--data", "data")
-        first = subprocess.Popen(command, cwd=run_folder, stdout=subprocess.PIPE, text=True)
+        first = subprocess.Popen(
+            command, cwd=run_folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         eventually(lambda: list(memory.glob("*.json")))
         eventually(lambda: '"aer"' in invoke(run_folder, "list", "--json", "--data", "data")[1])
         first.send_signal(signal.SIGINT)
-        out, _ = first.communicate(timeout=30)
-        assert first.returncode == 130
-        assert "Go on with: shotbus run run.toml" in out
+        out, err = first.communicate(timeout=30)
+        assert (first.returncode, out) == (130, "")
+        assert "Go on with: shotbus run run.toml" in err
         invoke(run_folder, "pools", "resume", "aer", "--data", "data")
-        text = said(run_folder, "run", "run.toml", "--data", "data")
-        assert "resuming" in text
-        assert "reported 40" in text
+        _, out, err = invoke(run_folder, "run", "run.toml", "--data", "data")
+        assert "resuming" in err
+        assert "reported 40" in out
         assert not list(memory.glob("*.json"))
         summary = eventually(lambda: served_from_cache(run_folder))
         assert summary["succeeded"] == 40
@@ -172,9 +174,11 @@ def test_a_run_that_takes_too_long_exits_with_5_and_can_be_resumed(run_folder):
         invoke(run_folder, "pools", "pause", "aer", "--data", "data")
         found, _, err = invoke(run_folder, "run", "run.toml", "--data", "data", "--timeout", "0.5", "--json")
         assert found == 5
-        assert json.loads(err.splitlines()[-1])["errors"][0]["code"] == "SB-4006"
+        error = json.loads(err.splitlines()[-1])["errors"][0]
+        assert error["code"] == "SB-4006"
+        assert "shotbus run run.toml" in error["hint"]
         invoke(run_folder, "pools", "resume", "aer", "--data", "data")
-        assert "resuming" in said(run_folder, "run", "run.toml", "--data", "data")
+        assert "resuming" in invoke(run_folder, "run", "run.toml", "--data", "data")[2]
 
 
 def test_a_client_that_is_killed_takes_its_embedded_broker_with_it(run_folder):

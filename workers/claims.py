@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shotbus.broker.clock import Clock
 from shotbus.broker.failpoints import failpoint
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities
@@ -19,7 +18,7 @@ from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim
 from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.reporting import Reporter
-from shotbus.workers.settings import WorkerCounters, WorkerSettings
+from shotbus.workers.settings import Means, WorkerSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -38,18 +37,14 @@ class Claims:
         reporter: Reporter,
         *,
         settle: Callable[[Taken], None],
-        clock: Clock,
-        counters: WorkerCounters,
-        entropy: Callable[[int], bytes],
+        means: Means,
     ) -> None:
         self._settings = settings
         self._capabilities = capabilities
         self._fetch = fetch
         self._reporter = reporter
         self._settle = settle
-        self._clock = clock
-        self._counters = counters
-        self._entropy = entropy
+        self._clock, self._counters, self._entropy = means
         self._starting: set[asyncio.Task[None]] = set()
 
     async def announced(self) -> None:

@@ -6,10 +6,9 @@ is for: nothing in it is done per job that can be done per bundle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from shotbus.broker.bus.base import Outgoing
-from shotbus.broker.clock import Clock
 from shotbus.broker.failpoints import failpoint
 from shotbus.schemas.codec import Fields
 from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, ItemResult
@@ -17,7 +16,7 @@ from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.running import provenance_of, run_safely
-from shotbus.workers.settings import WorkerCounters, WorkerSettings
+from shotbus.workers.settings import Means, WorkerSettings
 
 
 class Inline:
@@ -28,17 +27,12 @@ class Inline:
         adapter: Adapter,
         settings: WorkerSettings,
         reporter: Reporter,
-        *,
-        clock: Clock,
-        counters: WorkerCounters,
-        entropy: Callable[[int], bytes],
+        means: Means,
     ) -> None:
         self._adapter = adapter
         self._settings = settings
         self._reporter = reporter
-        self._clock = clock
-        self._counters = counters
-        self._entropy = entropy
+        self._clock, self._counters, self._entropy = means
 
     async def answer(self, taken: Sequence[Taken]) -> None:
         """Run the bundles, publish all outcomes together, then let the positions pass them."""

@@ -27,7 +27,7 @@ from shotbus.workers.intake import Intake
 from shotbus.workers.lanes import Taken
 from shotbus.workers.process import Child
 from shotbus.workers.reporting import Reporter
-from shotbus.workers.settings import WorkerCounters, WorkerSettings
+from shotbus.workers.settings import Means, WorkerCounters, WorkerSettings
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 0.5
@@ -70,14 +70,8 @@ class WorkerService:
             bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
         )
         self._tail = PoolsTail(bus, topics, self._advertiser.learn, self._clock)
-        self._inline = Inline(
-            self._adapter,
-            settings,
-            self._reporter,
-            clock=self._clock,
-            counters=self.counters,
-            entropy=entropy,
-        )
+        means = Means(self._clock, self.counters, entropy)
+        self._inline = Inline(self._adapter, settings, self._reporter, means)
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
         self._claims = Claims(
             settings,
@@ -85,9 +79,7 @@ class WorkerService:
             source.fetch,
             self._reporter,
             settle=self._settle,
-            clock=self._clock,
-            counters=self.counters,
-            entropy=entropy,
+            means=means,
         )
         self._intake = Intake(
             bus,

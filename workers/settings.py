@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shotbus.broker.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,11 @@ class WorkerCounters:
         if jobs:
             share = 1.0 if self.jobs_done == jobs else 1.0 - 0.95**jobs
             self.service_seconds += share * (seconds / jobs - self.service_seconds)
+
+
+class Means(NamedTuple):
+    """What the parts of a service share: time, what is counted, and random bytes of a length."""
+
+    clock: Clock
+    counters: WorkerCounters
+    entropy: Callable[[int], bytes]

@@ -1,6 +1,7 @@
 """The whole broker in simulated time: nothing is lost, doubled or out of order, whatever is killed when."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from click.testing import CliRunner
 
 from shotbus.broker.dispatcher.done import DoneLog
 from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.cli.main import cli
 from shotbus.reducers.sweep import Sweep
 from shotbus.simulation import Scenario, simulate
 from shotbus.simulation.child import Temper
@@ -124,3 +127,15 @@ async def for_ever():
 def test_a_world_that_stands_still_is_told_and_does_not_hang(work, error):
     with pytest.raises(error):
         run(lambda _: work())
+
+
+def test_the_command_tells_each_seed_and_the_story_of_one_that_broke(monkeypatch):
+    runner = CliRunner()
+    sound = runner.invoke(cli, ["simulate", "--seed", "3", "--seeds", "2", "--jobs", "20", "--json"])
+    assert sound.exit_code == 0
+    assert [json.loads(line)["seed"] for line in sound.stdout.splitlines()] == [3, 4]
+    monkeypatch.setattr(DoneLog, "find", lambda *_: None)
+    broken = runner.invoke(cli, ["simulate", "--seed", "0", "--seeds", "12"])
+    assert broken.exit_code == 1
+    assert "one-terminal-result" in broken.stdout
+    assert "dispatcher-0 serves" in broken.stdout

@@ -25,7 +25,7 @@ def bindings_of(given: Any, parameters: Sequence[str], aliases: Mapping[str, str
 
     Raises:
         ShotbusError: SB-1301 unbound, SB-1302 surplus, SB-1303 not finite, SB-1304 shapes, SB-1305 no or
-            too many points; all at once.
+            too many points, SB-1306 given twice; all at once.
 
     """
     if given is None:
@@ -51,7 +51,7 @@ def _from_mapping(
     given: Mapping[Any, Any], parameters: tuple[str, ...], aliases: Mapping[str, str]
 ) -> Bindings:
     problems: list[Problem] = []
-    named = {aliases.get(name, name): (name, value) for name, value in _flatten(given, problems)}
+    named = _named(given, aliases, problems)
     said = {wire: name for name, wire in aliases.items()}
     problems += [
         Problem("SB-1301", f"$.bindings.{said.get(name, name)}", hint="give it a value")
@@ -73,6 +73,19 @@ def _from_mapping(
     for number, name in enumerate(parameters):
         matrix[:, number] = columns[name]
     return Bindings(parameters, matrix)
+
+
+def _named(
+    given: Mapping[Any, Any], aliases: Mapping[str, str], problems: list[Problem]
+) -> dict[str, tuple[str, Any]]:
+    """Return the caller's name and value by the text's name; a ``Parameter`` and its name are one."""
+    named: dict[str, tuple[str, Any]] = {}
+    for name, value in _flatten(given, problems):
+        wire = aliases.get(name, name)
+        if wire in named:
+            problems.append(Problem("SB-1306", f"$.bindings.{name}"))
+        named.setdefault(wire, (name, value))
+    return named
 
 
 def _flatten(given: Mapping[Any, Any], problems: list[Problem]) -> Iterator[tuple[str, Any]]:

@@ -8,8 +8,9 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Self, TypeVar, Unpack
 
 from shotbus.broker.config import Config
-from shotbus.producers.client import AsyncClient, SubmitOptions
+from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
+from shotbus.producers.options import SubmitOptions
 from shotbus.producers.plan import Reduction, SweepPlan
 from shotbus.producers.result import JobResult
 from shotbus.producers.sweep import AsyncSweep, ShardFailure

@@ -6,15 +6,15 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import load_config
 from shotbus.broker.stages import Timings
 from shotbus.producers.asking import Count, Wish, count, tell
-from shotbus.producers.coerce import wall_ms
 from shotbus.producers.job import AsyncJob, JobTimeoutError
-from shotbus.producers.origin import code_commit, principal, sdk_versions
+from shotbus.producers.options import SubmitOptions, wishes_of
+from shotbus.producers.origin import code_commit, sdk_versions
 from shotbus.producers.plan import SweepPlan
 from shotbus.producers.program import Program
 from shotbus.producers.request import (
@@ -27,46 +27,17 @@ from shotbus.producers.request import (
 )
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
-from shotbus.producers.wishes import Wishes, is_number, is_whole
+from shotbus.producers.wishes import Wishes
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of
-from shotbus.schemas.pub import MAX_POINTS, ProblemStatement
+from shotbus.schemas.pub import MAX_POINTS
 from shotbus.schemas.reductions import check_modes, check_reduction
 
 _ANSWER_SECONDS = 10.0
 _KEYED_SWEEP = Problem(
     "SB-1108", "$.idempotency_key", hint="a sweep is repeated by its id: submit_plan(…, sweep_id=…)"
 )
-
-
-class SubmitOptions(TypedDict, total=False):
-    """Everything that may be said about a job.
-
-    ``deadline``, ``not_before`` and ``max_result_age``: seconds (the first two from now) or, for the
-    first two, an aware datetime. ``options``: backend options such as ``optimization_level``.
-    ``traceparent``: a W3C trace context that the job continues; without it a trace begins.
-    """
-
-    priority: str
-    tenant: str
-    session: str
-    deadline: Any
-    not_before: Any
-    max_result_age: float | None
-    idempotency_key: str
-    backend: str | None
-    experiment: str
-    intent: str
-    family: str
-    family_version: str
-    problem: ProblemStatement | None
-    value: float | None
-    tags: Sequence[str]
-    seed: int | None
-    options: dict[str, str]
-    rerun_of: str
-    traceparent: str
 
 
 class AsyncClient:
@@ -135,7 +106,7 @@ class AsyncClient:
 
         """
         began = time.perf_counter()
-        wishes, problems = self._wishes(options)
+        wishes, problems = wishes_of(options)
         question = await self._ask(
             problems,
             wishes,
@@ -162,7 +133,7 @@ class AsyncClient:
         Arguments are those of :meth:`submit`, to which the program that is returned can be passed on. Raises
         ShotbusError with everything that is wrong.
         """
-        wishes, problems = self._wishes(options)
+        wishes, problems = wishes_of(options)
         asked = {"shots": shots, "observables": observables, "precision": precision}
         question = await self._ask(problems, wishes, circuit, bindings, **asked)
         self.check_size(encode("circuit_request", self.build(question, wishes)))
@@ -253,18 +224,6 @@ class AsyncClient:
             problem = Problem("SB-1112", "$", limit=f"{limit} bytes", actual=f"{len(value)} bytes", hint=hint)
             raise ShotbusError([problem])
 
-    def _wishes(self, options: SubmitOptions) -> tuple[Wishes, list[Problem]]:
-        now, problems = time.time_ns() // 1_000_000, list[Problem]()
-        plain: dict[str, Any] = dict(options)
-        for name in ("deadline", "not_before"):
-            plain[f"{name}_ms"] = _when(plain.pop(name, None), f"$.{name}", now, problems)
-        age = plain.pop("max_result_age", None)
-        plain["max_result_age_ms"] = int(age * 1000) if is_number(age) else age
-        seed: Any = plain.get("seed")
-        plain["seed"] = int(seed) if is_whole(seed) else seed
-        plain["backend"] = plain.get("backend") or ""
-        return Wishes(principal=principal(), **plain), problems
-
     async def sweep(
         self,
         circuit: Any,
@@ -319,7 +278,7 @@ class AsyncClient:
             options: see :class:`SubmitOptions`.
 
         """
-        wishes, problems = self._wishes(options)
+        wishes, problems = wishes_of(options)
         # How many shards there will be depends on the points; the number is checked with the plan.
         problems += check_reduction(reduce, reduce_options or {}, MAX_POINTS)
         problems += check_modes(reduce, [mode_of(observables, solving=self.is_solving(wishes))])
@@ -370,7 +329,7 @@ class AsyncClient:
             ShotbusError: everything that is wrong with any of them.
 
         """
-        wishes, problems = self._wishes(options)
+        wishes, problems = wishes_of(options)
         if wishes.idempotency_key:
             problems.append(_KEYED_SWEEP)
         if problems:
@@ -454,11 +413,3 @@ class AsyncClient:
     @property
     def _everywhere(self) -> range:
         return range(self._session.topics.partitions)
-
-
-def _when(given: Any, path: str, now_ms: int, problems: list[Problem]) -> int | None:
-    try:
-        return wall_ms(given, path, now_ms)
-    except ShotbusError as error:
-        problems += error.problems
-        return None

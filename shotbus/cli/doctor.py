@@ -32,7 +32,12 @@ async def _doctor(options: Options, *, everything: bool) -> bool:
     checks.append(await _check("bus", lambda: _bus(options)))
     checks.append(await _check("store", lambda: _store(options)))
     values = [row for row in effective(options.loaded) if everything or row[2] != "default"]
-    text = "\n\n".join([table(checks, ("check", "state", "detail")), table(values, ("key", "value", "from"))])
+    text = "\n\n".join(
+        [
+            table(checks, ("check", "state", "detail")),
+            table(values, ("key", "value", "from"), empty="every value is its default; --all prints them"),
+        ]
+    )
     url = public_url(options.url)
     data: dict[str, Any] = {"url": url, "checks": checks, "configuration": values}
     emit(options, data, f"url {url}\n\n{text}")

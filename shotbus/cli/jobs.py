@@ -226,7 +226,7 @@ def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
     }
     lines = [f"{answer.job_id}  {answer.outcome} on {answer.executed_on}"]
     if answer.points > 1:
-        lines.append(f"point {row} of 0 to {answer.points - 1}; another with --row, all with --json")
+        lines.append(f"row {row} of 0 to {answer.points - 1}: --row shows another, --json all")
     if isinstance(answer.payload, Estimates):
         data |= {"evs": answer.evs, "stds": answer.stds}
         pairs = zip(answer.evs[row], answer.stds[row], strict=True)

@@ -15,7 +15,11 @@ from shotbus.schemas.registry import latest, schema_id
 
 SHAPES = {
     "sweep": {("points", "1/s")},
-    "noop": {("jobs", "1/s"), ("ids without exactly one result", "")},
+    "noop": {
+        ("jobs, 1,024 callers", "1/s"),
+        ("jobs, 256 callers", "1/s"),
+        ("ids without exactly one result", ""),
+    },
     "latency": {("submit to result, p50", "ms"), ("submit to result, p95", "ms")},
     "memory": {
         ("dispatcher, nothing waiting", "MiB"),

@@ -16,7 +16,7 @@ from avro_values import request_fields
 from edge_kit import codes
 
 from shotbus.schemas.codec import MAX_RECORD_BYTES, decode_untrusted, encode
-from shotbus.schemas.registry import SchemaKey, raw_schema, schema_id
+from shotbus.schemas.registry import SchemaKey, latest, raw_schema, schema_id
 
 REQUEST = struct.pack(">bI", 0, schema_id(SchemaKey("circuit_request", 1)))
 CONTROL = struct.pack(">bI", 0, schema_id(SchemaKey("control", 1)))
@@ -51,9 +51,12 @@ def container_bomb():
 def job_row_with_boolean_seven():
     fields = {
         one["name"]: {"string": "", "bytes": b"", "double": 0.0}.get(one["type"], 0)
-        for one in raw_schema(SchemaKey("job_row", 1))["fields"]
+        for one in raw_schema(latest("job_row"))["fields"]
     }
-    return encode("job_row", fields | {"cancel_requested": True})[:-1] + b"\x07"
+    false, true = (bytearray(encode("job_row", fields | {"cancel_requested": one})) for one in (False, True))
+    (place,) = (number for number, pair in enumerate(zip(false, true, strict=True)) if pair[0] != pair[1])
+    true[place] = 7
+    return bytes(true)
 
 
 def request():

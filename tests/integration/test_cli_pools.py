@@ -29,6 +29,8 @@ def pool(folder, name, *data):
 
 
 def test_pools_are_listed_with_their_workers_in_a_hundred_columns(folder):
+    # A worker advertises itself a moment after the broker says that it is ready.
+    eventually(lambda: len(told(folder, "pools", "list")["processes"]) == 3)
     listed = told(folder, "pools", "list")
     assert [one["pool"] for one in listed["pools"]] == ["aer", "classical", "noop"]
     assert {(one["role"], one["pool"]) for one in listed["processes"]} == {

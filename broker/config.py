@@ -47,6 +47,7 @@ class BrokerConfig:
     partitions: int = 2
     work_partitions: int = 8
     retention_days: float = 3.0
+    remembered_jobs: int = 1_048_576
     synchronous: str = "FULL"
 
 

@@ -43,6 +43,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "partitions": _from(1, 1_024),
         "work_partitions": _from(1, 1_024),
         "retention_days": _above(0, 3_650),
+        "remembered_jobs": _from(1_024, 1 << 30),
         "synchronous": _words("FULL", "NORMAL"),
     },
     "classes": {"weight": _above(0, 1e6)},

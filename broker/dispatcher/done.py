@@ -44,7 +44,7 @@ class DoneLog:
 
     """
 
-    def __init__(self, *, retention_s: int, max_pages: int = 8_192) -> None:
+    def __init__(self, *, retention_s: int, max_pages: int) -> None:
         self._retention_s, self._max_pages = retention_s, max_pages
         self._pages: dict[int, bytearray] = {}
         self._index: dict[int, int] = {}

@@ -25,7 +25,7 @@ from shotbus.broker.dispatcher.answers import (
     problems_of,
 )
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook, bundle_id_of
-from shotbus.broker.dispatcher.done import DoneLog, is_done_key
+from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog, is_done_key
 from shotbus.broker.dispatcher.fairqueue import FairQueue
 from shotbus.broker.dispatcher.job import Job, Seat, decode_row, encode_row
 from shotbus.broker.dispatcher.messages import (
@@ -90,7 +90,10 @@ class Dispatcher:
         #: Jobs that were cancelled in flight: their rows keep the worker's credit occupied.
         self._ghosts: dict[str, Job] = {}
         self._bundles = BundleBook()
-        self._done = DoneLog(retention_s=int(config.broker.retention_days * 86_400))
+        self._done = DoneLog(
+            retention_s=int(config.broker.retention_days * 86_400),
+            max_pages=max(1, config.broker.remembered_jobs // ENTRIES_A_PAGE),
+        )
         self._reports = Reports(shard, partitions)
         self._agenda = Agenda(self._jobs)
         self._standing = Standing()

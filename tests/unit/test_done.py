@@ -33,7 +33,7 @@ def write(rows, log, keys):
 
 
 def restored(rows, **options):
-    log = DoneLog(**{"retention_s": 60} | options)
+    log = DoneLog(**{"retention_s": 60, "max_pages": 8_192} | options)
     for key, row in rows.items():
         if row is not None:
             log.restore(key, row)
@@ -42,7 +42,7 @@ def restored(rows, **options):
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_is_found_again(outcome):
-    log = DoneLog(retention_s=60)
+    log = DoneLog(retention_s=60, max_pages=8)
     log.add(job_id(7), b"12345678", outcome, NOW_MS, owner=ADA)
     assert log.find(job_id(7)) == DoneEntry(b"12345678", outcome, NOW_MS, NOW_MS // 1_000 + 60, ADA)
 
@@ -53,7 +53,7 @@ def test_a_name_that_is_no_job_id_is_not_found(name):
 
 
 def test_ids_that_count_upwards_in_any_digit_are_told_apart():
-    log = DoneLog(retention_s=60)
+    log = DoneLog(retention_s=60, max_pages=8)
     ids = [f"{1 << bit:032x}" for bit in range(128)]
     for number in ids[::2]:
         log.add(number, bytes(8), "failed", NOW_MS, owner=ADA)
@@ -61,7 +61,7 @@ def test_ids_that_count_upwards_in_any_digit_are_told_apart():
 
 
 def test_entries_from_before_there_were_owners_are_found_and_are_nobodys():
-    log = DoneLog(retention_s=60)
+    log = DoneLog(retention_s=60, max_pages=8)
     log.restore(log.key(0), struct.pack("<QQQIB3x", int(job_id(7), 16) % _PRIME, 1, NOW_MS, 2**31, 0))
     assert log.find(job_id(7)) == DoneEntry((1).to_bytes(8, "little"), OUTCOMES[0], NOW_MS, 2**31, bytes(3))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from shotbus.broker.config import Config
@@ -47,8 +47,9 @@ class Job:
     def __init__(self, loop: _Loop, job: AsyncJob) -> None:
         self._loop, self._job = loop, job
 
+    @property
     def job_id(self) -> str:
-        """Return the broker's id."""
+        """The broker's id."""
         return self._job.job_id
 
     def result(self, timeout: float | None = None) -> JobResult:
@@ -61,11 +62,11 @@ class Job:
 
     def status(self) -> str:
         """Return Qiskit's word for where it is."""
-        return str(self.details()["status"])
+        return self._loop.run(self._job.status())
 
     def details(self) -> dict[str, Any]:
         """Return status, sub_status, outcome and more."""
-        return self._loop.run(self._job.status())
+        return self._loop.run(self._job.details())
 
     def cancel(self) -> None:
         """Ask for it to be cancelled."""
@@ -180,6 +181,17 @@ class Client:
         work = self._client.submit_plan(plan, sweep_id=sweep_id, **options)
         return Sweep(self._loop, self._loop.run(work))
 
+    def submit_plans(
+        self,
+        plans: Sequence[SweepPlan],
+        *,
+        sweep_ids: Sequence[str | None],
+        **options: Unpack[SubmitOptions],
+    ) -> list[Sweep]:
+        """Submit planned sweeps; when anything is wrong with any of them, none is."""
+        work = self._client.submit_plans(plans, sweep_ids=sweep_ids, **options)
+        return [Sweep(self._loop, sweep) for sweep in self._loop.run(work)]
+
     def job(self, job_id: str, *, tenant: str = "default") -> Job:
         """Return a handle on a job that any process submitted."""
         return Job(self._loop, self._loop.run(_job(self._client, job_id, tenant)))
@@ -187,6 +199,14 @@ class Client:
     def cancel(self, job_id: str, *, tenant: str = "default") -> None:
         """Ask for a job to be cancelled."""
         self._loop.run(self._client.cancel(job_id, tenant=tenant))
+
+    def cancel_sweep(self, sweep_id: str, *, tenant: str = "default") -> None:
+        """Ask for every job of a sweep to be cancelled."""
+        self._loop.run(self._client.cancel_sweep(sweep_id, tenant=tenant))
+
+    def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
+        """``pause``, ``drain`` or ``resume`` a pool on every shard."""
+        self._loop.run(self._client.control_pool(command, pool, reason=reason))
 
 
 async def _connect(url: str | None, config: Config | None) -> AsyncClient:

@@ -203,7 +203,11 @@ class AsyncJob:
         """
         return (await self._ask("locate"))[0]
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> str:
+        """Return Qiskit's word for where it is."""
+        return str((await self.details())["status"])
+
+    async def details(self) -> dict[str, Any]:
         """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard."""
         stored = await self._session.read_model(f"status:{self._job_id}")
         if stored is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import BusError, Reader, TopicPartition
+from shotbus.broker.store.base import Store
 from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
 from shotbus.cli.inputs import parse_bindings, read_text
 from shotbus.cli.progress import spinner, way_back
@@ -27,6 +28,7 @@ from shotbus.schemas.pub import Estimates
 
 _TERMINAL = ("DONE", "ERROR", "CANCELLED")
 _ACCEPT_SECONDS = 5.0
+_PAGE = 500
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 tenant_option = click.option("--tenant", default="default", show_default=True, help="Whose it is.")
@@ -189,7 +191,7 @@ def status(options: Options, job_id: str, tenant: str) -> None:
 
 async def _status(options: Options, job_id: str, tenant: str) -> None:
     async with _handle(options, job_id, tenant) as (_, job):
-        found = await job.status()
+        found = await job.details()
     words = [found["status"], found["sub_status"], found["outcome"]]
     place = f"on {found['pool']}" if found.get("pool") else ""
     emit(options, found, " ".join(word for word in (*words, place) if word))
@@ -272,7 +274,7 @@ async def _cancel(options: Options, job_id: str, tenant: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most jobs.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Pass over so many newer ones.")
 @click.option("--tenant", help="Only this tenant's.")
-@click.option("--status", "wanted", help="Of these only the ones of this status, such as DONE.")
+@click.option("--status", "wanted", help="Only of this status, such as DONE.")
 @command_options
 def list_jobs(options: Options, limit: int, offset: int, tenant: str | None, wanted: str | None) -> None:
     """List the jobs that changed last, newest first, as the read models know them."""
@@ -283,14 +285,27 @@ async def _list(options: Options, limit: int, offset: int, tenant: str | None, w
     async with connect(options) as client:
         store = client.session.store
         index = f"jobs:{tenant}" if tenant else "jobs"
-        names = [name for name, _ in await store.index_range(index, offset=offset, limit=limit)]
-        raw = await store.get_many([f"status:{name}" for name in names])
-    documents = [decode(value, "status_document")[1] for value in raw if value]
-    if wanted:
-        documents = [one for one in documents if one["status"] == wanted.upper()]
+        documents = await _documents(store, index, offset, limit, wanted)
     columns = ("job_id", "status", "outcome", "pool", "tenant", "changed", "sweep_id")
     rows = [[_cell(one, name) for name in columns] for one in documents]
     emit(options, documents, table(rows, columns, empty="no jobs"))
+
+
+async def _documents(
+    store: Store, index: str, offset: int, limit: int, wanted: str | None
+) -> list[dict[str, Any]]:
+    """Return the newest documents, of one status where one is ``wanted``: then ``offset`` counts those."""
+    found: list[dict[str, Any]] = []
+    start, most = (0, offset + limit) if wanted else (offset, limit)
+    while len(found) < most:
+        names = [name for name, _ in await store.index_range(index, offset=start, limit=_PAGE)]
+        raw = await store.get_many([f"status:{name}" for name in names])
+        documents = [decode(value, "status_document")[1] for value in raw if value]
+        found += [one for one in documents if not wanted or one["status"] == wanted.upper()]
+        start += _PAGE
+        if len(names) < _PAGE:
+            break
+    return found[offset if wanted else 0 : most]
 
 
 def _cell(document: Mapping[str, Any], column: str) -> Any:

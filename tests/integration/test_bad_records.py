@@ -93,7 +93,7 @@ def test_noise_on_results_deafens_nobody(client, broker):
     job = client.submit(BELL, shots=1, backend="noop", not_before=1.0)
     for noise in (None, b"", b"\0" * 40, b"noise"):
         for partition in range(2):
-            send(broker, noise, topic="results", key=job.job_id().encode(), partition=partition)
+            send(broker, noise, topic="results", key=job.job_id.encode(), partition=partition)
     assert job.result(30).outcome == "succeeded"
 
 

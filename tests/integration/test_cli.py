@@ -64,6 +64,12 @@ def test_list_filters_and_pages(folder):
     newest = told(folder, "list", "--tenant", "lister", "--limit", "1")
     older = told(folder, "list", "--tenant", "lister", "--limit", "2", "--offset", "1")
     assert {one["job_id"] for one in newest + older} == set(jobs)
+    said(folder, "pools", "pause", "noop")
+    submitted(folder, "--tenant", "lister")
+    eventually(lambda: len(told(folder, "list", "--tenant", "lister")) == 4)
+    done = told(folder, "list", "--tenant", "lister", "--limit", "2", "--offset", "1", "--status", "done")
+    said(folder, "pools", "resume", "noop")
+    assert [one["status"] for one in done] == ["DONE", "DONE"], "the one that waits takes nobody's place"
     assert told(folder, "list", "--tenant", "nobody") == []
     assert said(folder, "list", "--tenant", "nobody") == "no jobs\n"
     assert "job_id" in said(folder, "list")

@@ -159,11 +159,11 @@ def test_the_same_key_and_payload_is_the_same_job_even_when_it_is_finished(clien
     first = client.submit(BELL, shots=20, idempotency_key="same")
     answer = first.result(60)
     again = client.submit(BELL, shots=20, idempotency_key="same")
-    assert again.job_id() == first.job_id()
+    assert again.job_id == first.job_id
     assert again.result(60).counts() == answer.counts()
     with Client(broker.url) as other:
         assert other.submit(BELL, shots=20, idempotency_key="same").result(60).counts() == answer.counts()
-    results = [record for record in records(broker.url, "results") if record.key == first.job_id().encode()]
+    results = [record for record in records(broker.url, "results") if record.key == first.job_id.encode()]
     assert len({record.value for record in results if len(record.value) > 300}) == 1
 
 
@@ -180,14 +180,14 @@ def test_whoever_reuses_a_key_does_not_disturb_its_owner(client, broker, paused)
     with Client(broker.url) as other:
         with pytest.raises(RefusedError):
             other.submit(BELL, shots=21, backend="noop", idempotency_key="mine").result(60)
-        follower = other.job(owner.job_id())
+        follower = other.job(owner.job_id)
         assert follower.status() == "QUEUED"
     assert not owner.done()
 
 
 def test_keys_of_other_tenants_and_sessions_are_other_jobs(client):
     ids = {
-        client.submit(BELL, shots=1, backend="noop", idempotency_key="k", **more).job_id()
+        client.submit(BELL, shots=1, backend="noop", idempotency_key="k", **more).job_id
         for more in ({}, {"tenant": "other"}, {"session": "s"})
     }
     assert len(ids) == 3
@@ -216,7 +216,7 @@ def test_unseeded_jobs_are_not_served_from_the_cache(client):
 def test_a_job_is_found_by_its_id_from_another_client(client, broker):
     job = client.submit(BELL, shots=20)
     with Client(broker.url) as other:
-        handle = other.job(job.job_id())
+        handle = other.job(job.job_id)
         assert handle.result(60).counts() == job.result(60).counts()
         assert eventually(lambda: handle.status() == "DONE")
 
@@ -230,7 +230,7 @@ def test_a_job_is_found_by_its_id_without_the_store(client, broker):
             await other._client.session.store.clear()
 
         other._loop.run(clear())
-        assert other.job(job.job_id()).result(60).counts() == counts
+        assert other.job(job.job_id).result(60).counts() == counts
 
 
 def test_an_unknown_and_a_malformed_id_are_not_found(client):
@@ -243,21 +243,21 @@ def test_an_unknown_and_a_malformed_id_are_not_found(client):
 def test_cancel_ends_a_waiting_job_and_follows_from_any_client(client, broker, paused):
     job = client.submit(BELL, shots=20, backend="noop")
     with Client(broker.url) as other:
-        other.cancel(job.job_id())
+        other.cancel(job.job_id)
     with pytest.raises(JobFailedError) as caught:
         job.result(30)
     assert caught.value.outcome == "cancelled"
     assert caught.value.problems[0].code == "SB-4002"
     with pytest.raises(JobFailedError):
-        client.job(job.job_id()).result(30)
+        client.job(job.job_id).result(30)
 
 
 def test_another_tenant_cannot_cancel(client, paused):
     job = client.submit(BELL, shots=20, backend="noop")
-    client.cancel(job.job_id(), tenant="stranger")
+    client.cancel(job.job_id, tenant="stranger")
     with pytest.raises(JobTimeoutError):
         job.result(1.0)
-    client.cancel(job.job_id())
+    client.cancel(job.job_id)
     with pytest.raises(JobFailedError):
         job.result(30)
 
@@ -282,7 +282,7 @@ def test_a_timeout_says_how_to_come_back(client, paused):
     job = client.submit(BELL, shots=20, backend="noop")
     with pytest.raises(JobTimeoutError) as caught:
         job.result(0.2)
-    assert job.job_id() in caught.value.problems[0].hint
+    assert job.job_id in caught.value.problems[0].hint
     assert job.status() == "QUEUED"
 
 
@@ -388,7 +388,7 @@ def test_a_callers_trace_goes_on_to_the_result(client, broker):
     caller = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
     job = client.submit(BELL, shots=1, backend="noop", traceparent=caller)
     job.result(30)
-    (result,) = [record for record in records(broker.url, "results") if record.key == job.job_id().encode()]
+    (result,) = [record for record in records(broker.url, "results") if record.key == job.job_id.encode()]
     context = parse_traceparent(dict(result.headers)["traceparent"].decode())
     assert context.trace_id == "ab" * 16
     assert context.span_id != "cd" * 8

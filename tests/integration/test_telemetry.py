@@ -271,7 +271,7 @@ def test_one_trace_goes_from_request_over_bundle_and_events_to_result(client, br
         """What was worked on is soon deleted from the bus, now and then before it is read here."""
         job = client.submit(BELL, shots=1, backend="noop", traceparent=given)
         job.result(30)
-        found = traces(broker, job.job_id())
+        found = traces(broker, job.job_id)
         return found if set(found) == set(TOLD) else None
 
     found = eventually(submitted)
@@ -286,7 +286,7 @@ def test_a_refusal_carries_the_trace_too(client, broker):
     with pytest.raises(ShotbusError):
         job.result(30)
     headers = [
-        dict(one.headers) for one in records(broker.url, "results") if one.key == job.job_id().encode()
+        dict(one.headers) for one in records(broker.url, "results") if one.key == job.job_id.encode()
     ]
     assert "6e" * 16 in {
         header["traceparent"].decode()[3:35] for header in headers if "traceparent" in header

@@ -151,8 +151,10 @@ class Writer:
             self._turn = self._loop.call_soon(self._serve)
 
     async def _acquire(self) -> None:
-        while not self._lock.acquire():  # noqa: ASYNC110 -- the event is in another process
+        while not self._lock.acquire():
+            self._watch_lock()
             await asyncio.sleep(_LOCK_RETRY_S)
+        self._waiting_since = None
 
     def _serve(self) -> None:
         """Commit the head of the queue, or come back when another process holds the lock."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shotbus.broker.bus import sqlite_writer
 from shotbus.broker.bus.base import Outgoing, TopicPartition, TopicSpec
 from shotbus.broker.bus.sqlite import SqliteBus
 
@@ -151,3 +153,20 @@ async def test_an_idle_bus_burns_next_to_nothing(bus):
     await asyncio.sleep(1.5)
     assert time.process_time() - before < 0.15
     waiting.cancel()
+
+
+async def test_a_start_that_waits_for_a_paused_process_says_for_whom(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sqlite_writer, "_LOCK_WARNING_S", 0.05)
+    first = SqliteBus(tmp_path)
+    await first.start()
+    await first.close()
+    with (tmp_path / "lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        bus = SqliteBus(tmp_path)
+        starting = asyncio.create_task(bus.start())
+        async with asyncio.timeout(30):
+            while "is it paused?" not in caplog.text:  # noqa: ASYNC110 -- a log line has no event
+                await asyncio.sleep(0.01)
+        assert not starting.done()
+    await starting
+    await bus.close()

@@ -285,9 +285,7 @@ def test_a_refusal_carries_the_trace_too(client, broker):
     job = client.submit(BELL, shots=2, backend="noop", idempotency_key="traced", traceparent=given)
     with pytest.raises(ShotbusError):
         job.result(30)
-    headers = [
-        dict(one.headers) for one in records(broker.url, "results") if one.key == job.job_id.encode()
-    ]
+    headers = [dict(one.headers) for one in records(broker.url, "results") if one.key == job.job_id.encode()]
     assert "6e" * 16 in {
         header["traceparent"].decode()[3:35] for header in headers if "traceparent" in header
     }

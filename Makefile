@@ -6,6 +6,9 @@ STAMP  := $(VENV)/.installed
 RUN    := examples/h2_dissociation.toml
 # Test processes beside each other; two cores do not serve more.
 JOBS   ?= 2
+# How often each victim of `make soak` dies, and what the order and the moments follow from.
+CYCLES ?= 2
+SEED   ?= 20261121
 
 .DEFAULT_GOAL := help
 
@@ -33,8 +36,8 @@ test: $(STAMP) ## everything: starts the Kafka and Redis that the tests need
 test-unit: $(STAMP) ## only what needs no service
 	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/property tests/architecture
 
-soak: $(STAMP) ## the slow fault runs: every role killed again and again, both buses
-	$(BIN)/python -m pytest -m slow
+soak: $(STAMP) ## the slow fault runs: every process killed again and again, both buses
+	SHOTBUS_SOAK_CYCLES=$(CYCLES) SHOTBUS_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -m slow -s
 
 lint: $(STAMP) types ## ruff, format check, mypy strict
 	$(BIN)/ruff check

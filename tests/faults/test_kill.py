@@ -5,146 +5,155 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 
 from shotbus import Client
-from shotbus.broker.bus.base import TopicPartition
-from shotbus.schemas.codec import decode, identify
-from shotbus.schemas.ids import keyed_partition
 
-from .conftest import ROOT
+from .job import PATIENCE_SECONDS, Job, check_told, terminal_results
+from .places import EXAMPLE, children_of
 
 pytestmark = pytest.mark.alone
 
 
-def wait_for_progress(sweep, shards):
-    """Return once some shards are done; the sweep must not be over, or nothing could be disturbed."""
-    while (latest := sweep.partial()) is None or latest.done < shards:
-        try:
-            sweep.result(timeout=0.02)
-        except TimeoutError as error:
-            raise AssertionError(error) from error
-        except Exception as error:
-            if "SB-4006" not in str(error):
-                raise
-    assert not latest.final
+def doomed(cluster, pool, point):
+    """Start a worker that is killed at the named point of its first bundle, and another for the pool."""
+    words = ("worker", "--pool", pool, "--concurrency", "1")
+    cluster.start("victim", *words, environment={"SHOTBUS_FAILPOINT": point})
+    cluster.worker("heir", pool)
+    cluster.wait("victim", "heir")
+    return cluster.roles["victim"].process
 
 
-def terminal_results(client):
-    """Return (job id, attempt) of every terminal result on the bus."""
-
-    async def read():
-        session = client._client.session
-        places = [TopicPartition(session.topics.name("results"), n) for n in range(session.topics.partitions)]
-        ends = await session.bus.ends(places)
-        reader = session.bus.reader(await session.bus.begins(places))
-        found = []
-        while any(reader.position(place) < end for place, end in ends.items()):
-            found += await reader.poll(max_records=1000, timeout=1.0)
-        await reader.close()
-        results = [decode(r.value)[1] for r in found if identify(r.value).name == "circuit_result"]
-        return [(result["job_id"], result["attempt"]) for result in results]
-
-    return client._loop.run(read())
-
-
-def check_once_each(client, jobs):
-    results = terminal_results(client)
-    assert len(results) == len({job_id for job_id, _ in results}) == jobs
-    return results
-
-
-def test_the_curve_survives_sigkill_of_a_worker(cluster, url, shots_sweep, same_answer):
-    cluster.standard(pools=())
+@pytest.mark.parametrize(
+    ("pool", "point", "sweep"),
+    [
+        ("aer", "worker.after_started", "exact"),
+        ("classical", "worker.after_started", "diagonalisation"),
+        ("classical", "worker.before_finished", "diagonalisation"),
+    ],
+)
+def test_the_curve_survives_sigkill_of_a_worker_that_holds_a_bundle(
+    cluster, url, plan, undisturbed, pool, point, sweep
+):
+    cluster.standard(workers=0 if pool == "aer" else 2, pools=("classical",) if pool == "aer" else ())
+    victim = doomed(cluster, pool, point)
     with Client(url) as client:
-        sweep = client.submit_plan(shots_sweep)
-        wait_for_progress(sweep, 2)
+        job = Job(client, plan)
+        assert victim.wait(30) == -signal.SIGKILL
+        attempts = job.ends_like(undisturbed)
+        assert max(attempts[sweep]) > 1
+
+
+def test_the_curve_survives_sigkill_of_a_worker_in_the_midst_of_shots(cluster, url, plan, undisturbed):
+    cluster.standard()
+    with Client(url) as client:
+        job = Job(client, plan)
+        job.wait("shots", 2)
+        (child,) = children_of(cluster.roles["aer-0"].process.pid)
+        # From now on it keeps what it has: by the time others have done more, its claim is on the bus.
+        os.kill(child, signal.SIGSTOP)
+        job.wait("shots", job.came("shots") + 4)
         cluster.roles["aer-0"].kill()
-        same_answer(sweep.result(timeout=90))
-        results = check_once_each(client, len(shots_sweep.jobs))
-        assert any(attempt > 1 for _, attempt in results), "the worker held nothing when it was killed"
+        os.kill(child, signal.SIGKILL)
+        assert "shots" in job.under_way()
+        attempts = job.ends_like(undisturbed)
+        # The exact sweep may not be over: shards go through their queues at their own pace.
+        assert max(attempts["exact"] + attempts["shots"]) > 1, "the worker held nothing when it was killed"
 
 
 @pytest.mark.parametrize("role", ["dispatcher", "reducer"])
 def test_the_curve_survives_sigkill_of_the_process_that_holds_its_shard(
-    cluster, url, role, shots_sweep, same_answer
+    cluster, url, plan, undisturbed, role
 ):
-    cluster.standard(pools=())
-    with Client(url) as client:
-        sweep = client.submit_plan(shots_sweep)
-        shard = keyed_partition(sweep.sweep_id, client._client.session.topics.partitions)
-        wait_for_progress(sweep, 2)
-        holder = cluster.takers(f"{role}s", shard)[-1]
-        cluster.roles[holder].kill()
-        same_answer(sweep.result(timeout=90))
-        check_once_each(client, len(shots_sweep.jobs))
-        assert cluster.takers(f"{role}s", shard)[-1] != holder
-
-
-def children_of(pid):
-    """Return the ids of a process's children."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-    return found
-
-
-def test_the_curve_survives_sigkill_of_a_worker_child(cluster, url, shots_sweep, same_answer):
-    cluster.standard(pools=())
-    with Client(url) as client:
-        sweep = client.submit_plan(shots_sweep)
-        wait_for_progress(sweep, 2)
-        (child,) = children_of(cluster.roles["aer-0"].process.pid) or children_of(
-            cluster.roles["aer-1"].process.pid
-        )
-        os.kill(child, signal.SIGKILL)
-        same_answer(sweep.result(timeout=90))
-        check_once_each(client, len(shots_sweep.jobs))
-
-
-def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, shots_sweep, tmp_path):
     cluster.standard()
-    command = [
-        sys.executable,
-        "-m",
-        "shotbus",
-        "run",
-        str(ROOT / "examples/h2_dissociation.toml"),
-        "--url",
-        url,
-    ]
-    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    while not any(cluster.done().values()):
-        assert first.poll() is None, "the run ended before it could be killed"
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    with Client(url) as client:
+        job = Job(client, plan)
+        job.wait("diagonalisation", 2)
+        holder = cluster.takers(f"{role}s", job.shard)[-1]
+        cluster.roles[holder].kill()
+        assert job.under_way() == ["exact", "shots", "diagonalisation"]
+        job.ends_like(undisturbed)
+        assert cluster.takers(f"{role}s", job.shard)[-1] != holder
+
+
+@pytest.mark.parametrize(("worker", "sweep"), [("aer-0", "shots"), ("classical-0", "diagonalisation")])
+def test_the_curve_survives_sigkill_of_a_workers_child(cluster, url, plan, undisturbed, worker, sweep):
+    cluster.standard()
+    with Client(url) as client:
+        job = Job(client, plan)
+        job.wait(sweep, 2)
+        (child,) = children_of(cluster.roles[worker].process.pid)
+        os.kill(child, signal.SIGKILL)
+        assert sweep in job.under_way()
+        job.ends_like(undisturbed)
+        assert children_of(cluster.roles[worker].process.pid) not in ([], [child])
+
+
+def command(url):
+    return [sys.executable, "-m", "shotbus", "run", str(EXAMPLE), "--url", url, "--json"]
+
+
+@contextlib.contextmanager
+def started(url, folder):
+    """The command as a process with its output in files; it does not outlive the test."""
+    with (folder / "answer.json").open("w") as out, (folder / "told.txt").open("w") as err:
+        process = subprocess.Popen(command(url), cwd=folder, stdout=out, stderr=err)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(run, ready):
+    """Return once something is so, which must be before a command ends."""
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        assert run.poll() is None, "the run ended before it could be disturbed"
+        assert time.monotonic() < limit
+
+
+def test_the_curve_survives_sigkill_of_its_submitter(cluster, url, undisturbed, tmp_path):
+    cluster.standard()
+    with started(url, tmp_path) as first:
+        until(first, lambda: any(cluster.done().values()))
+        first.kill()
+    again = subprocess.run(
+        command(url), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
     assert again.returncode == 0, again.stderr
     assert "resuming" in again.stderr
-    assert "within chemical" in again.stdout
+    assert "within chemical" in again.stderr
+    check_told(again.stdout, undisturbed)
 
 
-def test_the_curve_survives_sigkill_of_everything(cluster, url, shots_sweep, same_answer):
+def test_the_curve_survives_sigkill_of_everything(cluster, url, plan, undisturbed):
     """All role processes die at once and are started again: the ledger and the bus hold it all."""
-    cluster.standard(pools=())
+    cluster.standard()
     with Client(url) as client:
-        sweep = client.submit_plan(shots_sweep)
-        wait_for_progress(sweep, 2)
+        job = Job(client, plan)
+        job.wait("diagonalisation", 2)
         for role in cluster.roles.values():
             role.kill()
-        cluster.standard(pools=())
-        same_answer(sweep.result(timeout=120))
-        check_once_each(client, len(shots_sweep.jobs))
+        assert job.under_way() == ["exact", "shots", "diagonalisation"]
+        cluster.standard()
+        job.ends_like(undisturbed)
 
 
-def test_a_store_that_is_emptied_in_mid_run_breaks_nothing(cluster, url, shots_sweep, same_answer):
-    cluster.standard(pools=())
-    with Client(url) as client:
-        sweep = client.submit_plan(shots_sweep)
-        wait_for_progress(sweep, 2)
-        client._loop.run(client._client.session.store.clear())
-        same_answer(sweep.result(timeout=90))
+def test_the_curve_survives_sigkill_of_the_embedded_broker(quick, undisturbed, tmp_path):
+    """As in `make run`: all but the command itself is one process and its children."""
+    url, told = f"sqlite:///{tmp_path / 'data'}", tmp_path / "told.txt"
+    with started(url, tmp_path) as run:
+        until(run, lambda: list(tmp_path.glob("data/runs/*.json")))
+        with Client(url) as onlooker:
+            until(run, lambda: len(terminal_results(onlooker)) > 90)
+            (broker,) = children_of(run.pid)
+            os.kill(broker, signal.SIGKILL)
+            assert run.wait(90) == 0, told.read_text()
+            results = terminal_results(onlooker)
+    assert "starting it again" in told.read_text()
+    check_told((tmp_path / "answer.json").read_text(), undisturbed)
+    assert len(results) == len({one["job_id"] for one in results}) == 120
+    assert max(one["attempt"] for one in results) > 1

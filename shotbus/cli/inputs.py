@@ -51,6 +51,20 @@ def parse_bindings(pairs: Sequence[str]) -> tuple[Bindings, list[Problem]]:
     return bindings, problems
 
 
+def parse_options(pairs: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:
+    """Read ``KEY=VALUE`` options."""
+    options: dict[str, str] = {}
+    problems: list[Problem] = []
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            problems.append(Problem("SB-2002", "--option", limit="KEY=VALUE", actual=pair))
+        elif name in options:
+            problems.append(Problem("SB-2002", f"--option {name}", limit="once", actual=pair))
+        options[name] = value
+    return options, problems
+
+
 def read_points(path: Path) -> tuple[Bindings, list[Problem]]:
     """Return the columns of a CSV file by the names in its header, and what is wrong with it.
 

@@ -15,7 +15,7 @@ import click
 from shotbus.broker.bus.base import BusError, Reader, TopicPartition
 from shotbus.broker.store.base import Store
 from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
-from shotbus.cli.inputs import parse_bindings, read_text
+from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
@@ -94,7 +94,26 @@ _SUBMISSION = (
         show_default=True,
         help="explore, test, benchmark or production.",
     ),
+    click.option("--not-before", type=float, metavar="SECONDS", help="From now; it waits so long."),
+    click.option("--family", default="", metavar="NAME[@VERSION]", help="Circuit family it belongs to."),
+    click.option("--value", type=float, help="What the answer is worth to you."),
+    click.option("--tag", "tags", multiple=True, help="A label; repeat it for several."),
+    click.option(
+        "--option",
+        "options_",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Backend option; repeat it.",
+    ),
 )
+
+
+def complete(given: dict[str, Any]) -> list[Problem]:
+    """Turn the submission options into what the client takes; returns what is wrong with them."""
+    given["observables"] = observables_of(given["observables"])
+    given["family"], _, given["family_version"] = given["family"].partition("@")
+    given["options"], problems = parse_options(given.pop("options_"))
+    return problems
 
 
 def observables_of(labels: Sequence[str]) -> list[list[tuple[str, float]]] | None:
@@ -148,8 +167,7 @@ async def _submit(
     options: Options, circuit: Path, given: dict[str, Any], *, wait: bool, timeout: float | None
 ) -> None:
     bindings, problems = parse_bindings(given.pop("bind"))
-    problems += check_timeout(timeout, wait=wait)
-    given["observables"] = observables_of(given["observables"])
+    problems += check_timeout(timeout, wait=wait) + complete(given)
     async with unconnected(options) as client:
         try:
             program = await client.check(read_text(circuit), bindings or None, **given)

@@ -14,9 +14,9 @@ from shotbus.cli.inputs import read_points, read_text
 from shotbus.cli.jobs import (
     as_tenant,
     check_timeout,
+    complete,
     connect,
     histogram,
-    observables_of,
     refuse,
     submission_options,
     tenant_option,
@@ -58,10 +58,8 @@ def sweep() -> None:
 @click.argument("points", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--reduce",
-    default="collect",
-    show_default=True,
     metavar="REDUCTION",
-    help=f"What becomes of the shards' results: {', '.join(REDUCTIONS)}.",
+    help=f"{', '.join(REDUCTIONS)} [default: expectation with --observable, else histogram].",
 )
 @click.option("--chunk", type=int, help="Points a job; without it the size decides.")
 @submission_options
@@ -84,8 +82,8 @@ def submit(
 async def _submit(
     options: Options, circuit: Path, points: Path, given: dict[str, Any], *, wait: bool, timeout: float | None
 ) -> None:
-    problems = check_timeout(timeout, wait=wait)
-    given["observables"] = observables_of(given["observables"])
+    problems = check_timeout(timeout, wait=wait) + complete(given)
+    given["reduce"] = given["reduce"] or ("expectation" if given["observables"] else "histogram")
     async with unconnected(options) as client:
         try:
             bindings, wrong = read_points(points)

@@ -40,6 +40,7 @@ class _Calendar:
             raise DeadlockError("every task waits and no timer is set")
         self._turns = 0 if timeout > 0 else self._turns + 1
         if self._turns > _MOST_TURNS:
+            self._turns = 0  # what is ended now gets its turns
             raise LivelockError(f"{_MOST_TURNS} turns of the loop at {self.now:.3f} s")
         self.now += max(0.0, timeout)
         return []
@@ -93,8 +94,10 @@ def run(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]]) -> T:
         try:
             return loop.run_until_complete(main(loop))
         finally:
-            _end_all(loop)
-            loop.close()
+            try:
+                _end_all(loop)
+            finally:
+                loop.close()
 
 
 def _end_all(loop: SimulatedLoop) -> None:

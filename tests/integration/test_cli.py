@@ -6,7 +6,9 @@ import sys
 
 import pytest
 from cli_kit import invoke, make_folder, said, told
-from embedded_kit import ROTATED, Broker, eventually
+from embedded_kit import ROTATED, Broker, eventually, records
+
+from shotbus.schemas.codec import decode
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,32 @@ def test_submit_without_waiting_says_how_to_come_back(folder):
     assert "succeeded on noop" in said(folder, "result", job)
     assert eventually(lambda: "DONE" in said(folder, "status", job))
     assert told(folder, "status", job)["status"] == "DONE"
+
+
+def test_what_a_job_is_about_can_be_said_on_the_command_line(broker, folder):
+    words = (
+        "--family",
+        "bell@2",
+        "--tag",
+        "a",
+        "--tag",
+        "b",
+        "--option",
+        "optimization_level=2",
+        "--value",
+        "3",
+    )
+    job = submitted(folder, *words, "--not-before", "600")
+    (record,) = [one for one in records(broker.url, "requests.experiment") if one.key == job.encode()]
+    fields = decode(record.value, "circuit_request")[1]
+    assert (fields["family"], fields["family_version"], fields["tags"]) == ("bell", "2", ["a", "b"])
+    assert (fields["options"], fields["value"]) == ({"optimization_level": "2"}, 3.0)
+    assert told(folder, "cancel", job)["cancelled"]
+
+
+def test_a_wrong_option_is_told_with_the_rest(folder):
+    errors = told(folder, "submit", "bell.qasm", "--option", "level", "--shots", "0", code=2)["errors"]
+    assert {one["code"] for one in errors} == {"SB-2002", "SB-1103"}
 
 
 def test_list_filters_and_pages(folder):
@@ -188,7 +216,7 @@ def test_an_unknown_sweep_exits_with_4(folder, command):
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
 def test_another_tenant_does_not_know_a_sweep(folder, command):
-    words = ["rotated.qasm", "points.csv", "--backend", "noop"]
+    words = ["rotated.qasm", "points.csv", "--backend", "noop", "--reduce", "collect"]
     sweep = told(folder, "sweep", "submit", *words)["sweep_id"]
     error = told(folder, "sweep", command, sweep, "--tenant", "eve", code=4)["errors"][0]
     assert error["code"] == "SB-4007"

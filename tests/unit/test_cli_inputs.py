@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shotbus.cli.common import plain
-from shotbus.cli.inputs import parse_bindings, read_points, read_text
+from shotbus.cli.inputs import parse_bindings, parse_options, read_points, read_text
 from shotbus.schemas.errors import ShotbusError
 
 
@@ -89,3 +89,10 @@ def test_a_file_that_cannot_be_read_says_why_and_what_to_do(write, tmp_path, con
 def test_what_json_has_no_word_for_is_printed_in_other_words():
     data = {"a": np.array([1.0, np.nan]), 2: (b"\x01", float("inf"), None, True), "c": np.int64(3)}
     assert plain(data) == {"a": [1.0, None], "2": ["01", None, None, True], "c": 3}
+
+
+def test_options_are_pairs_and_every_wrong_one_is_told():
+    assert parse_options(["a=1", "b=x=y"]) == ({"a": "1", "b": "x=y"}, [])
+    _, problems = parse_options(["a=1", "a=2", "plain", "=x"])
+    assert {one.code for one in problems} == {"SB-2002"}
+    assert [one.actual for one in problems] == ["a=2", "plain", "=x"]

@@ -158,7 +158,7 @@ def test_failed_points_are_null_in_json(folder):
     "words",
     [
         ["submit", "bell.qasm", "--backend", "noop", "--wait"],
-        ["sweep", "submit", "rotated.qasm", "points.csv", "--backend", "noop"],
+        ["sweep", "submit", "rotated.qasm", "points.csv", "--backend", "noop", "--reduce", "collect"],
     ],
     ids=["job", "sweep"],
 )

@@ -59,6 +59,22 @@ class ClassConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceConfig:
+    """What a pool costs, in currency units; one currency for the whole configuration.
+
+    ``per_shot`` is for each shot of each point; ``per_task`` for each job; ``per_second`` for each backend
+    second; ``per_session`` for each session, charged with its first job on the pool; ``minimum`` is the
+    least that a job costs. Zeros are free of charge.
+    """
+
+    per_shot: float = 0.0
+    per_task: float = 0.0
+    per_second: float = 0.0
+    per_session: float = 0.0
+    minimum: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class PoolConfig:
     """A group of identical workers for one backend.
 
@@ -80,6 +96,7 @@ class PoolConfig:
     start_seconds: float = 60.0
     attempt_seconds: float = 600.0
     memory_mb: int = 8_192
+    price: PriceConfig = field(default_factory=PriceConfig)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,13 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "attempt_seconds": _above(0),
         "memory_mb": _from(64),
     },
+    "pools.price": {
+        "per_shot": _from(0, 1e6),
+        "per_task": _from(0, 1e6),
+        "per_second": _from(0, 1e6),
+        "per_session": _from(0, 1e6),
+        "minimum": _from(0, 1e6),
+    },
     "limits": {
         "max_shots": _from(1),
         "max_points": _from(1, 1_000_000),
@@ -112,8 +119,13 @@ def check_config(config: Config) -> list[Problem]:
 
 def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:
     for section, rules in _RULES.items():
-        value = getattr(config, section)
-        if dataclasses.is_dataclass(value):
+        table, _, inner = section.partition(".")
+        value = getattr(config, table)
+        if inner:
+            yield from (
+                (f"{table}.{name}.{inner}", getattr(entry, inner), rules) for name, entry in value.items()
+            )
+        elif dataclasses.is_dataclass(value):
             yield section, value, rules
         else:
             yield from ((f"{section}.{name}", entry, rules) for name, entry in value.items())

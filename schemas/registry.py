@@ -42,6 +42,15 @@ IDS: Mapping[int, SchemaKey] = {
     1016: SchemaKey("status_document", 1),
     1017: SchemaKey("located", 2),
     1018: SchemaKey("job_row", 2),
+    1019: SchemaKey("circuit_request", 2),
+    1020: SchemaKey("control", 2),
+    1021: SchemaKey("pool_status", 2),
+    1022: SchemaKey("outcome", 2),
+    1023: SchemaKey("work_bundle", 2),
+    1024: SchemaKey("circuit_result", 2),
+    1025: SchemaKey("event_batch", 2),
+    1026: SchemaKey("located", 3),
+    1027: SchemaKey("job_row", 3),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -30,6 +30,15 @@ GOLDEN = {
     1016: ("status_document", 1),
     1017: ("located", 2),
     1018: ("job_row", 2),
+    1019: ("circuit_request", 2),
+    1020: ("control", 2),
+    1021: ("pool_status", 2),
+    1022: ("outcome", 2),
+    1023: ("work_bundle", 2),
+    1024: ("circuit_result", 2),
+    1025: ("event_batch", 2),
+    1026: ("located", 3),
+    1027: ("job_row", 3),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

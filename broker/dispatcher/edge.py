@@ -14,7 +14,7 @@ from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.job import Reference
-from shotbus.broker.dispatcher.machine import Counters, Dispatcher
+from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import (
     Bury,
     Commanded,
@@ -25,6 +25,7 @@ from shotbus.broker.dispatcher.messages import (
     Reported,
     Submitted,
 )
+from shotbus.broker.dispatcher.shard import Counters
 from shotbus.broker.machine import Emit, Input, Now
 from shotbus.broker.stages import Timings
 from shotbus.broker.store.base import Store, StoreError

@@ -77,13 +77,13 @@ class World(Driver):
 
 def check_places(machine):
     """Every live job is in exactly one of queue, timer and bundle, and the queues' sums are right."""
-    queued = Counter(job.job_id for queue in machine._queues.values() for job in queue)
-    for queue in machine._queues.values():
+    queued = Counter(job.job_id for queue in machine.shard.queues.values() for job in queue)
+    for queue in machine.shard.queues.values():
         assert queue.length == len(list(queue))
         assert queue.seconds == pytest.approx(sum(job.cost for job in queue), abs=1e-9)
-    timed = machine._agenda.timed()
+    timed = machine.shard.agenda.timed()
     for job_id, job in machine.live.items():
-        bundle = machine._bundles.get(job.bundle_id)
+        bundle = machine.shard.bundles.get(job.bundle_id)
         aboard = bundle is not None and bundle.open.get(job_id) == job.attempt
         places = [queued[job_id] == 1, job_id in timed, aboard]
         assert places.count(True) == 1, f"{job_id} ({job.phase}) is in queue, timers, bundles: {places}"
@@ -103,14 +103,14 @@ def check_ledger(machine, ledger):
 
 def image(machine):
     """Everything that decides, comparable between a machine and its restored twin."""
-    bundles = machine._bundles._bundles.values()
+    bundles = machine.shard.bundles._bundles.values()
     return {
-        "queues": {pool: sorted(job.job_id for job in queue) for pool, queue in machine._queues.items()},
-        "timers": sorted(machine._agenda.timed()),
+        "queues": {pool: sorted(job.job_id for job in queue) for pool, queue in machine.shard.queues.items()},
+        "timers": sorted(machine.shard.agenda.timed()),
         "bundles": {one.bundle_id: (one.seat(), one.pool, one.open) for one in bundles},
         "load": dict(machine.load()),
-        "standing": (machine.paused, machine._standing._intents),
-        "done": dict(machine._done._index),
+        "standing": (machine.paused, machine.shard.standing._intents),
+        "done": dict(machine.shard.done._index),
         "lows": machine.low_offsets(),
         "waiting": {pool: jobs for pool, (jobs, _) in machine.waiting().items()},
     }

@@ -11,7 +11,11 @@ from test_runner_crash import Rivals, check_rivals, survives_crashes
 
 from shotbus.broker.bus.memory import MemoryBus, MemoryShardWriter
 from shotbus.broker.dispatcher import machine as machine_module
-from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.desk import Desk
+from shotbus.broker.dispatcher.floor import Floor
+from shotbus.broker.dispatcher.judge import Judge
+from shotbus.broker.dispatcher.machine import Dispatcher, Parts
+from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, IllegalTransitionError
 from shotbus.broker.runner import PoisonError, ShardRunner
 
@@ -25,38 +29,48 @@ HUNT = settings(
 )
 
 
-class NoAttemptFence(Dispatcher):
+class NoAttemptFence(Judge):
     """Any attempt's answer counts."""
 
     def _judge(self, bundle, outcome, item, now):
         return super()._judge(bundle, outcome, {**item, "attempt": bundle.open.get(item["job_id"])}, now)
 
 
-class NoLeaseCheck(Dispatcher):
+class NoLeaseCheck(Judge):
     """Any worker's word about a bundle counts."""
 
-    def _reported(self, event, now):
-        bundle = self._bundles.get(event.outcome["bundle_id"])
+    def reported(self, event, now):
+        bundle = self._shard.bundles.get(event.outcome["bundle_id"])
         if bundle is not None:
             bundle.lease_id = ""
-        return super()._reported(event, now)
+        return super().reported(event, now)
 
 
-class WrongAttemptClosesTheRightOne(Dispatcher):
+class WrongAttemptClosesTheRightOne(Judge):
     """A stale report takes the attempt in flight out of its bundle."""
 
     def _judge(self, bundle, outcome, item, now):
         commands = super()._judge(bundle, outcome, item, now)
-        self._bundles.close(bundle, item["job_id"])
+        self._shard.bundles.close(bundle, item["job_id"])
         return commands
 
 
-class LosesTheRowOfARetry(Dispatcher):
+class LosesTheRowOfARetry(Judge):
     """A retry changes the job but not its row."""
 
     def _retry(self, job, *rest):
         commands = super()._retry(job, *rest)
-        self._touched.pop(job.job_id.encode())
+        self._shard._touched.pop(job.job_id.encode())
+        return commands
+
+
+class HasNoDeadlineAfterARetry(Judge):
+    """A deadline that passed while the job ran is forgotten."""
+
+    def _retry(self, job, *rest):
+        deadline, job.deadline_ms = job.deadline_ms, 0
+        commands = super()._retry(job, *rest)
+        job.deadline_ms = deadline
         return commands
 
 
@@ -65,14 +79,23 @@ class NoRenewalAfterATaking(Dispatcher):
 
     def restored(self, now):
         super().restored(now)
-        self._bundles.renew_all(now.seen)
+        self.shard.bundles.renew_all(now.seen)
 
 
-class SaysResultsTwice(Dispatcher):
+class SaysResultsTwice(Shard):
     """A success is published twice."""
 
-    def _end(self, job, cause, *rest):
-        return super()._end(job, cause, *rest) * (2 if cause is Cause.SUCCEED else 1)
+    def end(self, job, cause, *rest):
+        return super().end(job, cause, *rest) * (2 if cause is Cause.SUCCEED else 1)
+
+
+class CountsAnEarlyCancelAsWaiting(Shard):
+    """What is cancelled on arrival leaves a queue that it never entered."""
+
+    def end(self, job, cause, *rest):
+        if job.phase is None and cause is Cause.CANCEL:
+            job.move(Cause.ACCEPT)
+        return super().end(job, cause, *rest)
 
 
 class ForgetsWhatIsDone(Dispatcher):
@@ -83,45 +106,34 @@ class ForgetsWhatIsDone(Dispatcher):
             super().restore(key, snapshot)
 
 
-class AnyoneMayCancel(Dispatcher):
+class AnyoneMayCancel(Desk):
     """A cancel counts as its job's own tenant's."""
 
     def _cancel(self, control, now):
-        job = self._jobs.get(control["name"])
+        job = self._shard.jobs.get(control["name"])
         return super()._cancel({**control, "tenant": job.tenant if job else control["tenant"]}, now)
 
 
-class OneBundleTooMany(Dispatcher):
+class OneBundleTooMany(Floor):
     """Workers get one bundle more than they granted."""
 
     def _forward_pool(self, pool, free, now):
         return super()._forward_pool(pool, [one._replace(bundles=one.bundles + 1) for one in free], now)
 
 
-class CountsAnEarlyCancelAsWaiting(Dispatcher):
-    """What is cancelled on arrival leaves a queue that it never entered."""
-
-    def _end(self, job, cause, *rest):
-        if job.phase is None and cause is Cause.CANCEL:
-            job.move(Cause.ACCEPT)
-        return super()._end(job, cause, *rest)
-
-
 class FreesTheCreditOfACancelledAttempt(Dispatcher):
     """After a restart nobody remembers that a worker still runs what was cancelled."""
 
     def snapshot(self, key):
-        return None if key.decode() in self._ghosts else super().snapshot(key)
+        return None if key.decode() in self.shard.ghosts else super().snapshot(key)
 
 
-class HasNoDeadlineAfterARetry(Dispatcher):
-    """A deadline that passed while the job ran is forgotten."""
-
-    def _retry(self, job, *rest):
-        deadline, job.deadline_ms = job.deadline_ms, 0
-        commands = super()._retry(job, *rest)
-        job.deadline_ms = deadline
-        return commands
+def dispatcher_with(bug):
+    """A dispatcher that is the bug, or has it in the part of which it is a kind."""
+    if issubclass(bug, Dispatcher):
+        return bug
+    (name,) = (name for name, part in Parts()._asdict().items() if issubclass(bug, part))
+    return type(bug.__name__, (Dispatcher,), {"parts": Parts(**{name: bug})})
 
 
 @pytest.mark.parametrize(
@@ -143,7 +155,7 @@ class HasNoDeadlineAfterARetry(Dispatcher):
 )
 def test_the_model_catches(mutant):
     class MutantRules(DispatcherRules):
-        machine_class = mutant
+        machine_class = dispatcher_with(mutant)
 
     with pytest.raises(CAUGHT):
         run_state_machine_as_test(MutantRules, settings=HUNT)

@@ -147,7 +147,7 @@ def test_what_came_and_went_leaves_nothing_in_heaps_and_ledger():
         driver.run(submitted(request(number, deadline_ms=year, **changes), offset=number), cancel)
     machine = driver.machine
     assert len(machine.live) == 0
-    assert len(machine._agenda) < 4_000
+    assert len(machine.shard.agenda) < 4_000
     assert not [key for key in driver.ledger if not key.startswith((b"done/", b"meta/"))]
 
 
@@ -187,7 +187,7 @@ def test_a_shard_wakes_for_the_next_due_job_deadline_and_lease():
     driver.run(reported("started", bundle.bundle_id))
     driver.pass_time(3.0)
     assert driver.machine.wake_at(driver.now) == 5.0
-    assert driver.machine._bundles.next_lapse(driver.now) == 7.0
+    assert driver.machine.shard.bundles.next_lapse(driver.now) == 7.0
 
 
 def test_a_shard_does_not_spin_while_an_unclaimed_bundle_runs_out():
@@ -296,7 +296,7 @@ def test_a_bundle_is_bounded_by_jobs_seconds_and_bytes():
     (bundle,) = forwards(submit(driver, *range(1, 1_001)))
     assert len(bundle.items) == 250, "half a second at 2 ms a point"
     driver = driver_of(settings, bundles=1)
-    driver.machine._speed["aer"] = 1e-6
+    driver.machine.shard.speed["aer"] = 1e-6
     large = [dataclasses.replace(submitted(request(n), offset=n), size=200_000) for n in range(1, 9)]
     (bundle,) = forwards(driver.run(*large))
     assert len(bundle.items) == 3

@@ -12,7 +12,7 @@ from shard_kit import FakeClock, drain
 
 from shotbus.broker.bus.base import Outgoing, TopicPartition
 from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
-from shotbus.broker.dispatcher import machine
+from shotbus.broker.dispatcher import door
 from shotbus.broker.dispatcher.edge import DispatcherEdge
 from shotbus.broker.runner import ShardRunner
 from shotbus.broker.store.memory import MemoryStore
@@ -26,14 +26,14 @@ BAD, GOOD = job_id(1), job_id(2)
 @pytest.fixture
 def defect(monkeypatch):
     """Admission raises for one job."""
-    check = machine.check_request
+    check = door.check_request
 
     def check_or_raise(fields, *args, **kwargs):
         if fields["job_id"] == BAD:
             raise KeyError("a defect")
         return check(fields, *args, **kwargs)
 
-    monkeypatch.setattr(machine, "check_request", check_or_raise)
+    monkeypatch.setattr(door, "check_request", check_or_raise)
 
 
 async def records(bus, topic):

@@ -1,0 +1,84 @@
+"""The tick: what is due, what is late, and which waiting jobs go to which worker. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shotbus.broker.dispatcher.answers import problems_of
+from shotbus.broker.dispatcher.bundles import Bundle, bundle_id_of
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.judge import Judge
+from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem
+from shotbus.broker.dispatcher.packing import pack
+from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
+from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.machine import Now
+
+
+class Floor:
+    """Moves the waiting jobs of a shard."""
+
+    def __init__(self, shard: Shard, judge: Judge) -> None:
+        self._shard, self._judge = shard, judge
+
+    def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
+        """Close a micro-batch: let what is due happen, forward against the free credits."""
+        commands = self._judge.expire_leases(now)
+        commands += self._expire_deadlines(now)
+        self._wake_due(now)
+        self._shard.touch(*self._shard.standing.forget(now))
+        for pool in sorted(event.credits):
+            if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
+                commands += self._forward_pool(pool, event.credits[pool], now)
+        told = self._shard.reports.flush(now, self._shard.standing.next_sequence)
+        if told:
+            self._shard.touch(SEQUENCE_KEY)
+        return commands + told
+
+    def _expire_deadlines(self, now: Now) -> list[Any]:
+        """End the jobs that did not leave the queue in time."""
+        commands: list[Any] = []
+        for job in self._shard.agenda.late(now.wall_ms):
+            commands += self._shard.end(
+                job, Cause.EXPIRE, "expired", now, {"problems": problems_of("SB-4003")}
+            )
+        return commands
+
+    def _wake_due(self, now: Now) -> None:
+        for job in self._shard.agenda.due(now.wall_ms):
+            job.move(Cause.DUE)
+            self._shard.enqueue(job, now.wall_ms * 1000)
+            self._shard.note(job, Cause.DUE)
+
+    def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
+        packed = pack(self._shard.queues[pool], self._shard.config.pools[pool], free)
+        return [self._send(pool, credit, jobs, now) for credit, jobs in packed]
+
+    def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now) -> Forward:
+        settings = self._shard.config.pools[pool]
+        for job in jobs:
+            job.attempt += 1
+            job.leave_queue(now.wall_ms * 1000)
+            job.move(Cause.FORWARD)
+        bundle = Bundle(
+            bundle_id_of(jobs),
+            pool,
+            credit.worker,
+            credit.partition,
+            now.wall_ms + int(settings.start_seconds * 1000),
+            lease_until=now.seen + settings.start_seconds,
+        )
+        for job in jobs:
+            job.bundle_id = bundle.bundle_id
+            bundle.open[job.job_id] = job.attempt
+            self._shard.note(job, Cause.FORWARD)
+        self._shard.bundles.add(bundle)
+        items = tuple(
+            ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference) for job in jobs
+        )
+        lease_ms = int(settings.lease_seconds * 1000)
+        return Forward(
+            bundle.bundle_id, pool, credit.partition, bundle.start_by_ms, lease_ms, now.wall_ms * 1000, items
+        )

@@ -5,7 +5,9 @@ Small on purpose: hundreds of thousands may wait. The request itself stays on th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from operator import attrgetter
 from sys import intern
 from typing import Any, NamedTuple
@@ -35,12 +37,15 @@ class Job:
         "bundle_id",
         "bytes_in",
         "cache_key",
+        "chain",
         "circuit_id",
         "cost",
         "deadline_ms",
         "deaths",
         "experiment",
+        "extras",
         "failures",
+        "family",
         "intent",
         "job_id",
         "not_before_ms",
@@ -49,13 +54,16 @@ class Job:
         "phase",
         "points",
         "pool",
+        "predicted_us",
         "prepare_us",
         "priority",
         "queue_us",
         "queued",
         "queued_us",
         "reference",
+        "rule",
         "seed",
+        "session_id",
         "shard_index",
         "shots",
         "submitted_us",
@@ -63,6 +71,7 @@ class Job:
         "tenant",
         "think_us",
         "traceparent",
+        "traits",
     )
 
     def __init__(self, fields: Mapping[str, Any], reference: Reference, pool: str) -> None:
@@ -80,11 +89,21 @@ class Job:
         self.circuit_id: str = intern(fields["circuit_id"])
         self.experiment: str = intern(fields["experiment"])
         self.intent: str = intern(fields["intent"])
+        self.session_id: str = intern(fields["session_id"])
+        self.family: str = intern(fields["family"])
         self.submitted_us: int = fields["submitted_us"]
         self.deadline_ms: int = fields["deadline_ms"] or 0
         self.not_before_ms: int = fields["not_before_ms"] or 0
         self.prepare_us: int = fields["prepare_us" if "prepare_us" in fields else "client_prepare_us"]
         self.think_us: int = fields["think_us"]
+        #: Fallback steps that are left, and the rule of the policy that gave them.
+        self.chain: tuple[str, ...] = ()
+        self.rule = ""
+        #: What a pool must be able to do for it; see :mod:`shotbus.broker.dispatcher.traits`.
+        self.traits = 0
+        self.predicted_us = 0
+        #: What few jobs have, as it stands in the row; None for most.
+        self.extras: dict[str, Any] | None = None
         self.phase: Phase | None = None
         self.seed = 0
         self.cost = 0.0
@@ -159,8 +178,20 @@ _PLAIN = (
     "admit_us",
     "queued_us",
     "queue_us",
+    "session_id",
+    "family",
+    "chain",
+    "rule",
+    "traits",
+    "predicted_us",
 )
 _plain_values = attrgetter(*_PLAIN)
+
+
+@lru_cache(maxsize=1_024)
+def shared_chain(chain: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the one copy of a chain that jobs which were routed alike have in common."""
+    return chain
 
 
 def encode_row(job: Job, seat: Seat) -> bytes:
@@ -169,6 +200,7 @@ def encode_row(job: Job, seat: Seat) -> bytes:
     fields["request_topic"], fields["request_partition"], fields["request_offset"] = job.reference
     fields["state"] = job.phase.value if job.phase else ""
     fields["sub_status"] = ""
+    fields["extras"] = json.dumps(job.extras, separators=(",", ":")) if job.extras else ""
     fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"] = seat
     return encode("job_row", fields)
 
@@ -181,7 +213,10 @@ def decode_row(row: bytes) -> tuple[Job, Seat]:
     job = Job(fields, reference, fields["pool"])
     for name in ("attempt", "failures", "deaths", "bundle_id", "cost", "seed", "cache_key", "traceparent"):
         setattr(job, name, fields[name])
-    for name in ("accepted_us", "bytes_in", "admit_us", "queued_us", "queue_us"):
+    names = ("accepted_us", "bytes_in", "admit_us", "queued_us", "queue_us", "traits", "predicted_us")
+    for name in names:
         setattr(job, name, fields[name])
+    job.chain, job.rule = shared_chain(tuple(fields["chain"])), intern(fields["rule"])
+    job.extras = json.loads(fields["extras"]) if fields["extras"] else None
     job.phase, job.persisted = Phase(fields["state"]), True
     return job, Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])

@@ -12,14 +12,22 @@ from typing import NamedTuple
 class Phase(Enum):
     """Where a job is."""
 
+    VALIDATING = "validating"
+    AWAITING_REVIEW = "awaiting_review"
     SCHEDULED = "scheduled"
+    DEFERRED = "deferred"
+    SHARING = "sharing"
     WAITING = "waiting"
     FORWARDED = "forwarded"
     RUNNING = "running"
+    CANCELLING = "cancelling"
     RETRYING = "retrying"
+    RECONCILING = "reconciling"
+    LOOKING_UP = "looking_up"
     DONE = "done"
     ERROR = "error"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
 
     # Members are single objects; Enum's own hash is a Python function, called for every look at a table.
     __hash__ = object.__hash__
@@ -28,16 +36,30 @@ class Phase(Enum):
 class Cause(Enum):
     """What moves a job."""
 
+    VALIDATE = "validate"
     ACCEPT = "accept"
     ACCEPT_LATER = "accept_later"
+    DEFER = "defer"
+    SHARE = "share"
+    REVIEW = "review"
+    APPROVE = "approve"
+    REFUSE = "refuse"
     DUE = "due"
+    CHANGE = "change"
+    REROUTE = "reroute"
+    ALONE = "alone"
     FORWARD = "forward"
     START = "start"
     SUCCEED = "succeed"
     FAIL = "fail"
     RETRY = "retry"
+    RECONCILE = "reconcile"
+    LOOK_UP = "look_up"
+    FALL_BACK = "fall_back"
     EXPIRE = "expire"
+    REVOKE = "revoke"
     CANCEL = "cancel"
+    SUPERSEDE = "supersede"
     CACHE_HIT = "cache_hit"
 
     __hash__ = object.__hash__
@@ -51,44 +73,98 @@ class Words(NamedTuple):
 
 
 WORDS: dict[Phase, Words] = {
+    Phase.VALIDATING: Words("VALIDATING", ""),
+    Phase.AWAITING_REVIEW: Words("QUEUED", "AWAITING_REVIEW"),
     Phase.SCHEDULED: Words("QUEUED", "SCHEDULED"),
+    Phase.DEFERRED: Words("QUEUED", "DEFERRED"),
+    Phase.SHARING: Words("QUEUED", "SHARING"),
     Phase.WAITING: Words("QUEUED", "WAITING_FOR_SLOT"),
     Phase.FORWARDED: Words("QUEUED", "FORWARDED"),
     Phase.RUNNING: Words("RUNNING", "EXECUTING"),
+    Phase.CANCELLING: Words("RUNNING", "CANCELLING"),
     Phase.RETRYING: Words("QUEUED", "RETRYING"),
+    Phase.RECONCILING: Words("RUNNING", "RECONCILING"),
+    Phase.LOOKING_UP: Words("RUNNING", "LOOKING_UP"),
     Phase.DONE: Words("DONE", ""),
     Phase.ERROR: Words("ERROR", ""),
     Phase.CANCELLED: Words("CANCELLED", ""),
+    Phase.REFUSED: Words("ERROR", "REFUSED"),
 }
 
-TERMINAL = frozenset({Phase.DONE, Phase.ERROR, Phase.CANCELLED})
-WITH_A_WORKER = frozenset({Phase.FORWARDED, Phase.RUNNING})
-WITH_A_TIMER = frozenset({Phase.SCHEDULED, Phase.RETRYING})
+TERMINAL = frozenset({Phase.DONE, Phase.ERROR, Phase.CANCELLED, Phase.REFUSED})
+WITH_A_WORKER = frozenset({Phase.FORWARDED, Phase.RUNNING, Phase.CANCELLING, Phase.LOOKING_UP})
+WITH_A_TIMER = frozenset({Phase.SCHEDULED, Phase.DEFERRED, Phase.RETRYING, Phase.RECONCILING})
+#: In no queue, bundle or timer: an answer from elsewhere moves them.
+ASIDE = frozenset({Phase.VALIDATING, Phase.AWAITING_REVIEW, Phase.SHARING})
+#: A worker has nothing of them; they can be changed and ended at once.
+AT_HAND = frozenset({Phase.SCHEDULED, Phase.DEFERRED, Phase.WAITING, Phase.RETRYING}) | ASIDE
+
+_ENTRIES: dict[Cause, Phase] = {
+    Cause.ACCEPT: Phase.WAITING,
+    Cause.ACCEPT_LATER: Phase.SCHEDULED,
+    Cause.DEFER: Phase.DEFERRED,
+    Cause.SHARE: Phase.SHARING,
+    Cause.REVIEW: Phase.AWAITING_REVIEW,
+    Cause.CACHE_HIT: Phase.DONE,
+    Cause.FALL_BACK: Phase.DONE,
+    Cause.CANCEL: Phase.CANCELLED,
+}
+_ENDS_AT_HAND: dict[Cause, Phase] = {
+    Cause.EXPIRE: Phase.ERROR,
+    Cause.CANCEL: Phase.CANCELLED,
+    Cause.SUPERSEDE: Phase.CANCELLED,
+    Cause.FALL_BACK: Phase.DONE,
+    Cause.FAIL: Phase.ERROR,
+}
+_REPORTS: dict[Cause, Phase] = {
+    Cause.SUCCEED: Phase.DONE,
+    Cause.FAIL: Phase.ERROR,
+    Cause.RETRY: Phase.RETRYING,
+    Cause.REROUTE: Phase.WAITING,
+    Cause.RECONCILE: Phase.RECONCILING,
+    Cause.FALL_BACK: Phase.DONE,
+    Cause.REVIEW: Phase.AWAITING_REVIEW,
+    Cause.DEFER: Phase.DEFERRED,
+    Cause.CANCEL: Phase.CANCELLED,
+    Cause.SUPERSEDE: Phase.CANCELLED,
+}
 
 #: (phase, cause) -> phase. ``None`` is the job before its acceptance. What is not here cannot happen.
 TABLE: dict[tuple[Phase | None, Cause], Phase] = {
-    (None, Cause.ACCEPT): Phase.WAITING,
-    (None, Cause.ACCEPT_LATER): Phase.SCHEDULED,
-    (None, Cause.CACHE_HIT): Phase.DONE,
-    (None, Cause.CANCEL): Phase.CANCELLED,
+    (None, Cause.VALIDATE): Phase.VALIDATING,
+    **{(None, cause): phase for cause, phase in _ENTRIES.items()},
+    **{(Phase.VALIDATING, cause): phase for cause, phase in _ENTRIES.items()},
+    (Phase.VALIDATING, Cause.REFUSE): Phase.REFUSED,
+    (Phase.AWAITING_REVIEW, Cause.APPROVE): Phase.WAITING,
+    (Phase.AWAITING_REVIEW, Cause.REROUTE): Phase.WAITING,
     (Phase.SCHEDULED, Cause.DUE): Phase.WAITING,
-    (Phase.SCHEDULED, Cause.EXPIRE): Phase.ERROR,
-    (Phase.SCHEDULED, Cause.CANCEL): Phase.CANCELLED,
-    (Phase.WAITING, Cause.FORWARD): Phase.FORWARDED,
-    (Phase.WAITING, Cause.EXPIRE): Phase.ERROR,
-    (Phase.WAITING, Cause.CANCEL): Phase.CANCELLED,
-    (Phase.FORWARDED, Cause.START): Phase.RUNNING,
-    (Phase.FORWARDED, Cause.SUCCEED): Phase.DONE,
-    (Phase.FORWARDED, Cause.FAIL): Phase.ERROR,
-    (Phase.FORWARDED, Cause.RETRY): Phase.RETRYING,
-    (Phase.FORWARDED, Cause.CANCEL): Phase.CANCELLED,
-    (Phase.RUNNING, Cause.SUCCEED): Phase.DONE,
-    (Phase.RUNNING, Cause.FAIL): Phase.ERROR,
-    (Phase.RUNNING, Cause.RETRY): Phase.RETRYING,
-    (Phase.RUNNING, Cause.CANCEL): Phase.CANCELLED,
+    (Phase.DEFERRED, Cause.DUE): Phase.WAITING,
     (Phase.RETRYING, Cause.DUE): Phase.WAITING,
-    (Phase.RETRYING, Cause.EXPIRE): Phase.ERROR,
-    (Phase.RETRYING, Cause.CANCEL): Phase.CANCELLED,
+    (Phase.SHARING, Cause.ALONE): Phase.WAITING,
+    (Phase.SHARING, Cause.CACHE_HIT): Phase.DONE,
+    (Phase.WAITING, Cause.REROUTE): Phase.WAITING,
+    (Phase.WAITING, Cause.DEFER): Phase.DEFERRED,
+    (Phase.WAITING, Cause.REVIEW): Phase.AWAITING_REVIEW,
+    (Phase.WAITING, Cause.FORWARD): Phase.FORWARDED,
+    **{(phase, Cause.CHANGE): phase for phase in Phase if phase in AT_HAND},
+    **{(phase, cause): end for phase in Phase if phase in AT_HAND for cause, end in _ENDS_AT_HAND.items()},
+    (Phase.FORWARDED, Cause.START): Phase.RUNNING,
+    **{(Phase.FORWARDED, cause): phase for cause, phase in _REPORTS.items()},
+    **{(Phase.RUNNING, cause): phase for cause, phase in _REPORTS.items()},
+    (Phase.FORWARDED, Cause.REVOKE): Phase.CANCELLING,
+    (Phase.RUNNING, Cause.REVOKE): Phase.CANCELLING,
+    (Phase.CANCELLING, Cause.SUCCEED): Phase.DONE,
+    (Phase.CANCELLING, Cause.FAIL): Phase.ERROR,
+    (Phase.CANCELLING, Cause.CANCEL): Phase.CANCELLED,
+    (Phase.CANCELLING, Cause.RECONCILE): Phase.RECONCILING,
+    (Phase.RECONCILING, Cause.LOOK_UP): Phase.LOOKING_UP,
+    (Phase.RECONCILING, Cause.FALL_BACK): Phase.DONE,
+    (Phase.RECONCILING, Cause.CANCEL): Phase.CANCELLED,
+    (Phase.LOOKING_UP, Cause.SUCCEED): Phase.DONE,
+    (Phase.LOOKING_UP, Cause.FAIL): Phase.ERROR,
+    (Phase.LOOKING_UP, Cause.RECONCILE): Phase.RECONCILING,
+    (Phase.LOOKING_UP, Cause.RETRY): Phase.RETRYING,
+    (Phase.LOOKING_UP, Cause.CANCEL): Phase.CANCELLED,
 }
 
 
@@ -105,10 +181,13 @@ def next_phase(phase: Phase | None, cause: Cause) -> Phase:
 
 
 def mermaid() -> str:
-    """Return the table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2"]
+    """Return the table as a Mermaid state diagram; moves between the same two phases share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
     for (source, cause), target in TABLE.items():
-        start = source.value if source else "[*]"
-        lines.append(f"    {start} --> {target.value}: {cause.value}")
+        arrows.setdefault((source.value if source else "[*]", target.value), []).append(cause.value)
+    lines = ["stateDiagram-v2"]
+    lines += [
+        f"    {source} --> {target}: {', '.join(causes)}" for (source, target), causes in arrows.items()
+    ]
     lines += [f"    {phase.value} --> [*]" for phase in Phase if phase in TERMINAL]
     return "\n".join(lines) + "\n"

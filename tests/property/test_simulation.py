@@ -12,7 +12,7 @@ import structlog
 from click.testing import CliRunner
 
 from shotbus.broker.dispatcher.done import DoneLog
-from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.judge import Judge
 from shotbus.cli.main import cli
 from shotbus.reducers.sweep import Sweep
 from shotbus.simulation import Scenario, simulate
@@ -94,14 +94,14 @@ def test_a_dispatcher_that_forgets_finished_jobs_is_found(monkeypatch):
 
 
 def test_a_dispatcher_that_swallows_an_answer_is_found(monkeypatch):
-    judge = Dispatcher._judge
+    judge = Judge._judge
 
     def swallowing(self, bundle, outcome, item, now):
         commands = judge(self, bundle, outcome, item, now)
         return [] if item["job_id"].endswith("0") else commands
 
     names = {"no-accepted-job-is-lost", "one-terminal-result"}
-    assert broken(names, monkeypatch, Dispatcher, "_judge", swallowing)
+    assert broken(names, monkeypatch, Judge, "_judge", swallowing)
 
 
 def test_a_fold_that_counts_a_shard_twice_is_found(monkeypatch):

@@ -27,6 +27,7 @@ REGISTRY: Mapping[str, str] = {
     "classical": "shotbus.workers.adapters.classical",
     "noop": "shotbus.workers.adapters.noop",
     "faulty": "shotbus.workers.adapters.faulty",
+    "sleep": "shotbus.workers.adapters.sleep",
 }
 
 #: Codes that say "not here" or "not now" rather than "never"; every other code is the job's own fault.

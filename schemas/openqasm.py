@@ -9,6 +9,7 @@ everything that is wrong with it at once. What it accepts, ``qiskit.qasm3.loads`
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +17,17 @@ from shotbus.schemas.openqasm_2 import Checker2
 from shotbus.schemas.openqasm_3 import Checker3
 from shotbus.schemas.openqasm_bits import CircuitLimits
 from shotbus.schemas.openqasm_check import Checker
+from shotbus.schemas.openqasm_tally import MAX_EDGES, MAX_GATES, undirected
 from shotbus.schemas.openqasm_text import CircuitError, Refusal, Report, Source, prepare
 
-__all__ = ["CircuitError", "CircuitFacts", "CircuitLimits", "inspect"]
+__all__ = ["COST_QUBITS", "CircuitError", "CircuitFacts", "CircuitLimits", "inspect"]
+
+#: No statevector is larger; the cost of a wider circuit is that of so many qubits, and fits 64 bits.
+COST_QUBITS = 40
 
 _VERSION = re.compile(r"[ \t\r\n]*+OPENQASM(?![A-Za-z0-9_])[ \t\r\n]*+([^;\n]{0,20})(;?)")
 _DEFAULT_LIMITS = CircuitLimits()
+_EDGE = struct.Struct("<HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,13 @@ class CircuitFacts:
     ``if``, but no barriers; ``two_qubit_gates`` those on two qubits or more. ``depth_bound`` is an upper
     bound of the layers. ``has_mid_circuit`` is true when anything depends on a result or follows one on
     its qubit (it may be true without need, never false where it matters).
+
+    ``gates`` counts the operations by name, the most frequent first: the names are those of the SDKs
+    (``cx``, ``u``, ``measure``, ``reset``, ``delay``), definitions are expanded, and a modified gate that
+    is not in the library stands as it is written (``ctrl(2) @ x``). ``packed_edges`` are the pairs of
+    qubits that interact. ``gates_cut`` and ``edges_cut`` say that there are more than are told, and
+    then nothing follows from one that is missing. ``expanded_size`` is the operations and the operands of
+    barriers and conditions: what an SDK holds once everything is written out.
     """
 
     language: Literal["openqasm3", "openqasm2"]
@@ -47,6 +60,26 @@ class CircuitFacts:
     depth_bound: int
     measurements: int
     has_mid_circuit: bool
+    gates: tuple[tuple[str, int], ...]
+    gates_cut: bool
+    packed_edges: bytes
+    edges_cut: bool
+    expanded_size: int
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured."""
+        return self.measurements > 0
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of qubits that interact, lower first, in order; a gate on three counts as all its pairs."""
+        return tuple(_EDGE.iter_unpack(self.packed_edges))
+
+    @property
+    def statevector_cost(self) -> int:
+        """Amplitudes that a statevector simulator updates a shot: operations * 2^min(qubits, 40)."""
+        return self.operations << min(self.qubits, COST_QUBITS)
 
 
 def inspect(text: str | bytes, limits: CircuitLimits = _DEFAULT_LIMITS) -> CircuitFacts:
@@ -60,6 +93,8 @@ def inspect(text: str | bytes, limits: CircuitLimits = _DEFAULT_LIMITS) -> Circu
     checker, offset = _checker(source, limits, report)
     checker.run(offset)
     report.raise_any()
+    gates = checker.tally.counts(checker.top.calls)
+    edges = undirected(checker.top.edges)
     return CircuitFacts(
         language="openqasm3" if checker.version == 3 else "openqasm2",
         qubits=checker.qubits,
@@ -71,6 +106,11 @@ def inspect(text: str | bytes, limits: CircuitLimits = _DEFAULT_LIMITS) -> Circu
         depth_bound=checker.top.depth,
         measurements=checker.top.measurements,
         has_mid_circuit=checker.mid_circuit,
+        gates=tuple(gates[:MAX_GATES]),
+        gates_cut=len(gates) > MAX_GATES,
+        packed_edges=b"".join(_EDGE.pack(*edge) for edge in edges[:MAX_EDGES]),
+        edges_cut=checker.tally.edges_cut or len(edges) > MAX_EDGES,
+        expanded_size=checker.top.operations + checker.top.width_spent,
     )
 
 

@@ -16,7 +16,7 @@ from shotbus.schemas.openqasm_tokens import KEYWORDS_2, Cursor
 
 _CONSTANTS: dict[str, Symbol] = {"pi": Value("real", math.pi, everywhere=True)}
 _NAME = re.compile(r"[a-z][A-Za-z0-9_]*")
-_KNOWN = {**QELIB1, **QELIB1_EXTRA, "delay": Gate(1, 1, 1, 0, 1)}
+_KNOWN = {**QELIB1, **QELIB1_EXTRA, "delay": Gate(1, 1, 1, 0, 1, "delay")}
 # Empty statements are allowed between statements, though not inside a gate.
 _SPACE = re.compile(r"[ \t\r\n;]*+")
 

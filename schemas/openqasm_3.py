@@ -184,7 +184,7 @@ class Checker3(Flow3):
         modifiers = read_modifiers(cursor, self.expressions)
         name_at, name = cursor.start, self.name(cursor)
         phase = name == "gphase"
-        gate = Gate(1, 0, 1, 0, 1) if phase else self.gate(name, name_at)
+        gate = Gate(1, 0, 1, 0, 1, "gphase") if phase else self.gate(name, name_at)
         values = (
             self.expressions.values(cursor, ")", in_gate=frame.inside == "gate") if cursor.accept("(") else []
         )
@@ -304,7 +304,7 @@ class Checker3(Flow3):
         places = [(range(self.qubits), False)] if cursor.at(";") else self.operands(frame, cursor)
         cursor.expect(";")
         for qubits, _ in places:
-            self.spend(frame, qubits, offset)
+            self.spend(frame, "delay", qubits, offset)
             for qubit in qubits:
                 frame.levels[qubit] += 1
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from shotbus.schemas.openqasm_expression import Expressions
 from shotbus.schemas.openqasm_names import Frame, Names, Operands, Place, Register, require_plain
+from shotbus.schemas.openqasm_tally import Tally
 from shotbus.schemas.openqasm_text import Refusal, Report, Source
 from shotbus.schemas.openqasm_tokens import Cursor
 
@@ -51,6 +52,7 @@ class Bits(ABC):
         self.names = names
         self.expressions = Expressions(names, self.version)
         self.top = Frame("program")
+        self.tally = Tally()
         self.measured: set[int] = set()
         self.mid_circuit = False
         self._words = 0

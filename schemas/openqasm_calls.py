@@ -34,12 +34,15 @@ class Calls(Bits):
 
     def apply(self, frame: Frame, gate: Gate, operands: Operands, offset: int) -> None:
         """Add ``gate`` on every row of operands to the block."""
-        _, _, operations, entangling, depth = gate
+        _, width, operations, entangling, depth, key, _ = gate
         rows, levels, measured = operands[1], frame.levels, self.measured
         frame.operations += operations * len(rows)
         frame.entangling += entangling * len(rows)
         if frame.operations > self.limits.operations:
             self.too_many(offset)
+        frame.calls[key] += len(rows)
+        if width > 1:
+            self.tally.connect(frame.edges, gate, rows)
         for row in rows:
             if len(row) == 1:
                 levels[row[0]] += depth
@@ -124,16 +127,17 @@ class Calls(Bits):
             raise Refusal(
                 "SB-1209", offset, actual=actual, hint="measure as many qubits as the register has bits"
             )
-        self.spend(frame, qubits, offset)
+        self.spend(frame, "measure", qubits, offset)
         frame.measurements += len(qubits)
         self.measured.update(qubits)
         levels = frame.levels
         for qubit, bit in zip(qubits, bits, strict=True):
             levels[qubit] = levels[bit] = max(levels[qubit], levels[bit]) + 1
 
-    def spend(self, frame: Frame, qubits: Sequence[int], offset: int) -> None:
+    def spend(self, frame: Frame, key: str, qubits: Sequence[int], offset: int) -> None:
         """Count one operation on each of ``qubits``, and note what follows a measurement."""
         frame.operations += len(qubits)
+        frame.calls[key] += len(qubits)
         if frame.operations > self.limits.operations:
             self.too_many(offset)
         if self.measured and not self.measured.isdisjoint(qubits):
@@ -153,7 +157,7 @@ class Calls(Bits):
             hint = "a gate is unitary: reset outside"
             raise Refusal("SB-1215", offset, actual="reset in a gate", hint=hint)
         qubits, _ = place
-        self.spend(frame, qubits, offset)
+        self.spend(frame, "reset", qubits, offset)
         for qubit in qubits:
             self.mid_circuit |= frame.nesting > 0 or frame.levels[qubit] > 0
             frame.levels[qubit] += 1

@@ -15,6 +15,7 @@ from shotbus.schemas.openqasm_bits import WORD
 from shotbus.schemas.openqasm_calls import Calls, wrong_arity
 from shotbus.schemas.openqasm_gates import Gate
 from shotbus.schemas.openqasm_names import Frame, Kind, Register, Value
+from shotbus.schemas.openqasm_tally import undirected
 from shotbus.schemas.openqasm_text import Refusal
 from shotbus.schemas.openqasm_tokens import Cursor
 
@@ -187,7 +188,8 @@ class Checker(Calls):
             self.braces(body, cursor)
         qubits = len(symbols) - len(parameters)
         weight = max(1, body.operations)
-        gate = Gate(len(parameters), qubits, weight, body.entangling, max(1, body.depth))
+        key, edges = self.tally.define(name, body.calls), tuple(undirected(body.edges))
+        gate = Gate(len(parameters), qubits, weight, body.entangling, max(1, body.depth), key, edges)
         self.declare_gate(name, gate, offset)
         ordered = sorted(parameters)
         if self.version == 3 and self.limits.sorted_gate_parameters and list(parameters) != ordered:

@@ -14,6 +14,9 @@ class Gate(NamedTuple):
     """A gate's signature and what one call of it expands to.
 
     ``entangling`` counts the gates on two qubits or more; ``depth`` bounds the layers of the expansion.
+    ``key`` is what its calls are counted under: the SDKs' name of a gate that is not expanded, or the name
+    of a definition after :data:`DEFINED`. ``edges`` are the pairs of its qubits (by their places in a call)
+    that interact inside a definition; None is each with each.
     """
 
     parameters: int
@@ -21,6 +24,23 @@ class Gate(NamedTuple):
     operations: int
     entangling: int
     depth: int
+    key: str = ""
+    edges: tuple[tuple[int, int], ...] | None = None
+
+
+#: Begins the key of a defined gate; no name of a language has a space in it.
+DEFINED = "gate "
+#: What the SDKs call a gate that the languages call otherwise.
+SDK_NAMES: Mapping[str, str] = {
+    "U": "u",
+    "CX": "cx",
+    "phase": "p",
+    "cphase": "cp",
+    "rc3x": "rcccx",
+    "c3x": "mcx",
+    "c4x": "mcx",
+    "c3sqrtx": "c3sx",
+}
 
 
 def _table(spec: str) -> dict[str, Gate]:
@@ -28,7 +48,8 @@ def _table(spec: str) -> dict[str, Gate]:
     table = {}
     for entry in spec.split():
         name, parameters, qubits = entry.split("/")
-        table[name] = Gate(int(parameters), int(qubits), 1, int(int(qubits) > 1), 1)
+        key = SDK_NAMES.get(name, name)
+        table[name] = Gate(int(parameters), int(qubits), 1, int(int(qubits) > 1), 1, key)
     return table
 
 
@@ -56,5 +77,8 @@ QELIB1_EXTRA: Mapping[str, Gate] = _table(
     " rxx/1/2 rzz/1/2 rccx/0/3 rc3x/0/4 c3x/0/4 c3sqrtx/0/4 c4x/0/5"
 )
 
-#: Gates whose singly controlled form is one gate of the standard library.
+#: Gates whose inverse has another name; those of the other library gates keep theirs.
+INVERSES: Mapping[str, str] = {"s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t", "sx": "sxdg", "sxdg": "sx"}
+
+#: Gates whose singly controlled form is one gate of the standard library, its name with a "c" before it.
 SINGLY_CONTROLLED = frozenset(("x", "y", "z", "h", "p", "phase", "rx", "ry", "rz", "swap", "cx", "CX"))

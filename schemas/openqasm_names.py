@@ -70,7 +70,8 @@ class Frame:
     """What a block adds up to. ``levels`` is the last occupied layer of each qubit and bit.
 
     ``width_spent`` counts the operands of barriers and conditions: work that is no operation, and must
-    be bounded all the same.
+    be bounded all the same. ``calls`` counts operations by :attr:`Gate.key`, definitions not expanded;
+    ``edges`` are the pairs of qubits that interact, either way round.
     """
 
     inside: Inside
@@ -80,6 +81,8 @@ class Frame:
     entangling: int = 0
     measurements: int = 0
     width_spent: int = 0
+    calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    edges: set[tuple[int, ...]] = field(default_factory=set)
     levels: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     # What texts of operands and arguments mean; nothing is ever declared that could change it.
     places: dict[str, Place] = field(default_factory=dict)
@@ -88,7 +91,7 @@ class Frame:
 
     def child(self, inside: Inside) -> Frame:
         """Return the frame of a block in this one; a branch sees the same names, so it shares caches."""
-        frame = Frame(inside, self.nesting + 1, self.looping or inside == "loop")
+        frame = Frame(inside, self.nesting + 1, self.looping or inside == "loop", edges=self.edges)
         if inside == "branch":
             frame.places, frame.operands, frame.angles = self.places, self.operands, self.angles
         return frame
@@ -110,6 +113,8 @@ class Frame:
         self.entangling += times * body.entangling
         self.measurements += times * body.measurements
         self.width_spent += times * body.width_spent + len(condition)
+        for key, count in body.calls.items():
+            self.calls[key] += times * count
         self.occupy({*body.levels, *condition}, max(1, times * max(1, body.depth)))
 
 

@@ -166,3 +166,66 @@ def test_a_plain_gate_call_costs_microseconds():
     begin = time.process_time()
     assert inspect(text).operations == calls
     assert (time.process_time() - begin) / calls < 20e-6
+
+
+def gates_3(body, **limits):
+    return dict(facts_3(body, **limits).gates)
+
+
+def test_gates_are_counted_by_the_names_that_sdks_use():
+    assert gates_3("qubit[2] q; U(0, 0, 0) q; CX q[0], q[1]; phase(1) q[0]; cphase(1) q[0], q[1];") == {
+        "u": 2,
+        "cx": 1,
+        "p": 1,
+        "cp": 1,
+    }
+
+
+def test_modified_gates_have_their_library_name_or_stand_as_they_are_written():
+    body = "gate g a { h a; } qubit[4] q; ctrl @ x q[0], q[1]; inv @ t q[0]; inv @ h q[0]; inv @ g q[0];"
+    more = "ctrl(2) @ g q[0], q[1], q[2]; pow(3) @ inv @ x q[0]; negctrl @ z q[0], q[1];"
+    named = {"cx": 1, "tdg": 1, "h": 1, "inv @ g": 1}
+    assert gates_3(body + more) == {**named, "ctrl(2) @ g": 1, "pow @ inv @ x": 1, "negctrl @ z": 1}
+
+
+def test_a_definition_without_operations_is_one_operation_under_its_own_name():
+    assert gates_3("gate nothing a { } gate twice a { nothing a; nothing a; } qubit q; twice q;") == {
+        "nothing": 2
+    }
+
+
+def test_measurements_resets_and_delays_are_counted_and_barriers_are_not():
+    body = "qubit[3] q; bit[3] c; reset q; barrier q; delay[1ns] q[0]; c = measure q;"
+    assert gates_3(body) == {"reset": 3, "measure": 3, "delay": 1}
+    assert facts_3(body).measures
+    assert facts_3(body).expanded_size == 7 + 3
+
+
+def test_a_library_gate_that_is_defined_again_is_what_the_text_says():
+    facts = facts_2("qreg q[2]; rzz(1) q[0],q[1]; gate rzz(a) x,y { h x; rzz(a) x,y; } rzz(1) q[0],q[1];")
+    assert dict(facts.gates) == {"rzz": 2, "h": 1}
+
+
+def test_edges_are_the_pairs_that_interact_through_definitions_loops_and_branches():
+    chain = "gate chain a, b, c { cx b, a; cx c, b; } qubit[7] q; bit c;"
+    assert facts_3(chain + "chain q[0], q[2], q[1];").edges == ((0, 2), (1, 2))
+    assert facts_3(chain + "for int i in [0:2] { cx q[5], q[4]; } if (c) { cz q[4], q[5]; }").edges == (
+        (4, 5),
+    )
+    assert facts_3(chain + "ccx q[6], q[0], q[3];").edges == ((0, 3), (0, 6), (3, 6))
+    assert facts_3(chain + "cx q[0:2], q[3:5];").edges == ((0, 3), (1, 4), (2, 5))
+
+
+def test_more_edges_and_names_than_are_told_are_cut_and_said_to_be():
+    some = facts_3("qubit[90] q;" + "".join(f"cx q[{k}], q[{k + 1}:89];" for k in range(89)))
+    assert (len(some.edges), some.edges_cut) == (90 * 89 // 2, False)
+    more = facts_3("qubit[100] q;" + "".join(f"cx q[{k}], q[{k + 1}:99];" for k in range(99)))
+    assert (len(more.edges), more.edges_cut) == (4096, True)
+    names = "".join(f"gate n{number} a {{ }}" for number in range(70)) + "qubit q;"
+    calls = facts_3(names + "".join(f"n{number} q;" for number in range(70)) + "x q; x q;")
+    assert (len(calls.gates), calls.gates_cut, calls.gates[0]) == (64, True, ("x", 2))
+
+
+def test_the_cost_of_a_statevector_doubles_with_each_qubit_up_to_forty():
+    assert facts_3("qubit[3] q; h q;").statevector_cost == 3 * 2**3
+    assert facts_3("qubit[900] q; h q[0];").statevector_cost == 2**40

@@ -10,6 +10,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Self
 
+from shotbus.broker.policy.config import (
+    AccessConfig,
+    CronWindowConfig,
+    DeviceConfig,
+    FamilyConfig,
+    LatencyConfig,
+    RoutingConfig,
+    Share,
+)
+
 MODES = ("sample", "estimate")
 #: What a secret may say, for messages.
 REFERENCES = "env:NAME or file:/absolute/path"
@@ -75,12 +85,46 @@ class PriceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerConfig:
+    """When a pool is left alone: its backend's errors over a sliding window, and how it is tried again.
+
+    Opens when at least ``min_calls`` bundles ended within ``window_seconds`` and the share of errors,
+    averaged over tenants, is above ``error_rate``. After ``pause_seconds``, growing by ``pause_factor`` up
+    to ``pause_cap``, ``probes`` bundles of one job must succeed. Time seen throughout.
+    """
+
+    window_seconds: float = 30.0
+    min_calls: int = 10
+    error_rate: float = 0.5
+    pause_seconds: float = 5.0
+    pause_factor: float = 2.0
+    pause_cap: float = 300.0
+    probes: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """How many bundles a dispatcher keeps in flight at a pool, between 1 and the credits it was granted.
+
+    The window shrinks when a bundle's service time per estimated second grows above ``tolerance`` times
+    its long average, or more than ``error_rate`` of the bundles fail by the backend's fault.
+    """
+
+    adaptive: bool = True
+    tolerance: float = 2.0
+    error_rate: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class PoolConfig:
     """A group of identical workers for one backend.
 
     ``slots`` child processes a worker, each with ``prefetch`` bundles in hand; a bundle holds at most
     ``bundle_jobs`` jobs and about ``bundle_seconds`` of estimated work. ``seconds_per_point`` is the
-    first estimate, measured values replace it. ``lease_seconds`` is time seen.
+    first estimate, measured values replace it. ``lease_seconds`` is time seen. A provider's limits hold for
+    all workers together, 0 is none: at most ``max_in_flight`` bundles run, and ``rate_per_second`` begin
+    after a first ``burst``. The pool counts as busy from ``high_seconds`` of waiting work until only
+    ``low_seconds`` wait.
     """
 
     adapter: str = ""
@@ -96,14 +140,16 @@ class PoolConfig:
     start_seconds: float = 60.0
     attempt_seconds: float = 600.0
     memory_mb: int = 8_192
+    max_in_flight: int = 0
+    rate_per_second: float = 0.0
+    burst: int = 1
+    high_seconds: float = 300.0
+    low_seconds: float = 150.0
     price: PriceConfig = field(default_factory=PriceConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingConfig:
-    """Where a job goes that names no pool. Going from simulator to QPU is this one line."""
-
-    default: str = "aer"
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +167,52 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """Backoff of failed attempts: ``base * factor**n`` seconds with jitter, at most ``cap``."""
+    """Backoff of failed attempts: ``base * factor**n`` seconds with jitter, at most ``cap``.
+
+    Nothing is repeated later than ``give_up_seconds`` after a job's first failure. While fresh work waits,
+    the repeats of one class of failures take at most ``budget`` of a pool's dispatches, and
+    ``budget_burst`` at once.
+    """
 
     max_attempts: int = 5
     base: float = 0.2
     factor: float = 2.0
     cap: float = 30.0
     max_deaths: int = 3
+    give_up_seconds: float = 86_400.0
+    budget: float = 0.2
+    budget_burst: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutsConfig:
+    """The longest that a stage of an attempt may take, seconds; 0 is no limit of its own.
+
+    ``compile``: parsing and transpiling. ``submit``: the call that hands a job to its provider.
+    ``provider_queue``: waiting there. ``execute``: the run itself. ``retrieve``: fetching the result.
+    """
+
+    compile: float = 300.0
+    submit: float = 60.0
+    provider_queue: float = 0.0
+    execute: float = 0.0
+    retrieve: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class SheddingConfig:
+    """What happens to arriving jobs while a pool has too much waiting.
+
+    Engaged from ``over`` times the pool's ``high_seconds`` of waiting work until ``over`` times its
+    ``low_seconds``: classes of ``refuse`` are refused, those of ``defer`` are accepted and queued
+    ``retry_after_seconds`` later, once. ``pools`` empty is every pool. Accepted jobs are never dropped.
+    """
+
+    over: float = 1.0
+    defer: tuple[str, ...] = ()
+    refuse: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    retry_after_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +294,14 @@ class Config:
     classes: dict[str, ClassConfig] = field(default_factory=_classes)
     pools: dict[str, PoolConfig] = field(default_factory=_pools)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    windows: dict[str, CronWindowConfig] = field(default_factory=dict)
+    families: dict[str, FamilyConfig] = field(default_factory=dict)
+    flags: dict[str, Share] = field(default_factory=dict)
+    latency: dict[str, LatencyConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
+    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+    shedding: dict[str, SheddingConfig] = field(default_factory=dict)
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     redis: RedisConfig = field(default_factory=RedisConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

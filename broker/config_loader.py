@@ -118,9 +118,20 @@ def _shown(key: str, value: Any) -> str:
 def as_toml(config: Config) -> str:
     """Return a file that :func:`load_config` reads as this configuration; secrets stay references."""
     return "".join(
-        ".".join(json.dumps(key) for key in keys) + f" = {json.dumps(value)}\n"
+        ".".join(json.dumps(key) for key in keys) + f" = {_as_toml(value)}\n"
         for keys, value in _paths(config)
     )
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value on one line; of a table in a list only what differs from its defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        defaults = type(value)()
+        told = [(name, inner) for name, inner in _children(value) if inner != getattr(defaults, name)]
+        return "{" + ", ".join(f"{json.dumps(name)} = {_as_toml(inner)}" for name, inner in told) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -155,6 +166,8 @@ def _build(shape: Any, value: Any, path: str, problems: list[Problem]) -> Any:
         return _build_record(shape, value, path, problems)
     if get_origin(shape) is dict:
         return _build_table(get_args(shape)[1], value, path, problems)
+    if get_origin(shape) is tuple and dataclasses.is_dataclass(get_args(shape)[0]):
+        return _build_list(get_args(shape)[0], value, path, problems)
     return _build_scalar(shape, value, path, problems)
 
 
@@ -194,6 +207,14 @@ def _build_table(
     }
 
 
+def _build_list(inner: Any, value: Any, path: str, problems: list[Problem]) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        problems.append(Problem("SB-2002", path, limit="a list of tables", actual=type(value).__name__))
+        return ()
+    built = [_build_record(inner, entry, f"{path}[{n}]", problems) for n, entry in enumerate(value)]
+    return tuple(entry for entry in built if entry is not None)
+
+
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
 
 
@@ -210,7 +231,7 @@ def _wrong_scalar(shape: Any, value: Any, path: str) -> Problem:
     if shape is Secret:
         hint = "put it into a variable or a file and name that here"
         return Problem("SB-2002", path, limit=REFERENCES, actual="a plain value", hint=hint)
-    wanted = getattr(shape, "__name__", str(shape))
+    wanted = getattr(shape, "wanted", None) or getattr(shape, "__name__", str(shape))
     return Problem("SB-2002", path, limit=wanted, actual=repr(value))
 
 
@@ -226,7 +247,8 @@ def _convert(shape: Any, value: Any) -> Any:
         if text not in _TRUE | _FALSE:
             raise ValueError(text)
         return text in _TRUE
-    if isinstance(value, bool) or (shape in (str, Secret) and not isinstance(value, str)):
+    wrong_bool = isinstance(value, bool) and not getattr(shape, "takes_bool", False)
+    if wrong_bool or (shape in (str, Secret) and not isinstance(value, str)):
         raise TypeError(shape)
     if shape is int and isinstance(value, float):
         raise TypeError(shape)

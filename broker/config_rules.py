@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from shotbus.broker.config import MODES, Config
+from shotbus.broker.policy.check import check_policy
 from shotbus.schemas.errors import Problem
 
 # Kafka's rule for topic names, which begin with the prefix and end with a pool or a class.
@@ -59,6 +60,27 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "start_seconds": _above(0),
         "attempt_seconds": _above(0),
         "memory_mb": _from(64),
+        "max_in_flight": _from(0),
+        "rate_per_second": _from(0),
+        "burst": _from(1, 1_000_000),
+        "high_seconds": _above(0),
+        "low_seconds": _from(0),
+    },
+    "pools.breaker": {
+        "window_seconds": _above(0, 86_400),
+        "min_calls": _from(1),
+        "error_rate": _from(0, 1),
+        "pause_seconds": _above(0, 86_400),
+        "pause_factor": _from(1, 100),
+        "pause_cap": _above(0, 86_400),
+        "probes": _from(1, 100),
+    },
+    "pools.flow": {"tolerance": _from(1, 1_000), "error_rate": _from(0, 1)},
+    "pools.device": {
+        "fidelity": _from(0, 1),
+        "t1_us": _from(0),
+        "t2_us": _from(0),
+        "calibration_seconds": _from(0),
     },
     "pools.price": {
         "per_shot": _from(0, 1e6),
@@ -67,6 +89,8 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "per_session": _from(0, 1e6),
         "minimum": _from(0, 1e6),
     },
+    "routing": {"min_history": _from(1, 1e9), "explore_percent": _from(0, 100)},
+    "latency": dict.fromkeys(("admit", "queue", "compile", "execute", "deliver", "total"), _from(0, 1e9)),
     "limits": {
         "max_shots": _from(1),
         "max_points": _from(1, 1_000_000),
@@ -82,7 +106,18 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "factor": _from(1),
         "cap": _from(0),
         "max_deaths": _from(1),
+        "give_up_seconds": _above(0),
+        "budget": _above(0, 0.99),
+        "budget_burst": _from(1),
     },
+    "timeouts": {
+        "compile": _from(0),
+        "submit": _from(0),
+        "provider_queue": _from(0),
+        "execute": _from(0),
+        "retrieve": _from(0),
+    },
+    "shedding": {"over": _above(0), "retry_after_seconds": _above(0)},
     "kafka": {
         "security_protocol": _words("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "replication_factor": _Rule("-1, or 1 to 32", lambda value: value == -1 or 1 <= value <= 32),
@@ -111,10 +146,26 @@ def check_config(config: Config) -> list[Problem]:
             problems.append(
                 Problem("SB-2002", f"$.{path}.{name}", limit="letters, digits, . _ -", actual=name)
             )
-    if config.routing.default not in config.pools:
-        pools, actual = ", ".join(sorted(config.pools)), config.routing.default
-        problems.append(Problem("SB-2002", "$.routing.default", limit=pools, actual=actual))
-    return problems
+    return problems + list(_watermarks(config)) + list(_shedding(config)) + check_policy(config)
+
+
+def _watermarks(config: Config) -> Iterator[Problem]:
+    for name, pool in config.pools.items():
+        if pool.low_seconds > pool.high_seconds:
+            limit, actual = f"at most high_seconds, {pool.high_seconds:g}", f"{pool.low_seconds:g}"
+            yield Problem("SB-2002", f"$.pools.{name}.low_seconds", limit=limit, actual=actual)
+
+
+def _shedding(config: Config) -> Iterator[Problem]:
+    """Compare the names: a class that is misspelt would never be shed."""
+    for name, level in config.shedding.items():
+        named = {"defer": level.defer, "refuse": level.refuse, "pools": level.pools}
+        for key, words in named.items():
+            known = config.pools if key == "pools" else config.classes
+            for word in words:
+                if word not in known:
+                    limit = ", ".join(sorted(known))
+                    yield Problem("SB-2002", f"$.shedding.{name}.{key}", limit=limit, actual=word)
 
 
 def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:

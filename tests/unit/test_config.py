@@ -248,6 +248,8 @@ def documented_keys():
         if isinstance(value, dict):
             # A table of tables may be empty by default: its entries' type is what the docs describe.
             name, value = f"{name}.<name>", typing.get_args(shapes[section.name])[1]()
+            if not dataclasses.is_dataclass(value):
+                continue  # a table of plain values has no keys of its own
         yield from keys_of(name, value)
 
 

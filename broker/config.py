@@ -21,6 +21,10 @@ from shotbus.broker.policy.config import (
 )
 
 MODES = ("sample", "estimate")
+#: What budgets count. Of ``jobs`` and ``queued`` what counts is how many there are at a time.
+RESOURCES = ("money", "backend_seconds", "shots", "jobs", "queued")
+GAUGES = ("jobs", "queued")
+PERIODS = ("total", "day", "month")
 #: What a secret may say, for messages.
 REFERENCES = "env:NAME or file:/absolute/path"
 _REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)?")
@@ -287,6 +291,25 @@ def _pools() -> dict[str, PoolConfig]:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """A limit on what jobs may take; ``limit`` in currency units, seconds, shots or jobs.
+
+    ``tenant``, ``experiment`` and ``pool`` say whose: a name; empty for all together; ``*`` for each one by
+    itself. Days and months are those of UTC. ``alerts`` are parts of the limit; ``block`` is the part that a
+    dispatcher's shard may take in advance.
+    """
+
+    tenant: str = ""
+    experiment: str = ""
+    pool: str = ""
+    resource: str = "money"
+    limit: float = 0.0
+    period: str = "total"
+    alerts: tuple[float, ...] = (0.5, 0.8, 1.0)
+    block: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be configured."""
 
@@ -302,6 +325,7 @@ class Config:
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     shedding: dict[str, SheddingConfig] = field(default_factory=dict)
+    budgets: dict[str, BudgetConfig] = field(default_factory=dict)
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     redis: RedisConfig = field(default_factory=RedisConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

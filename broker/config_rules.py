@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from shotbus.broker.config import MODES, Config
+from shotbus.broker.config import GAUGES, MODES, PERIODS, RESOURCES, Config
 from shotbus.broker.policy.check import check_policy
 from shotbus.schemas.errors import Problem
 
@@ -91,6 +91,13 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
     },
     "routing": {"min_history": _from(1, 1e9), "explore_percent": _from(0, 100)},
     "latency": dict.fromkeys(("admit", "queue", "compile", "execute", "deliver", "total"), _from(0, 1e9)),
+    "budgets": {
+        "resource": _words(*RESOURCES),
+        "limit": _from(0, 1e12),
+        "period": _words(*PERIODS),
+        "alerts": _Rule("above 0, at most 10, each", lambda value: all(0 < part <= 10 for part in value)),
+        "block": _from(0, 1),
+    },
     "limits": {
         "max_shots": _from(1),
         "max_points": _from(1, 1_000_000),
@@ -141,12 +148,14 @@ def check_config(config: Config) -> list[Problem]:
     for path, name in [
         *(("pools", name) for name in config.pools),
         *(("classes", c) for c in config.classes),
+        *(("budgets", name) for name in config.budgets),
     ]:
         if not _NAME.fullmatch(name):
             problems.append(
                 Problem("SB-2002", f"$.{path}.{name}", limit="letters, digits, . _ -", actual=name)
             )
-    return problems + list(_watermarks(config)) + list(_shedding(config)) + check_policy(config)
+    problems += [*_watermarks(config), *_shedding(config), *_budgets(config)]
+    return problems + check_policy(config)
 
 
 def _watermarks(config: Config) -> Iterator[Problem]:
@@ -166,6 +175,19 @@ def _shedding(config: Config) -> Iterator[Problem]:
                 if word not in known:
                     limit = ", ".join(sorted(known))
                     yield Problem("SB-2002", f"$.shedding.{name}.{key}", limit=limit, actual=word)
+
+
+def _budgets(config: Config) -> Iterator[Problem]:
+    for name, budget in config.budgets.items():
+        place = f"$.budgets.{name}"
+        if budget.pool not in ("", "*", *config.pools):
+            limit = ", ".join(("*", *sorted(config.pools)))
+            yield Problem("SB-2002", f"{place}.pool", limit=limit, actual=budget.pool)
+        if budget.resource in GAUGES and budget.period != "total":
+            hint = f"{budget.resource} are counted at a time, not over one"
+            yield Problem("SB-2002", f"{place}.period", limit="total", actual=budget.period, hint=hint)
+        if budget.resource in (*GAUGES, "shots") and budget.limit % 1:
+            yield Problem("SB-2002", f"{place}.limit", limit="a whole number", actual=f"{budget.limit}")
 
 
 def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:

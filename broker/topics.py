@@ -15,6 +15,8 @@ CLASSES: tuple[str, ...] = ("interactive", "production", "experiment", "bulk")
 _DAY_MS = 86_400_000
 #: How long a circuit's text is kept, on its topic and in the store.
 CIRCUIT_SECONDS = 30 * 86_400.0
+#: How long it is kept who did what.
+AUDIT_MS = 365 * _DAY_MS
 _MIB = 1_048_576
 
 
@@ -56,6 +58,10 @@ class Topics:
             TopicSpec(self.name("reductions"), n, "compact,delete", keep, 4 * _MIB),
             TopicSpec(self.name("control"), n, "trim"),
             TopicSpec(self.name("sweeps"), n, "trim"),
+            TopicSpec(self.name("treasury"), n, "trim"),
+            TopicSpec(self.name("grants"), n, "trim"),
+            TopicSpec(self.name("treasury-ledger"), n, "compact"),
+            TopicSpec(self.name("audit"), n, "delete", AUDIT_MS),
             TopicSpec(self.name("pools"), 1, "compact"),
             TopicSpec(self.name("dead-letters"), n, "delete", 30 * _DAY_MS, 4 * _MIB),
         ]

@@ -51,6 +51,10 @@ IDS: Mapping[int, SchemaKey] = {
     1025: SchemaKey("event_batch", 2),
     1026: SchemaKey("located", 3),
     1027: SchemaKey("job_row", 3),
+    1031: SchemaKey("treasury_command", 1),
+    1032: SchemaKey("grant", 1),
+    1033: SchemaKey("treasury_row", 1),
+    1034: SchemaKey("audit_entry", 1),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).
@@ -58,6 +62,7 @@ COMPATIBILITY: Mapping[str, str] = {
     "job_row": "FULL_TRANSITIVE",
     "ledger_page": "FULL_TRANSITIVE",
     "fold_row": "FULL_TRANSITIVE",
+    "treasury_row": "FULL_TRANSITIVE",
 }
 
 _BY_KEY = {key: number for number, key in IDS.items()}

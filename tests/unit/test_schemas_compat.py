@@ -39,6 +39,10 @@ GOLDEN = {
     1025: ("event_batch", 2),
     1026: ("located", 3),
     1027: ("job_row", 3),
+    1031: ("treasury_command", 1),
+    1032: ("grant", 1),
+    1033: ("treasury_row", 1),
+    1034: ("audit_entry", 1),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 
@@ -152,7 +156,7 @@ def test_every_record_is_compatible_with_all_its_earlier_versions(name):
     assert check_versions(compatibility(name), versions(name)) == []
 
 
-@pytest.mark.parametrize("name", ["job_row", "ledger_page", "fold_row"])
+@pytest.mark.parametrize("name", ["job_row", "ledger_page", "fold_row", "treasury_row"])
 def test_rows_of_the_ledger_are_read_by_older_and_newer_processes(name):
     assert compatibility(name) == "FULL_TRANSITIVE"
 

@@ -30,6 +30,10 @@ def test_what_a_shard_owns_has_one_partition_a_shard(specs):
         "control",
         "outcomes",
         "dead-letters",
+        "treasury",
+        "grants",
+        "treasury-ledger",
+        "audit",
         *(f"requests.{c}" for c in CLASSES),
     ]
     assert {specs[f"p.{name}"].partitions for name in owned} == {3}
@@ -38,12 +42,12 @@ def test_what_a_shard_owns_has_one_partition_a_shard(specs):
 
 
 def test_what_a_live_job_may_reference_has_no_retention(specs):
-    for name in ("control", "sweeps", "outcomes", "work.a", *(f"requests.{c}" for c in CLASSES)):
+    for name in ("control", "sweeps", "outcomes", "treasury", "grants", "work.a", *(f"requests.{c}" for c in CLASSES)):
         assert (specs[f"p.{name}"].cleanup, specs[f"p.{name}"].retention_ms) == ("trim", None)
 
 
 def test_ledgers_are_compacted_and_never_deleted(specs):
-    for name in ("jobs", "folds"):
+    for name in ("jobs", "folds", "treasury-ledger"):
         assert (specs[f"p.{name}"].cleanup, specs[f"p.{name}"].retention_ms) == ("compact", None)
 
 

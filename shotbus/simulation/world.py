@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from shotbus.broker.bus.base import Bus, Outgoing, TopicPartition
+from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
 from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.service import DispatcherService
-from shotbus.broker.invariants import Checker, Violation
+from shotbus.broker.invariants import Checker, History, Violation
 from shotbus.broker.store.memory import MemoryStore
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
@@ -20,6 +20,7 @@ from shotbus.producers.job import decode_name
 from shotbus.reducers.service import ReducerService
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.ids import digest, keyed_partition, partition_of
+from shotbus.schemas.payload import payload_hash
 from shotbus.simulation.child import SimulatedChild, Temper
 from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.process import Process, Service, owned_task
@@ -78,6 +79,7 @@ class World:
         self._requests = Requests(self._random, self._config, self._clock)
         self._client = MemoryBus(self._cluster)
         self._asked: dict[str, bytes] = {}
+        self._history = History(complete=True)
         self._sweeps: list[str] = []
         self._story: list[str] = []
         loop.set_task_factory(owned_task)
@@ -171,16 +173,28 @@ class World:
 
     async def _submit(self, fields: dict[str, Any]) -> None:
         value = encode("circuit_request", fields)
+        operation = self._history.invoke(
+            "submit",
+            fields["job_id"],
+            fields["tenant"],
+            self._loop.time(),
+            key=fields["idempotency_key"],
+            fingerprint=payload_hash(decode(value)[1]).hex(),
+            raw=value,
+        )
         self._asked[fields["job_id"]] = value
         partition = partition_of(fields["job_id"], self._topics.partitions)
         topic = self._topics.requests(fields["priority"])
         await self._client.publish([Outgoing(topic, partition, fields["job_id"].encode(), value)])
+        operation.ok(self._loop.time())
 
     async def _submit_sweep(self) -> None:
         declaration, sweep_id, requests = self._requests.sweep()
         partition = keyed_partition(sweep_id, self._topics.partitions)
         await self._client.publish([Outgoing(self._topics.name("sweeps"), partition, None, declaration)])
         self._sweeps.append(sweep_id)
+        tenant = requests[0]["tenant"]
+        self._history.invoke("declare", sweep_id, tenant, self._loop.time()).ok(self._loop.time())
         for fields in requests:
             await self._submit(fields)
             await asyncio.sleep(self._random.uniform(0, 0.2))
@@ -189,6 +203,8 @@ class World:
         record = self._requests.cancel(fields)
         partition = partition_of(fields["job_id"], self._topics.partitions)
         await self._client.publish([Outgoing(self._topics.name("control"), partition, None, record)])
+        cancel = self._history.invoke("cancel", fields["job_id"], fields["tenant"], self._loop.time())
+        cancel.ok(self._loop.time())
         self._tell(f"cancel of {fields['job_id'][:8]}")
 
     async def _trouble(self) -> None:
@@ -236,26 +252,29 @@ class World:
         return found
 
     def _records(self, topic: str) -> list[bytes]:
-        values = []
-        for partition in range(self._topics.partitions):
-            log = self._cluster.log(TopicPartition(self._topics.name(topic), partition))
-            values += [stored.value for _, stored in log.read(log.begin, 1 << 30) if stored.value is not None]
-        return values
+        return [record.value for record in self._read(topic) if record.value is not None]
+
+    def _read(self, topic: str) -> list[Record]:
+        name, found = self._topics.name(topic), []
+        for partition in range(self._cluster.spec(name).partitions):
+            log = self._cluster.log(TopicPartition(name, partition))
+            found += [
+                Record(name, partition, offset, one.key, one.value, one.headers, one.timestamp_ms)
+                for offset, one in log.read(log.begin, 1 << 30)
+            ]
+        return found
 
     def _look(self) -> Outcome:
         checker = Checker(complete=True)
-        for value in self._records("events"):
-            checker.event_batch(value)
-        for value in self._records("results"):
-            checker.result(value)
-        for value in self._records("reductions"):
-            checker.reduction(value)
+        for topic in ("results", "reductions", "dead-letters", "pools", "events"):
+            for record in self._read(topic):
+                checker.take(topic, record)
         answers: dict[str, int] = {}
         for value in self._records("results"):
             name, fields = decode(value)
             kind = fields["outcome"] if name == "circuit_result" else name
             answers[kind] = answers.get(kind, 0) + 1
-        found = checker.violations(asked=self._asked, sweeps=self._sweeps, over=True)
+        found = checker.report(over=True, history=self._history).violations
         everything = digest(*self._records("events"), *self._records("results"), *self._records("reductions"))
         return Outcome(found, self._story, answers, self._loop.time(), everything.hex())
 

@@ -1,0 +1,125 @@
+"""Leases and windows: what workers report against what became the result, I3 and I9. Pure.
+
+The first word about a bundle in its partition is its lease; what any other lease says of it is fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shotbus.broker.bus.base import Record
+from shotbus.broker.invariants.findings import Findings, Look
+from shotbus.broker.invariants.lives import Answer
+from shotbus.schemas.codec import decode
+
+#: What these kinds of worker grant is not bounded by their slots: they may answer inline.
+_PERHAPS_INLINE = frozenset({"none", "classical", ""})
+
+
+class _Told(NamedTuple):
+    """A success as its lease's holder reported it."""
+
+    shots: int
+    payload: bytes
+    provenance: bytes
+
+
+@dataclass(slots=True)
+class _Span:
+    """When a lease was used, by its records' times in milliseconds."""
+
+    began: int
+    ended: int = -1
+
+
+@dataclass(slots=True)
+class _Worker:
+    slots: int = 0
+    spans: dict[str, _Span] = field(default_factory=dict)
+    last_ms: int = 0
+    steady: bool = True
+
+
+class Attempts:
+    """Follows leases and advertisements."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._leases: dict[str, str] = {}
+        self._told: dict[tuple[str, int], list[_Told]] = {}
+        self._workers: dict[str, _Worker] = {}
+        self._reported = False
+
+    @property
+    def takes(self) -> Mapping[str, Callable[[Record], None]]:
+        """Outcomes and advertisements."""
+        return {"outcomes": self._outcome, "pools": self._status}
+
+    def _outcome(self, record: Record) -> None:
+        _, fields = decode(record.value, "outcome")
+        self._reported = True
+        lease = fields["lease_id"]
+        holds = self._leases.setdefault(fields["bundle_id"], lease) == lease
+        self._use(fields["worker"], lease, fields["kind"], record.timestamp_ms)
+        if not holds or fields["kind"] != "finished":
+            return
+        for item in fields["items"]:
+            if not item["error_class"]:
+                told = _Told(item["shots"], item["payload"], fields["provenance"])
+                self._told.setdefault((item["job_id"], item["attempt"]), []).append(told)
+
+    def _use(self, name: str, lease: str, kind: str, at_ms: int) -> None:
+        worker = self._workers.setdefault(name, _Worker())
+        worker.steady = worker.steady and at_ms >= worker.last_ms - 1
+        worker.last_ms = max(at_ms, worker.last_ms)
+        if kind == "started":
+            worker.spans.setdefault(lease, _Span(at_ms))
+        elif kind == "finished" and lease in worker.spans:
+            span = worker.spans[lease]
+            span.ended = at_ms if span.ended < 0 else span.ended
+
+    def _status(self, record: Record) -> None:
+        if record.value is None:
+            return
+        _, fields = decode(record.value, "pool_status")
+        if fields["role"] != "worker":
+            return
+        worker = self._workers.setdefault(fields["name"], _Worker())
+        worker.slots = max(worker.slots, fields["slots"])
+        if fields["kind"] in _PERHAPS_INLINE:
+            return
+        granted, room = sum(fields["grants"].values()), fields["slots"] + fields["prefetch"]
+        seen = f"grants {granted} bundles, has room for {room}"
+        self._findings.judge("I9", "granted-within-the-window", fields["name"], seen, holds=granted <= room)
+
+    def finish(self, look: Look) -> None:
+        """Compare results with reports, count what ran at a time."""
+        if self._reported and look.complete:
+            for job_id, life in look.lives.items():
+                for answer in life.answers:
+                    if answer.ran:
+                        self._judge_answer(job_id, answer)
+        for name, worker in self._workers.items():
+            if worker.slots and worker.steady:
+                most = _most_at_a_time(list(worker.spans.values()))
+                seen = f"{most} bundles at a time on {worker.slots} slots"
+                self._findings.judge("I9", "runs-within-its-slots", name, seen, holds=most <= worker.slots)
+
+    def _judge_answer(self, job_id: str, answer: Answer) -> None:
+        told = self._told.get((job_id, answer.attempt), [])
+        holds = _Told(answer.shots, answer.payload, answer.provenance) in told
+        seen = f"attempt {answer.attempt}: not what the holder of its lease reported"
+        self._findings.judge("I3", "stale-attempts-are-fenced", job_id, seen, holds=holds)
+
+
+def _most_at_a_time(spans: list[_Span]) -> int:
+    """Return the highest number of spans that overlap by more than a moment; open ones have no end."""
+    edges = [(span.began, 1) for span in spans if span.ended < 0 or span.ended > span.began]
+    edges += [(span.ended, -1) for span in spans if span.ended > span.began]
+    most = now = 0
+    for _, step in sorted(edges):
+        now += step
+        most = max(most, now)
+    return most

@@ -1,0 +1,145 @@
+"""The checker: feeds records to its judges and gathers what they found. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shotbus.broker.bus.base import Record
+from shotbus.broker.invariants.attempts import Attempts
+from shotbus.broker.invariants.bills import Bills
+from shotbus.broker.invariants.catalog import CATALOG
+from shotbus.broker.invariants.clients import Clients
+from shotbus.broker.invariants.findings import Bounds, Findings, Judge, Look, Violation
+from shotbus.broker.invariants.letters import Letters
+from shotbus.broker.invariants.lives import Life, Lives
+from shotbus.broker.invariants.rows import Rows
+from shotbus.broker.invariants.sweeps import Sweeps
+from shotbus.broker.invariants.witnesses import History, ProviderLedger
+from shotbus.schemas.errors import ShotbusError
+
+#: In one record of these each other's are told of: which partition's order they bear does not matter.
+TOPICS: tuple[str, ...] = (
+    "results",
+    "reductions",
+    "dead-letters",
+    "outcomes",
+    "pools",
+    "jobs",
+    "control",
+    "treasury",
+    "audit",
+    "events",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found.
+
+    ``judged`` counts the looks at each invariant of the catalog; ``unjudged`` says of those without any why,
+    and of the others what lay beyond this look, in words.
+    """
+
+    violations: list[Violation]
+    judged: Mapping[str, int]
+    unjudged: Mapping[str, str]
+
+
+class Checker:
+    """Feed it records in the order of their partitions, then ask for the :meth:`report`, once.
+
+    Args:
+        complete: every record since the beginning is fed; else lives may begin in the middle.
+        bounds: numbers to judge by.
+
+    """
+
+    def __init__(self, *, complete: bool, bounds: Bounds | None = None) -> None:
+        self._complete, self._bounds = complete, bounds or Bounds()
+        self.findings = Findings()
+        wait = self._bounds.wait_seconds
+        wait_ms = None if wait is None else wait * 1000
+        self._lives = Lives(self.findings, complete=complete, wait_ms=wait_ms)
+        self._judges: list[Judge] = []
+        for judge in (
+            self._lives,
+            Attempts(self.findings),
+            Sweeps(self.findings),
+            Letters(self.findings),
+            Clients(self.findings),
+            Bills(self.findings),
+            Rows(self.findings),
+        ):
+            self.add(judge)
+        self._fed: dict[str, int] = {}
+
+    def add(self, judge: Judge) -> None:
+        """Let another judge look on, such as the treasury's or the audit log's; before the first record."""
+        self._judges.append(judge)
+
+    def take(self, topic: str, record: Record) -> None:
+        """Take a record; ``topic`` is its logical name, without the prefix."""
+        self._fed[topic] = self._fed.get(topic, 0) + 1
+        for judge in self._judges:
+            handler = judge.takes.get(topic)
+            if handler is None:
+                continue
+            try:
+                handler(record)
+            except ShotbusError as error:
+                place = f"{topic}[{record.partition}]@{record.offset}"
+                self.findings.broke("I13", "records-are-readable", place, str(error))
+
+    def report(
+        self,
+        *,
+        over: bool,
+        history: History | None = None,
+        ledger: ProviderLedger | None = None,
+        horizon: Mapping[int, int] | None = None,
+    ) -> Report:
+        """Judge what can only be judged at the end.
+
+        Args:
+            over: nothing is under way any more.
+            history: what the clients did.
+            ledger: a provider's books.
+            horizon: by partition of ``events`` the end at which the reading of everything else began. What
+                came later may have left traces that were not read. None: nothing came later.
+
+        """
+
+        def settled(life: Life) -> bool:
+            partition, offset = life.place
+            return horizon is None or offset < horizon.get(partition, 0)
+
+        look = Look(
+            self._lives.known,
+            history or History(),
+            ledger or ProviderLedger(),
+            self._bounds,
+            over=over,
+            complete=self._complete,
+            settled=settled,
+        )
+        for judge in self._judges:
+            judge.finish(look)
+        judged = {name: self.findings.judged[name] for name in CATALOG}
+        return Report(self.findings.violations, judged, self._unjudged(look))
+
+    def _unjudged(self, look: Look) -> dict[str, str]:
+        present = {
+            "history": bool(look.history.operations),
+            "ledger": bool(look.ledger.pools or look.ledger.submissions),
+            "budgets": self._bounds.budgets is not None,
+            "wait_seconds": self._bounds.wait_seconds is not None,
+            "healed": self._bounds.healed_ms is not None,
+        }
+        told = {}
+        for name, invariant in CATALOG.items():
+            missing = [need for need in invariant.needs if not present.get(need, need in self._fed)]
+            told[name] = f"no {', no '.join(missing)}" if missing else ""
+            if not missing and not self.findings.judged[name]:
+                told[name] = "nothing to judge"
+        return {name: reason for name, reason in told.items() if reason}

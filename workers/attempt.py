@@ -10,18 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shotbus.broker.children.process import ChildDiedError, ChildStartError, ChildTimeoutError
 from shotbus.broker.clock import Clock
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.outcomes import Claim, failed_items
-from shotbus.workers.process import (
-    Child,
-    ChildDiedError,
-    ChildStartError,
-    ChildTimeoutError,
-    Fetch,
-    RunReport,
-)
+from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
 
 

@@ -7,18 +7,17 @@ frames travel on private copies of the descriptors.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from shotbus.broker.children.confine import confine, private_streams
+from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame
+from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, load
-from shotbus.workers.confine import confine
-from shotbus.workers.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame, split_run
-from shotbus.workers.lru import Lru
+from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.running import provenance_of, run_safely
 
@@ -34,19 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     confine(memory_bytes=options.memory_bytes, parent=options.parent)
-    reading, writing = _private_streams()
+    reading, writing = private_streams()
     Server(load(options.adapter), reading, writing).serve()
-
-
-def _private_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Move the frames off descriptors 0 and 1, so that neither C nor Python code can disturb them."""
-    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return reading, writing
 
 
 class Server:

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError
+from shotbus.broker.circuits import CircuitSource
 from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
 from shotbus.workers.adapters.base import load
 from shotbus.workers.advertise import Advertiser
-from shotbus.workers.circuits import CircuitSource
 from shotbus.workers.claims import Claims
 from shotbus.workers.inline import Inline
 from shotbus.workers.intake import Intake

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from shotbus.broker.children.process import ChildDiedError, ChildTimeoutError
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem
 from shotbus.simulation.loop import EPOCH_MS
 from shotbus.workers.adapters.base import BatchItem, ItemResult, error_class_of
 from shotbus.workers.outcomes import Claim, item_fields
-from shotbus.workers.process import Child, ChildDiedError, ChildTimeoutError, Fetch, RunReport
+from shotbus.workers.process import Child, Fetch, RunReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suit
 
 from worker_kit import angles, bundle, circuit_record, faulty, request, rotations
 
+from shotbus.broker.children.confine import child_environment
+from shotbus.broker.children.process import ChildDiedError, ChildStartError, ChildTimeoutError
 from shotbus.schemas.codec import decode
 from shotbus.schemas.pub import unpack_result
-from shotbus.workers.confine import child_environment
-from shotbus.workers.process import Child, ChildDiedError, ChildStartError, ChildTimeoutError
+from shotbus.workers.process import Child
 
 HEAD = {"worker": "w", "lease_id": "l"}
 TEXT, NAMES = rotations(2)

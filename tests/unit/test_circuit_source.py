@@ -2,11 +2,11 @@
 
 from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
+from shotbus.broker.circuits import CircuitSource
 from shotbus.broker.store.memory import MemoryStore
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import circuit_id, keyed_partition
-from shotbus.workers.circuits import CircuitSource
 from shotbus.workers.settings import WorkerCounters
 
 TOPICS = Topics()

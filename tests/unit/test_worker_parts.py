@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shotbus.broker.children.frames import FrameError, FrameKind, frame, json_frame, read_frame
+from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import BatchItem, ItemResult
-from shotbus.workers.frames import FrameError, FrameKind, frame, json_frame, read_frame, run_frame, split_run
+from shotbus.workers.frames import run_frame, split_run
 from shotbus.workers.lanes import Lane
-from shotbus.workers.lru import Lru
 from shotbus.workers.outcomes import MAX_RECORD_BYTES, Claim, failed_items, item_fields, split
 from shotbus.workers.settings import WorkerCounters
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
 from shotbus.workers.adapters.aer_run import refusals
 from shotbus.workers.adapters.bases import Basis, X, Y
-from shotbus.workers.lru import Lru
 
 #: method -> most qubits it is offered for here; Aer itself refuses what memory does not hold.
 METHODS: Mapping[str, int] = {

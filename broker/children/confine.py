@@ -1,19 +1,21 @@
-"""What a child process may see and take: environment, memory, threads, life. Changes this process.
+"""What a child process may see and take: environment, memory, time, threads, life. Changes this process.
 
 Circuits come from strangers and run through large native libraries. A child gets no secrets, cannot take
-the host's memory, leaves no core dump, and never outlives the worker that started it.
+the host's memory, leaves no core dump, and never outlives the process that started it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import signal
 import sys
 from collections.abc import Mapping
+from typing import BinaryIO
 
-#: The only variables handed down; everything else, secrets included, stays with the worker.
+#: The only variables handed down; everything else, secrets included, stays with the parent.
 _ALLOWED = (
     "LANG",
     "LC_ALL",
@@ -39,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class OrphanedError(Exception):
-    """The worker was gone before its child was ready."""
+    """The parent was gone before its child was ready."""
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -53,18 +55,40 @@ def confine(*, memory_bytes: int, parent: int) -> None:
 
     Args:
         memory_bytes: cap of the address space; SDKs map well over a gigabyte before they use any.
-        parent: id of the worker. This process is killed when it dies.
+        parent: id of the parent. This process is killed when it dies.
 
     Raises:
-        OrphanedError: the worker died before this call.
+        OrphanedError: the parent died before this call.
 
     """
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Ctrl-C in a terminal reaches the whole group; the worker decides when its children end.
+    # Ctrl-C in a terminal reaches the whole group; the parent decides when its children end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The signal is only sent for deaths after the call above: look once more.
     if os.getppid() != parent:
-        raise OrphanedError(f"worker {parent} is gone")
+        raise OrphanedError(f"process {parent} is gone")
+
+
+def allow_cpu(seconds: float) -> None:
+    """Let this process use ``seconds`` more of processor time, rounded up to a whole one; then it is killed.
+
+    The parent's clock comes first; this one still holds when the parent is stopped.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(used.ru_utime + used.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Move the frames off descriptors 0 and 1, so that neither C nor Python code can disturb them."""
+    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return reading, writing

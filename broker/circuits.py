@@ -1,4 +1,4 @@
-"""Where a worker finds circuit texts: its own memory, the store, the bus. Reads store and bus.
+"""Where a process finds circuit texts: its own memory, the store, the bus. Reads store and bus.
 
 The store may be empty or dead; the topic ``circuits`` is the truth. What had to be read from the bus is
 put back into the store. A text is used only if its hash is its id.
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Record, TopicPartition
 from shotbus.broker.bus.scan import scan
+from shotbus.broker.lru import Lru
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import circuit_id, keyed_partition
-from shotbus.workers.lru import Lru
-from shotbus.workers.settings import WorkerCounters
 
 _log = structlog.get_logger(__name__)
 _HELD = 1024
@@ -27,10 +27,20 @@ _HELD_BYTES = 128 * 1_048_576
 _SCAN_RECORDS = 500
 
 
+class CircuitCounters(Protocol):
+    """What a source counts, on an object of its owner's."""
+
+    circuits_from_host: int
+    circuits_from_store: int
+    circuits_from_bus: int
+    circuits_missing: int
+    bus_errors: int
+
+
 class CircuitSource:
     """Finds Circuit records by id."""
 
-    def __init__(self, bus: Bus, store: Store, topics: Topics, counters: WorkerCounters) -> None:
+    def __init__(self, bus: Bus, store: Store, topics: Topics, counters: CircuitCounters) -> None:
         self._bus = bus
         self._store = store
         self._topics = topics

@@ -165,8 +165,23 @@ class LimitsConfig:
     max_request_bytes: int = 262_144
     max_circuit_bytes: int = 1_048_576
     max_waiting: int = 1_000_000
+    max_waiting_tenant: int = 500_000
     max_field: int = 256
     max_tags: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionConfig:
+    """The look at a circuit before it may wait: ``mode`` ``always``, or ``off`` where all senders are trusted.
+
+    It happens in a child process with ``memory_mb`` of memory and ``seconds`` for each circuit; what
+    takes more is refused. ``cache`` is how many circuits' facts a shard remembers.
+    """
+
+    mode: str = "always"
+    seconds: float = 1.0
+    memory_mb: int = 256
+    cache: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +337,7 @@ class Config:
     flags: dict[str, Share] = field(default_factory=dict)
     latency: dict[str, LatencyConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    inspection: InspectionConfig = field(default_factory=InspectionConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     shedding: dict[str, SheddingConfig] = field(default_factory=dict)

@@ -104,8 +104,15 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "max_request_bytes": _from(1_024, 1_000_000),
         "max_circuit_bytes": _from(64, 1_048_576),
         "max_waiting": _from(1),
+        "max_waiting_tenant": _from(1),
         "max_field": _from(64, 65_536),
         "max_tags": _from(0, 4_096),
+    },
+    "inspection": {
+        "mode": _words("always", "off"),
+        "seconds": _from(0.05, 60),
+        "memory_mb": _from(96, 65_536),
+        "cache": _from(16, 1 << 24),
     },
     "retry": {
         "max_attempts": _from(1),

@@ -51,6 +51,8 @@ IDS: Mapping[int, SchemaKey] = {
     1025: SchemaKey("event_batch", 2),
     1026: SchemaKey("located", 3),
     1027: SchemaKey("job_row", 3),
+    1028: SchemaKey("revocation", 1),
+    1030: SchemaKey("circuit_facts", 1),
     1031: SchemaKey("treasury_command", 1),
     1032: SchemaKey("grant", 1),
     1033: SchemaKey("treasury_row", 1),

@@ -178,11 +178,20 @@ class AsyncJob:
         if stored is not None and decode(stored, "circuit_result")[1]["tenant"] == self._tenant:
             self._settle(stored)
             return
-        place = await self.locate()
+        place = await self._arrived_place(await self.locate())
         if place["outcome"]:
             await self._fetch(place["finished_ms"])
-        elif place["status"] == "UNKNOWN":
+        elif place["status"] == "UNKNOWN" and not self._answer.done():
             raise fail("SB-4001", "$.job_id", actual=self._job_id)
+
+    async def _arrived_place(self, place: dict[str, Any]) -> dict[str, Any]:
+        """Return where the job is; one that is on its way to its shard is waited for, a second at most."""
+        deadline, pause = time.monotonic() + _ARRIVAL_SECONDS, _ASK_AGAIN_SECONDS
+        while place["status"] == "UNKNOWN" and time.monotonic() < deadline:
+            await asyncio.wait([self._answer], timeout=pause)
+            pause *= 2
+            place = await self.locate()
+        return place
 
     async def _fetch(self, finished_ms: int) -> None:
         record = await self._session.find_result(self._job_id, finished_ms)
@@ -236,14 +245,10 @@ class AsyncJob:
 
         """
         before, after = await self._ask("locate", "cancel", "locate")
-        deadline, pause = time.monotonic() + _ARRIVAL_SECONDS, _ASK_AGAIN_SECONDS
-        while after["status"] == "UNKNOWN":
-            if time.monotonic() > deadline:
-                hint = "check the id and the tenant; a job that arrives within ten minutes is cancelled"
-                raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
-            await asyncio.wait([self._answer], timeout=pause)
-            pause *= 2
-            after = await self.locate()
+        after = await self._arrived_place(after)
+        if after["status"] == "UNKNOWN":
+            hint = "check the id and the tenant; a job that arrives within ten minutes is cancelled"
+            raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
         return before, after
 
     async def _ask(self, *commands: str) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ class Topics:
             TopicSpec(self.name("treasury-ledger"), n, "compact"),
             TopicSpec(self.name("audit"), n, "delete", AUDIT_MS),
             TopicSpec(self.name("pools"), 1, "compact"),
+            TopicSpec(self.name("revocations"), 1, "delete", _DAY_MS),
             TopicSpec(self.name("dead-letters"), n, "delete", 30 * _DAY_MS, 4 * _MIB),
         ]
 

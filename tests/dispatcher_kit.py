@@ -75,6 +75,18 @@ def request(number=1, *, shard=SHARD, **changes):
         "submitted_us": START_MS * 1000,
         "client_prepare_us": 0,
         "think_us": 0,
+        "unique_key": "",
+        "unique_policy": "",
+        "window": "",
+        "data_class": "",
+        "fallback": [],
+        "speculate": "",
+        "value_per_second": None,
+        "confidence": None,
+        "tolerance": None,
+        "top_up": False,
+        "max_cost": None,
+        "roles": [],
     }
     assert not changes.keys() - fields.keys()
     return fields | changes
@@ -108,6 +120,11 @@ def item(job, attempt, error_class="", retry_after_ms=0):
         "payload": b"" if error_class else b"answer",
         "shots": 0 if error_class else 100,
         "timings": b"",
+        "provider_job_id": "",
+        "found": "",
+        "cost": -1.0,
+        "backend_seconds": -1.0,
+        "deviation": -1.0,
     }
 
 
@@ -123,6 +140,7 @@ def outcome(kind, bundle_id, *, worker="w1", lease="lease-1", items=(), pool="ae
         "executed_on": "aer_simulator",
         "provenance": b"{}",
         "items": list(items),
+        "calibration_id": "",
     }
 
 
@@ -148,6 +166,7 @@ def control(command, name, *, target="job", tenant="ada"):
         "correlation": "corr",
         "reason": "",
         "at_us": START_MS * 1000,
+        "arguments": {},
     }
 
 

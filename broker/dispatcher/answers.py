@@ -26,6 +26,11 @@ def owner_mark(tenant: str) -> bytes:
     return digest("owner", tenant, size=OWNER_BYTES)
 
 
+def unique_mark(request: Mapping[str, Any]) -> str:
+    """Return what a tenant's unique key is recognised by."""
+    return digest("unique", request["tenant"], request["unique_key"]).hex()
+
+
 def is_job_id(name: str) -> bool:
     """Tell whether a name from outside can be a job's."""
     try:

@@ -91,6 +91,11 @@ class BundleBook:
         bundle = self._bundles.get(job.bundle_id)
         return bundle is not None and bundle.open.get(job.job_id) == job.attempt
 
+    def holder(self, job: Job) -> str:
+        """Return the worker that has a job, empty when none has."""
+        bundle = self._bundles.get(job.bundle_id)
+        return bundle.worker if bundle else ""
+
     def drop(self, bundle: Bundle) -> None:
         """Forget a bundle and return its credit."""
         if self._bundles.pop(bundle.bundle_id, None):

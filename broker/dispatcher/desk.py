@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shotbus.broker.dispatcher.answers import is_job_id, owner_mark, problems_of
+from shotbus.broker.dispatcher.answers import is_job_id, owner_mark
+from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.messages import Commanded
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause
@@ -46,9 +47,7 @@ class Desk:
         commands: list[Any] = []
         for job in found:
             if job.tenant == tenant:
-                commands += self._shard.end(
-                    job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")}
-                )
+                commands += give_up(self._shard, job, Cause.CANCEL, now)
         return commands
 
     def _can_exist(self, target: str, name: str) -> bool:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from shotbus.broker.dispatcher.admission import check_pool, check_request
-from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, from_cache, problems_of
+from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, from_cache, problems_of, unique_mark
+from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Relay, Submitted
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.states import Cause, Phase
+from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.traits import traits_of
 from shotbus.broker.machine import Now
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
+
+# What is full now may have room when its submitter has waited this long.
+FULL_MS = 5_000
 
 
 class Door:
@@ -23,33 +29,59 @@ class Door:
 
     def submitted(self, event: Submitted, now: Now) -> list[Any]:
         """Take a request: accept, refuse, relay it, or recognise it."""
-        request = event.request
+        shard, request = self._shard, event.request
         known = self._repeated(event, now)
         if known is not None:
             return known
-        problems = [
-            *event.contradictions,
-            *check_request(request, self._shard.config, now_ms=now.wall_ms),
-        ]
+        problems = [*event.contradictions, *check_request(request, shard.config, now_ms=now.wall_ms)]
         if not event.reference.topic.endswith(f"requests.{request['priority']}"):
             limit = f"the class of its topic, {event.reference.topic}"
             problems.append(Problem("SB-1101", "$.priority", limit=limit, actual=request["priority"]))
-        if not problems and partition_of(request["job_id"], self._shard.partitions) != self._shard.number:
+        if not problems and partition_of(request["job_id"], shard.partitions) != shard.number:
             if not event.relayed:
-                return [Relay(event.reference, partition_of(request["job_id"], self._shard.partitions))]
+                return [Relay(event.reference, partition_of(request["job_id"], shard.partitions))]
             problems = [Problem("SB-1109", "$.job_id", detail="relayed to a shard that is not its own")]
-        problems += check_pool(request, event.pool, self._shard.config)
+        problems += check_pool(request, event.pool, shard.config)
         if problems:
-            return [self._shard.reports.refusal(request, problems, now, traceparent=event.traceparent)]
-        most = self._shard.config.limits.max_waiting // self._shard.partitions
-        if len(self._shard.jobs) >= most:
-            full = [Problem("SB-1111", "$", limit=str(most), actual=str(len(self._shard.jobs)))]
-            return [
-                self._shard.reports.refusal(
-                    request, full, now, retry_after_ms=5_000, traceparent=event.traceparent
-                )
-            ]
-        return self._accept(event, now)
+            return [self._refusal(event, problems, now)]
+        full = self._full(request["tenant"])
+        if full:
+            return [self._refusal(event, full, now, retry_after_ms=FULL_MS)]
+        return self._unique(event, now)
+
+    def _refusal(
+        self, event: Submitted, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
+    ) -> Any:
+        return self._shard.reports.refusal(
+            event.request, problems, now, retry_after_ms=retry_after_ms, traceparent=event.traceparent
+        )
+
+    def _full(self, tenant: str) -> list[Problem]:
+        """Return why no more can be taken in now: all together, or of this tenant."""
+        shard, limits = self._shard, self._shard.config.limits
+        most = max(1, limits.max_waiting // shard.partitions)
+        if len(shard.jobs) >= most:
+            return [Problem("SB-1111", "$", limit=str(most), actual=str(len(shard.jobs)))]
+        own, most = shard.tenants.get(tenant, 0), max(1, limits.max_waiting_tenant // shard.partitions)
+        if own >= most:
+            hint = "other tenants' jobs are taken; submit again after retry_after"
+            return [Problem("SB-1111", "$.tenant", limit=str(most), actual=str(own), hint=hint)]
+        return []
+
+    def _unique(self, event: Submitted, now: Now) -> list[Any]:
+        """Obey the policy of a unique key that a live job has already."""
+        request = event.request
+        if not request["unique_key"]:
+            return self._accept(event, now)
+        other = self._shard.jobs.get(self._shard.uniques.get(unique_mark(request), ""))
+        if other is None:
+            return self._accept(event, now)
+        if request["unique_policy"] != "supersede":
+            code = "SB-1115" if request["unique_policy"] == "reject" else "SB-1114"
+            problem = Problem(code, "$.unique_key", limit="one live job a key", actual=other.job_id)
+            return [self._refusal(event, [problem], now)]
+        gone = give_up(self._shard, other, Cause.SUPERSEDE, now, by=request["job_id"])
+        return gone + self._accept(event, now)
 
     def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
         """Recognise a job id that is live or finished; None for a new one."""
@@ -66,7 +98,7 @@ class Door:
             same = done is not None and done.payload == fingerprint(tenant, payload)
         if not same:
             problem = Problem("SB-1106", "$.idempotency_key", hint="use a new key for a new payload")
-            return [self._shard.reports.refusal(event.request, [problem], now, traceparent=event.traceparent)]
+            return [self._refusal(event, [problem], now)]
         if done is None:
             return []
         home = self._shard.reports.home(event.request["sweep_id"])
@@ -76,26 +108,41 @@ class Door:
         return [located]
 
     def _accept(self, event: Submitted, now: Now) -> list[Any]:
-        job = Job(event.request, event.reference, event.pool)
-        seed = event.request["seed"]
+        shard, request = self._shard, event.request
+        job = Job(request, event.reference, event.pool)
+        seed = request["seed"]
         job.seed = drawn_seed(job.job_id) if seed is None else seed
-        job.cost = job.points * self._shard.speed[job.pool]
+        job.cost = job.points * shard.speed[job.pool]
         job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
+        job.traits = traits_of(request)
         job.accepted_us = now.wall_ms * 1000
         job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
-        self._shard.accept(job)
-        if self._shard.standing.wanted_gone(job):
-            return self._shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
+        if request["unique_key"]:
+            job.extras = {"unique": unique_mark(request)}
+        shard.accept(job)
+        shard.admitted(job)
+        return self._place(job, event, now)
+
+    def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
+        """Find an accepted job its first place; some need none."""
+        shard = self._shard
+        if shard.standing.wanted_gone(job):
+            return shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
         if event.cached is not None:
-            return self._shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
+            return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
+        shard.agenda.watch(job)
         if job.not_before_ms > now.wall_ms:
             job.move(Cause.ACCEPT_LATER)
-            self._shard.agenda.later(job)
-        else:
-            job.move(Cause.ACCEPT)
-            self._shard.enqueue(job, job.accepted_us)
-        self._shard.agenda.watch(job)
-        self._shard.note(job, Cause.ACCEPT if job.phase is Phase.WAITING else Cause.ACCEPT_LATER)
+            shard.agenda.later(job)
+            shard.note(job, Cause.ACCEPT_LATER)
+            return []
+        leader = shard.jobs.get(shard.sharing.leader(job.cache_key) or "") if job.cache_key else None
+        if leader is not None:
+            shard.share(job, leader)
+            return []
+        job.move(Cause.ACCEPT)
+        shard.enqueue(job, job.accepted_us)
+        shard.note(job, Cause.ACCEPT)
         return []
 
     def excuse(self, event: Submitted, now: Now) -> list[Any]:
@@ -104,4 +151,4 @@ class Door:
         if job_id in self._shard.jobs or self._shard.done.find(job_id):
             return []
         problem = Problem("SB-9001", "$", detail="the request could not be handled and is a dead letter now")
-        return [self._shard.reports.refusal(event.request, [problem], now, traceparent=event.traceparent)]
+        return [self._refusal(event, [problem], now)]

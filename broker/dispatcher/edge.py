@@ -23,6 +23,7 @@ from shotbus.broker.dispatcher.messages import (
     Forward,
     Relay,
     Reported,
+    Revoke,
     Submitted,
 )
 from shotbus.broker.dispatcher.shard import Counters
@@ -172,6 +173,8 @@ class DispatcherEdge:
             return Outgoing(topic, command.partition, command.key, value, command.headers)
         if isinstance(command, Forward):
             return self._bundle(command, bodies)
+        if isinstance(command, Revoke):
+            return self._revocation(command)
         record = bodies[command.reference]
         if isinstance(command, Relay):
             headers = (*record.headers, ("relayed", b"1"))
@@ -202,6 +205,10 @@ class DispatcherEdge:
         return Outgoing(
             self._topics.work(command.pool), command.partition, key, encode("work_bundle", fields)
         )
+
+    def _revocation(self, command: Revoke) -> Outgoing:
+        fields = {**command._asdict(), "shard": self._shard}
+        return Outgoing(self._topics.name("revocations"), 0, None, encode("revocation", fields))
 
     def _letter(self, command: Bury, record: Record) -> Outgoing:
         return dead_letter(

@@ -104,13 +104,7 @@ class Judge:
 
     def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
         self._shard.counters.retries[error_class] = self._shard.counters.retries.get(error_class, 0) + 1
-        job.move(Cause.RETRY)
-        job.bundle_id = ""
-        job.not_before_ms = now.wall_ms + delay_ms
-        self._shard.agenda.later(job)
-        # The deadline may have passed, unheeded, while the job ran.
-        self._shard.agenda.watch(job)
-        self._shard.note(job, Cause.RETRY, f"retry after {error_class}")
+        self._shard.put_off(job, Cause.RETRY, now.wall_ms + delay_ms, now, f"retry after {error_class}")
         return []
 
     def _give_up(

@@ -105,6 +105,7 @@ class Dispatcher:
         ordered = sorted(shard.jobs.values(), key=lambda job: job.order)
         shard.jobs.clear()
         shard.jobs.update((job.job_id, job) for job in ordered)
+        shard.fresh = True
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""

@@ -99,3 +99,12 @@ class Bury:
     error_class: str
     problem: Problem
     deliveries: int
+
+
+class Revoke(NamedTuple):
+    """Command: tell a worker that jobs of a bundle are not wanted any more."""
+
+    pool: str
+    worker: str
+    bundle_id: str
+    jobs: tuple[str, ...]

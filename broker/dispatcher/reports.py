@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -139,8 +140,8 @@ class Reports:
         fields = {**_NOWHERE, **told, "shard": self._shard, "jobs": jobs, "in_flight": in_flight}
         return Emit("results", self._shard, name.encode(), "located", fields)
 
-    def note(self, job: Job, cause: Cause, detail: str = "") -> None:
-        """Add a state change to this micro-batch's event record."""
+    def note(self, job: Job, cause: Cause, detail: str, terms: Mapping[str, Any]) -> None:
+        """Add a state change to this micro-batch's event record; ``terms`` say why, as JSON may."""
         words = WORDS[job.phase] if job.phase else ("", "")
         self._events.append(
             {
@@ -154,6 +155,7 @@ class Reports:
                 "sweep_id": job.sweep_id,
                 "traceparent": job.traceparent,
                 "stage": ENDED_BY.get(cause.value, ""),
+                "detail": json.dumps(terms, separators=(",", ":")) if terms else "",
             }
         )
 

@@ -6,10 +6,12 @@ bundles, ledger rows and events never disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from sys import intern
+from types import MappingProxyType
 from typing import Any
 
-from shotbus.broker.config import Config, PoolConfig
+from shotbus.broker.config import Config, PoolConfig, PriceConfig
 from shotbus.broker.dispatcher.agenda import Agenda
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook
@@ -17,11 +19,17 @@ from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.fairqueue import FairQueue
 from shotbus.broker.dispatcher.job import Job, Seat
 from shotbus.broker.dispatcher.reports import Reports
+from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.standing import Standing
-from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_WORKER, Cause, Phase
+from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
+from shotbus.schemas.outcomes import SUCCESSES
 
 _UNKNOWN_POOL = PoolConfig()
+_FREE = PriceConfig()
+_NO_TERMS: Mapping[str, Any] = MappingProxyType({})
+#: A result that many wait for is copied into one transaction up to this many bytes.
+SHARED_BYTES = 4_194_304
 
 
 class Counters:
@@ -65,8 +73,17 @@ class Shard:
         self.reports = Reports(number, partitions)
         self.agenda = Agenda(self.jobs)
         self.standing = Standing()
+        self.sharing = Sharing()
+        #: Live jobs by the mark of their tenant and unique key.
+        self.uniques: dict[str, str] = {}
+        #: Live jobs by tenant.
+        self.tenants: dict[str, int] = {}
+        #: By pool, the jobs whose provider must be asked what became of them, the longest due first.
+        self.lookups: dict[str, dict[str, None]] = {}
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
+        #: Taken a moment ago: what waits for answers has to be asked for again.
+        self.fresh = False
         self._touched: dict[bytes, None] = {}
 
     # --- rows ---
@@ -84,17 +101,29 @@ class Shard:
         """Return a pool's settings, defaults for one that is no longer configured."""
         return self.config.pools.get(name, _UNKNOWN_POOL)
 
+    def is_paid(self, name: str) -> bool:
+        """Tell whether running there costs: then nothing is sent twice on a guess."""
+        pool = self.pool(name)
+        return pool.kind == "hardware" or pool.price != _FREE
+
     # --- jobs ---
 
     def accept(self, job: Job) -> None:
         """Take a job in; it is not placed yet."""
         self.jobs[job.job_id] = job
+        self._count(job, 1)
+        if job.extras and (unique := job.extras.get("unique")):
+            self.uniques[unique] = job.job_id
+
+    def admitted(self, job: Job) -> None:
+        """Count an accepted submission."""
         self.counters.accepted[job.priority] = self.counters.accepted.get(job.priority, 0) + 1
 
     def enqueue(self, job: Job, at_us: int) -> None:
-        """Put a waiting job into its pool's queue."""
+        """Put a waiting job into its pool's queue; from now on others may share its result."""
         job.queued_us = at_us
         self.queue_of(job.pool).push(job)
+        self.sharing.lead(job.cache_key, job.job_id)
 
     def queue_of(self, pool: str) -> FairQueue[Job]:
         """Return a pool's queue; jobs of a pool that is no longer configured wait for it."""
@@ -103,31 +132,154 @@ class Shard:
             queue = self.queues[pool] = FairQueue(self._weights)
         return queue
 
-    def note(self, job: Job, cause: Cause, detail: str = "") -> None:
-        """Tell a job's change of state, and have its row written."""
-        self.touch(job.job_id.encode())
-        self.reports.note(job, cause, detail)
-
-    def end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
-        """Finish a job: the one place where a terminal result is made."""
+    def withdraw(self, job: Job, now: Now) -> None:
+        """Take a job that is at hand from where it waits; whoever calls moves it on."""
         if job.phase is Phase.WAITING:
             self.queues[job.pool].remove(job)
             job.leave_queue(now.wall_ms * 1000)
-        elif self.bundles.carries(job):
+        elif job.phase is Phase.SHARING:
+            self.sharing.unfollow(job.cache_key, job.job_id)
+        elif job.phase is Phase.RECONCILING:
+            self.lookups.get(job.pool, {}).pop(job.job_id, None)
+
+    def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
+        """Tell a job's change of state with the terms of the decision, and have its row written."""
+        self.touch(job.job_id.encode())
+        self.reports.note(job, cause, detail, terms)
+
+    def put_off(
+        self, job: Job, cause: Cause, until_ms: int, now: Now, detail: str = "", **terms: Any
+    ) -> None:
+        """Have a job wait for a time; ``cause`` says why."""
+        self.withdraw(job, now)
+        if cause is Cause.DEFER:
+            # Who shares its result has not asked for the delay.
+            self._abdicate(job, now)
+        job.move(cause)
+        job.bundle_id = ""
+        job.not_before_ms = until_ms
+        self.agenda.later(job)
+        # The deadline may have passed, unheeded, while the job ran.
+        self.agenda.watch(job)
+        self.note(job, cause, detail, until_ms=until_ms, **terms)
+
+    def requeue(self, job: Job, cause: Cause, now: Now, *, pool: str = "", **terms: Any) -> None:
+        """Have a job wait in a queue again, in another pool's when ``pool`` says so."""
+        self.withdraw(job, now)
+        if pool and pool != job.pool:
+            # Another pool's result is not what its followers wait for.
+            self._abdicate(job, now)
+            job.pool, job.cache_key = intern(pool), ""
+            job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+        job.move(cause)
+        job.bundle_id = ""
+        self.enqueue(job, now.wall_ms * 1000)
+        self.agenda.watch(job)
+        self.note(job, cause, **terms)
+
+    def set_aside(self, job: Job, cause: Cause, now: Now, **terms: Any) -> None:
+        """Have a job wait for an answer from elsewhere."""
+        self.withdraw(job, now)
+        self._abdicate(job, now)
+        job.move(cause)
+        job.bundle_id = ""
+        self.agenda.watch(job)
+        self.note(job, cause, **terms)
+
+    def end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
+        """Finish a job: the one place where a terminal result is made."""
+        self.withdraw(job, now)
+        if self.bundles.carries(job):
             self.ghosts[job.job_id] = job
         job.move(cause)
         assert job.phase in TERMINAL
-        del self.jobs[job.job_id]
+        self._forget(job)
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
+        mark = fingerprint(job.tenant, job.payload_hash)
+        self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
+        self.reports.note(job, cause, outcome, _NO_TERMS)
+        result = self.reports.result(job, outcome, now, answer)
+        followers = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
+        return [result, *self._share(followers, outcome, now, answer)] if followers else [result]
+
+    def refuse(self, job: Job) -> None:
+        """Let go of a job that was only being validated; the refusal itself is its submission's answer."""
+        job.move(Cause.REFUSE)
+        self._forget(job)
+        self.reports.note(job, Cause.REFUSE, "", _NO_TERMS)
+
+    def _forget(self, job: Job) -> None:
+        """Take a job out of every book; its row goes, unless a worker still has it."""
+        del self.jobs[job.job_id]
+        self._count(job, -1)
+        if job.extras and (unique := job.extras.get("unique")) and self.uniques.get(unique) == job.job_id:
+            del self.uniques[unique]
         key = job.job_id.encode()
         if job.persisted:
             self.touch(key)
         else:
             self._touched.pop(key, None)
-        mark = fingerprint(job.tenant, job.payload_hash)
-        self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
-        self.reports.note(job, cause, outcome)
-        return [self.reports.result(job, outcome, now, answer)]
+
+    def _count(self, job: Job, change: int) -> None:
+        count = self.tenants.get(job.tenant, 0) + change
+        if count:
+            self.tenants[job.tenant] = count
+        else:
+            self.tenants.pop(job.tenant, None)
+
+    # --- what is computed once for many ---
+
+    def share(self, job: Job, leader: Job) -> None:
+        """Have a new job wait for the result of another that computes the same."""
+        job.move(Cause.SHARE)
+        self.sharing.follow(job.cache_key, job.job_id)
+        self.note(job, Cause.SHARE, with_job=leader.job_id)
+        rank = list(self.config.classes)
+        better = job.priority in rank and rank.index(job.priority) < rank.index(leader.priority)
+        if leader.phase is Phase.WAITING and better:
+            # Else the better class would wait at the worse one's pace.
+            self.change_class(leader, job.priority, for_job=job.job_id)
+
+    def change_class(self, job: Job, priority: str, **terms: Any) -> None:
+        """Give a job another class; one that waits keeps its place in time."""
+        if job.phase is Phase.WAITING:
+            self.queues[job.pool].remove(job)
+        before, job.priority = job.priority, intern(priority)
+        if job.phase is Phase.WAITING:
+            self.queues[job.pool].push(job)
+        job.move(Cause.CHANGE)
+        self.note(job, Cause.CHANGE, priority=[before, priority], **terms)
+
+    def _share(self, jobs: Sequence[str], outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
+        """Answer those that waited for a result, as many as a transaction can hold; others go on waiting."""
+        commands: list[Any] = []
+        room = SHARED_BYTES if outcome in SUCCESSES else 0
+        told = dict(answer) | {"answered_by": "shared", "shots": 0, "cost": 0.0, "backend_seconds": 0.0}
+        left: list[Job] = []
+        for job_id in jobs:
+            job = self.jobs[job_id]
+            if room > 0:
+                commands += self.end(job, Cause.CACHE_HIT, "served_from_cache", now, told)
+                room -= len(answer["payload"]) + 1
+            else:
+                left.append(job)
+        self._go_on(left, now)
+        return commands
+
+    def _abdicate(self, job: Job, now: Now) -> None:
+        """Have others compute for themselves what a job computes no longer."""
+        jobs = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
+        self._go_on([self.jobs[one] for one in jobs], now)
+
+    def _go_on(self, left: Sequence[Job], now: Now) -> None:
+        """Have the first of those that waited compute, and the others wait for it."""
+        if left:
+            first, *others = left
+            first.move(Cause.ALONE)
+            self.enqueue(first, now.wall_ms * 1000)
+            self.note(first, Cause.ALONE)
+            for job in others:
+                self.sharing.follow(job.cache_key, job.job_id)
 
     def exorcise(self, bundle: Bundle, job_id: str) -> None:
         """Let go of the row of an attempt that ended after its job."""
@@ -142,11 +294,22 @@ class Shard:
             self.ghosts[job.job_id] = job
             self.bundles.restore(job, seat)
             return
-        self.jobs[job.job_id] = job
+        self.accept(job)
         if job.phase in WITH_A_WORKER:
             self.bundles.restore(job, seat)
+            self.sharing.lead(job.cache_key, job.job_id)
         elif job.phase is Phase.WAITING:
             self.queue_of(job.pool).push(job)
-        else:
+            self.sharing.lead(job.cache_key, job.job_id)
+        elif job.phase is Phase.SHARING:
+            self.sharing.follow(job.cache_key, job.job_id)
+        elif job.phase in WITH_A_TIMER:
             self.agenda.later(job)
         self.agenda.watch(job)
+
+    def reunite(self, now: Now) -> None:
+        """After a restore: have somebody compute what jobs wait for whose leader is gone."""
+        for job_id in self.sharing.orphans():
+            job = self.jobs[job_id]
+            self.sharing.unfollow(job.cache_key, job_id)
+            self._go_on([job], now)

@@ -14,6 +14,7 @@ class Phase(Enum):
 
     VALIDATING = "validating"
     AWAITING_REVIEW = "awaiting_review"
+    FALLING_BACK = "falling_back"
     SCHEDULED = "scheduled"
     DEFERRED = "deferred"
     SHARING = "sharing"
@@ -55,6 +56,7 @@ class Cause(Enum):
     RETRY = "retry"
     RECONCILE = "reconcile"
     LOOK_UP = "look_up"
+    RECALL = "recall"
     FALL_BACK = "fall_back"
     EXPIRE = "expire"
     REVOKE = "revoke"
@@ -75,6 +77,7 @@ class Words(NamedTuple):
 WORDS: dict[Phase, Words] = {
     Phase.VALIDATING: Words("VALIDATING", ""),
     Phase.AWAITING_REVIEW: Words("QUEUED", "AWAITING_REVIEW"),
+    Phase.FALLING_BACK: Words("QUEUED", "FALLING_BACK"),
     Phase.SCHEDULED: Words("QUEUED", "SCHEDULED"),
     Phase.DEFERRED: Words("QUEUED", "DEFERRED"),
     Phase.SHARING: Words("QUEUED", "SHARING"),
@@ -95,7 +98,7 @@ TERMINAL = frozenset({Phase.DONE, Phase.ERROR, Phase.CANCELLED, Phase.REFUSED})
 WITH_A_WORKER = frozenset({Phase.FORWARDED, Phase.RUNNING, Phase.CANCELLING, Phase.LOOKING_UP})
 WITH_A_TIMER = frozenset({Phase.SCHEDULED, Phase.DEFERRED, Phase.RETRYING, Phase.RECONCILING})
 #: In no queue, bundle or timer: an answer from elsewhere moves them.
-ASIDE = frozenset({Phase.VALIDATING, Phase.AWAITING_REVIEW, Phase.SHARING})
+ASIDE = frozenset({Phase.VALIDATING, Phase.AWAITING_REVIEW, Phase.FALLING_BACK, Phase.SHARING})
 #: A worker has nothing of them; they can be changed and ended at once.
 AT_HAND = frozenset({Phase.SCHEDULED, Phase.DEFERRED, Phase.WAITING, Phase.RETRYING}) | ASIDE
 
@@ -116,15 +119,19 @@ _ENDS_AT_HAND: dict[Cause, Phase] = {
     Cause.FALL_BACK: Phase.DONE,
     Cause.FAIL: Phase.ERROR,
 }
+_STEPS: dict[Cause, Phase] = {
+    Cause.REROUTE: Phase.WAITING,
+    Cause.DEFER: Phase.DEFERRED,
+    Cause.RECALL: Phase.FALLING_BACK,
+    Cause.REVIEW: Phase.AWAITING_REVIEW,
+}
 _REPORTS: dict[Cause, Phase] = {
     Cause.SUCCEED: Phase.DONE,
     Cause.FAIL: Phase.ERROR,
     Cause.RETRY: Phase.RETRYING,
-    Cause.REROUTE: Phase.WAITING,
     Cause.RECONCILE: Phase.RECONCILING,
     Cause.FALL_BACK: Phase.DONE,
-    Cause.REVIEW: Phase.AWAITING_REVIEW,
-    Cause.DEFER: Phase.DEFERRED,
+    **_STEPS,
     Cause.CANCEL: Phase.CANCELLED,
     Cause.SUPERSEDE: Phase.CANCELLED,
 }
@@ -136,15 +143,16 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     **{(Phase.VALIDATING, cause): phase for cause, phase in _ENTRIES.items()},
     (Phase.VALIDATING, Cause.REFUSE): Phase.REFUSED,
     (Phase.AWAITING_REVIEW, Cause.APPROVE): Phase.WAITING,
-    (Phase.AWAITING_REVIEW, Cause.REROUTE): Phase.WAITING,
+    **{
+        (phase, cause): target
+        for phase in (Phase.AWAITING_REVIEW, Phase.FALLING_BACK, Phase.WAITING, Phase.RETRYING)
+        for cause, target in _STEPS.items()
+    },
     (Phase.SCHEDULED, Cause.DUE): Phase.WAITING,
     (Phase.DEFERRED, Cause.DUE): Phase.WAITING,
     (Phase.RETRYING, Cause.DUE): Phase.WAITING,
     (Phase.SHARING, Cause.ALONE): Phase.WAITING,
     (Phase.SHARING, Cause.CACHE_HIT): Phase.DONE,
-    (Phase.WAITING, Cause.REROUTE): Phase.WAITING,
-    (Phase.WAITING, Cause.DEFER): Phase.DEFERRED,
-    (Phase.WAITING, Cause.REVIEW): Phase.AWAITING_REVIEW,
     (Phase.WAITING, Cause.FORWARD): Phase.FORWARDED,
     **{(phase, Cause.CHANGE): phase for phase in Phase if phase in AT_HAND},
     **{(phase, cause): end for phase in Phase if phase in AT_HAND for cause, end in _ENDS_AT_HAND.items()},

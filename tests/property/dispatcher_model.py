@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from dispatcher_kit import PARTITIONS, SHARD, emitted, forwards
 
 from shotbus.broker.dispatcher.bundles import START_MARGIN_MS
-from shotbus.broker.dispatcher.messages import Bury, Commanded, Relay, Reported, Submitted
+from shotbus.broker.dispatcher.messages import Bury, Commanded, Relay, Reported, Revoke, Submitted
 from shotbus.broker.dispatcher.retry import decide
 from shotbus.broker.dispatcher.standing import INTENT_SECONDS
 from shotbus.broker.dispatcher.states import TABLE, TERMINAL, WITH_A_WORKER, WORDS, Cause, Phase
@@ -363,4 +363,6 @@ def describe(command):
         return None
     if isinstance(command, Relay):
         return ("relay", command.reference)
+    if isinstance(command, Revoke):
+        return None
     return ("bury", command.job_id) if isinstance(command, Bury) else ("forward", command.bundle_id)

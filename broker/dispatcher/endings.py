@@ -1,0 +1,64 @@
+"""How a live job is called off: at once where nobody has it, by its worker's word where it may cost. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.messages import Revoke
+from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.states import AT_HAND, Cause, Phase
+from shotbus.broker.machine import Now
+from shotbus.schemas.errors import Problem
+
+_OUTCOMES = {Cause.CANCEL: "cancelled", Cause.SUPERSEDE: "superseded"}
+_CODES = {Cause.CANCEL: "SB-4002", Cause.SUPERSEDE: "SB-4009"}
+
+
+def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "") -> list[Any]:
+    """Call a job off: ``cause`` is CANCEL or SUPERSEDE (``by`` the newer job).
+
+    What waits ends at once. What runs on a free pool ends at once too, and its worker is told to stop. What
+    a paid pool may have goes on as CANCELLING until the worker, or the provider, says how it ended: only
+    then is it known whether it was paid for.
+    """
+    if job.phase in AT_HAND:
+        return end_called_off(shard, job, cause, now, by=by, where="it was waiting")
+    if job.phase in (Phase.CANCELLING, Phase.RECONCILING, Phase.LOOKING_UP):
+        return _wish(shard, job, cause, by)
+    assert job.phase in (Phase.FORWARDED, Phase.RUNNING)
+    revoke = _revoke(shard, job)
+    if not shard.is_paid(job.pool):
+        return [*end_called_off(shard, job, cause, now, by=by, where="its worker was told to stop"), *revoke]
+    job.move(Cause.REVOKE)
+    _wish(shard, job, cause, by)
+    shard.note(job, Cause.REVOKE, worker=shard.bundles.holder(job))
+    return revoke
+
+
+def end_called_off(
+    shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", where: str = ""
+) -> list[Any]:
+    """End a job that was called off; ``where`` says how far it had come."""
+    problem = Problem(_CODES[cause], "$", actual=by, detail=where)
+    return shard.end(job, cause, _OUTCOMES[cause], now, {"problems": [problem.as_record()]})
+
+
+def called_off(job: Job) -> tuple[Cause, str] | None:
+    """Return how a job was called off while it could not be ended, and for which newer job."""
+    wish = (job.extras or {}).get("called_off")
+    return (Cause(wish[0]), wish[1]) if wish else None
+
+
+def _wish(shard: Shard, job: Job, cause: Cause, by: str) -> list[Any]:
+    if called_off(job) is None:
+        job.extras = {**(job.extras or {}), "called_off": [cause.value, by]}
+        shard.touch(job.job_id.encode())
+    return []
+
+
+def _revoke(shard: Shard, job: Job) -> list[Any]:
+    bundle = shard.bundles.get(job.bundle_id)
+    if bundle is None or not shard.bundles.carries(job):
+        return []
+    return [Revoke(bundle.pool, bundle.worker, bundle.bundle_id, (job.job_id,))]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -115,7 +116,13 @@ class Advertiser:
             "failed": self._counters.jobs_failed,
             "service_seconds": self._counters.service_seconds,
             "kind": self._capabilities.kind,
-            "version": version("shotbus"),
+            "version": _version(),
             "at_ms": self._clock.wall_ms(),
         }
         return encode("pool_status", fields)
+
+
+@cache
+def _version() -> str:
+    """Return our version; its source is a file that is parsed anew by every call."""
+    return metadata.version("shotbus")

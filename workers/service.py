@@ -19,7 +19,7 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
-from shotbus.workers.adapters.base import load
+from shotbus.workers.adapters.base import Adapter, load
 from shotbus.workers.advertise import Advertiser
 from shotbus.workers.claims import Claims
 from shotbus.workers.inline import Inline
@@ -44,6 +44,7 @@ class WorkerService:
         settings: WorkerSettings,
         *,
         clock: Clock | None = None,
+        adapter: Adapter | None = None,
         make_child: Callable[[], Child] | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -55,6 +56,7 @@ class WorkerService:
             topics: names and partition count.
             settings: what to serve and how.
             clock: None is this machine's.
+            adapter: None loads the one that the settings name.
             make_child: makes a slot's process; None starts real ones.
             entropy: makes lease ids, random bytes of a length.
 
@@ -62,7 +64,7 @@ class WorkerService:
         self.counters = WorkerCounters()
         self._settings = settings
         self._clock = clock or SystemClock()
-        self._adapter = load(settings.adapter)
+        self._adapter = adapter or load(settings.adapter)
         self._capabilities = self._adapter.capabilities
         source = CircuitSource(bus, store, topics, self.counters)
         self._reporter = Reporter(bus, topics.name("outcomes"), self._clock, self.counters)

@@ -216,12 +216,16 @@ class MemoryBus:
         self, group: str, topic: str, *, on_assigned: ShardCallback, on_revoked: ShardCallback
     ) -> Membership:
         """Join ``group`` on ``topic``."""
-        cluster = self._open()
-        table = MemoryGroup(cluster.group(group, topic), cluster.news, cluster.positions, group)
+        table = self.table(group, topic)
         member = Member(table, on_assigned=on_assigned, on_revoked=on_revoked)
         self._members.append((member, table))
         await member.enter()
         return member
+
+    def table(self, group: str, topic: str) -> MemoryGroup:
+        """Return a new place in a group's table; :meth:`join` follows it."""
+        cluster = self._open()
+        return MemoryGroup(cluster.group(group, topic), cluster.news, cluster.positions, group)
 
     async def fence(self, shard: str) -> ShardWriter:
         """Take ``shard``: earlier writers of it can commit nothing from now on."""
@@ -319,15 +323,17 @@ class MemoryReader:
         return records
 
     def _read_one(self, name: TopicPartition, limit: int, records: list[Record]) -> None:
-        log = self._logs[name]
-        found = list(log.read(self._positions[name], limit))
+        log, position = self._logs[name], self._positions[name]
+        if position == log.end:
+            return  # the usual case: nothing new, and nothing that could have been deleted
+        found = list(log.read(position, limit))
         records.extend(
             Record(*name, offset, record.key, record.value, record.headers, record.timestamp_ms)
             for offset, record in found
         )
         if len(found) < limit:
             # What lies between the last record and the stable end is markers and what was aborted.
-            self._positions[name] = max(self._positions[name], log.stable)
+            self._positions[name] = max(position, log.stable)
         elif found:
             self._positions[name] = found[-1][0] + 1
 

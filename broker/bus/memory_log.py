@@ -47,7 +47,9 @@ class Log:
     @property
     def stable(self) -> int:
         """The offset up to which readers may read: the first open transaction, or the end."""
-        return min((offsets[0] for offsets in self._open.values()), default=self.end)
+        if not self._open:
+            return self.end
+        return min(offsets[0] for offsets in self._open.values())
 
     def append(self, record: Stored, transaction: Transaction | None) -> int:
         """Store a record and return its offset."""

@@ -26,6 +26,8 @@ TRANSACTION = CoordinationType.TRANSACTION
 
 # A topic that was just created may be unknown to other brokers for a moment.
 _UNKNOWN_TOPIC_GRACE_SECONDS = 0.5
+# How long a start that is given up may take to get to where its connection can be closed.
+_LAST_SECONDS = 0.5
 UNREACHABLE = (errors.KafkaError, OSError, TimeoutError)
 
 
@@ -66,11 +68,19 @@ class Link:
             logging.getLogger("aiokafka.conn").addFilter(_REDACT)
             logging.getLogger("aiokafka").addHandler(_UNHEARD)
             client = AIOKafkaClient(**client_options(self._settings))
+            connecting = asyncio.ensure_future(client.bootstrap())
             try:
-                await client.bootstrap()
+                await asyncio.shield(connecting)
             except UNREACHABLE as error:
                 await client.close()
                 raise BusError(await _diagnosis(self._settings)) from error
+            except asyncio.CancelledError:
+                # Cancelled midway it would leave a connection behind that nobody else knows of.
+                await asyncio.wait([connecting], timeout=_LAST_SECONDS)
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+                await client.close()
+                raise
             self._client = client
 
     async def close(self) -> None:

@@ -1,0 +1,153 @@
+"""Where packed things lie: rows of one width in numbered slots, and values that many rows share. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable
+
+#: Rows a block; a block without a row gives its memory back.
+BLOCK = 1_024
+
+
+class Slab:
+    """Rows of ``width`` bytes in slots numbered from 0; a new row is zeroed."""
+
+    __slots__ = ("_blocks", "_free", "_top", "_used", "width")
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._clear()
+
+    def _clear(self) -> None:
+        self._blocks: list[bytearray | None] = []
+        self._used = array("H")
+        self._free = array("I")
+        self._top = 0
+
+    def __len__(self) -> int:
+        return self._top - len(self._free)
+
+    def take(self) -> int:
+        """Return a free slot; the one that was freed last, else a new one."""
+        slot = self._free.pop() if self._free else self._top
+        number, row = divmod(slot, BLOCK)
+        if slot == self._top:
+            self._top += 1
+            if number == len(self._blocks):
+                self._blocks.append(None)
+                self._used.append(0)
+        block = self._blocks[number]
+        if block is None:
+            self._blocks[number] = bytearray(self.width * BLOCK)
+        else:
+            start = row * self.width
+            block[start : start + self.width] = bytes(self.width)
+        self._used[number] += 1
+        return slot
+
+    def give(self, slot: int) -> None:
+        """Free a slot."""
+        number = slot // BLOCK
+        self._free.append(slot)
+        self._used[number] -= 1
+        if not self._used[number]:
+            self._blocks[number] = None
+            if len(self._free) == self._top:
+                self._clear()
+
+    def place(self, slot: int) -> tuple[bytearray, int]:
+        """Return the block of a taken slot and where in it the row begins."""
+        number, row = divmod(slot, BLOCK)
+        block = self._blocks[number]
+        assert block is not None, "the slot is free"
+        return block, row * self.width
+
+    def read(self, slot: int) -> bytes:
+        """Return a row."""
+        block, start = self.place(slot)
+        return bytes(block[start : start + self.width])
+
+
+class Shared:
+    """Values that rows refer to by number, counted, so that one goes with its last row. Number 0 is none."""
+
+    __slots__ = ("_counts", "_free", "_numbers", "_values")
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+        self._values: list[Hashable] = [None]
+        self._counts = array("I", [0])
+        self._free = array("I")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def take(self, value: Hashable) -> int:
+        """Count one more row for a value and return its number; 0 for what is empty."""
+        if not value:
+            return 0
+        number = self._numbers.get(value)
+        if number is None:
+            number = self._enter(value)
+        self._counts[number] += 1
+        return number
+
+    def _enter(self, value: Hashable) -> int:
+        if self._free:
+            number = self._free.pop()
+            self._values[number] = value
+        else:
+            number = len(self._values)
+            self._values.append(value)
+            self._counts.append(0)
+        self._numbers[value] = number
+        return number
+
+    def give(self, number: int) -> None:
+        """Count one row less."""
+        if not number:
+            return
+        self._counts[number] -= 1
+        if not self._counts[number]:
+            del self._numbers[self._values[number]]
+            self._values[number] = None
+            self._free.append(number)
+            if not self._numbers:
+                self._clear()
+
+    def value(self, number: int) -> Hashable:
+        """Return a value by its number."""
+        return self._values[number]
+
+
+class Rare:
+    """Byte strings of one length that only some rows have, each its own. Number 0 is none."""
+
+    __slots__ = ("_slab",)
+
+    def __init__(self, width: int) -> None:
+        self._slab = Slab(width)
+
+    def __len__(self) -> int:
+        return len(self._slab)
+
+    def take(self, value: bytes) -> int:
+        """Keep a value and return its number; 0 for an empty one."""
+        if not value:
+            return 0
+        slot = self._slab.take()
+        block, start = self._slab.place(slot)
+        block[start : start + self._slab.width] = value
+        return slot + 1
+
+    def give(self, number: int) -> None:
+        """Let go of a value."""
+        if number:
+            self._slab.give(number - 1)
+
+    def value(self, number: int) -> bytes:
+        """Return a value by its number."""
+        return self._slab.read(number - 1) if number else b""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -16,20 +17,33 @@ class Reference(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A demand on a figure, or on its ratio to the reference where it has one."""
+    """A demand on a figure, or on its ratio to the reference where it has one; ``high`` ends "within"."""
 
-    relation: Literal["at least", "below", "exactly"]
+    relation: Literal["at least", "at most", "below", "exactly", "within"]
     limit: float
+    high: float = math.inf
 
     def met_by(self, value: float) -> bool:
         """Tell whether ``value`` meets it."""
-        if self.relation == "at least":
-            return value >= self.limit
-        return value < self.limit if self.relation == "below" else value == self.limit
+        return _RELATIONS[self.relation].holds(value, self.limit, self.high)
 
     def __str__(self) -> str:
-        sign = {"at least": "≥", "below": "<", "exactly": "="}[self.relation]
-        return f"{sign} {self.limit:,g}"
+        sign = _RELATIONS[self.relation].sign
+        return f"{sign} {self.limit:,g}" if sign else f"{self.limit:,g} to {self.high:,g}"
+
+
+class _Relation(NamedTuple):
+    sign: str
+    holds: Callable[[float, float, float], bool]
+
+
+_RELATIONS = {
+    "at least": _Relation("≥", lambda value, low, _: value >= low),
+    "at most": _Relation("≤", lambda value, low, _: value <= low),
+    "below": _Relation("<", lambda value, low, _: value < low),
+    "exactly": _Relation("=", lambda value, low, _: value == low),
+    "within": _Relation("", lambda value, low, high: low <= value <= high),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from shotbus.benchmarks.figures import Figure, Report, Target
-from shotbus.benchmarks.place import TINY, Place, cluster, connected
+from shotbus.benchmarks.place import TINY, Place, begin, cluster, connected
+from shotbus.benchmarks.usage import resident_bytes
 from shotbus.broker.pools import PoolsTail
 from shotbus.deploy.cluster import Cluster, Role
 from shotbus.producers.client import AsyncClient
@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 600.0
 async def measure(place: Place, *, jobs: int) -> Report:
     """Fill one dispatcher with ``jobs`` waiting jobs, weigh it, restart it."""
     with cluster(place) as roles:
-        first = _start(roles, "dispatcher-1")
+        first = _start(place, roles, "dispatcher-1")
         async with connected(place) as client:
             base = resident_bytes(first.process.pid)
             began = time.perf_counter()
@@ -40,7 +40,7 @@ async def measure(place: Place, *, jobs: int) -> Report:
             peak = resident_bytes(first.process.pid, "VmHWM")
             await asyncio.to_thread(first.stop)
             began = time.perf_counter()
-            second = roles.start("dispatcher-2", "dispatcher")
+            second = begin(roles, place, "dispatcher-2", "dispatcher")
             await asyncio.to_thread(roles.wait, "dispatcher-2")
             await _until_waiting(client, second, jobs)
             restored = time.perf_counter() - began
@@ -50,8 +50,8 @@ async def measure(place: Place, *, jobs: int) -> Report:
     )
 
 
-def _start(roles: Cluster, name: str) -> Role:
-    role = roles.start(name, "dispatcher")
+def _start(place: Place, roles: Cluster, name: str) -> Role:
+    role = begin(roles, place, name, "dispatcher")
     roles.wait(name)
     return role
 
@@ -116,12 +116,3 @@ async def _until_waiting(client: AsyncClient, role: Role, jobs: int) -> None:
     finally:
         tail.cancel()
         await asyncio.gather(tail, return_exceptions=True)
-
-
-def resident_bytes(pid: int, field: str = "VmRSS") -> int:
-    """Return a field of a process's status in bytes (``VmRSS`` now, ``VmHWM`` the most so far)."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        name, _, rest = line.partition(":")
-        if name == field:
-            return int(rest.split()[0]) * 1024
-    raise LookupError(f"/proc/{pid}/status has no {field}: this benchmark needs Linux")

@@ -6,13 +6,14 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shotbus.broker.config import Config
-from shotbus.deploy.cluster import Cluster
+from shotbus.broker.config import Config, PoolConfig
+from shotbus.broker.config_loader import as_toml
+from shotbus.deploy.cluster import Cluster, Role
 from shotbus.producers.client import AsyncClient
 
 #: Smallest circuit that measures something; the noop pool never looks at it.
@@ -34,26 +35,47 @@ class Place:
         return "embedded" if self.embedded else "kafka"
 
     @property
+    def settings(self) -> Path:
+        """The configuration file of the role processes."""
+        return self.directory / "shotbus.toml"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the role processes must be told."""
         return {"SHOTBUS__BROKER__PREFIX": self.config.broker.prefix, "SHOTBUS__LOG__LEVEL": "warning"}
 
 
 @contextmanager
-def a_place(kafka: str | None = None) -> Iterator[Place]:
-    """Make a place with default configuration, on Kafka where ``kafka`` is a URL, else embedded.
+def a_place(kafka: str | None = None, config: Config | None = None) -> Iterator[Place]:
+    """Make a place, on Kafka where ``kafka`` is a URL, else embedded; ``config`` None is the default.
 
     The directory goes afterwards; the topics on Kafka stay under their prefix until somebody deletes them.
     """
     directory = Path(tempfile.mkdtemp(prefix="shotbus-bench-"))
-    config = Config()
+    config = config or Config()
     if kafka:
         prefix = f"bench-{os.urandom(3).hex()}."
         config = dataclasses.replace(config, broker=dataclasses.replace(config.broker, prefix=prefix))
+    url = kafka or f"sqlite:///{directory / 'data'}"
+    place = Place(url, directory, config, embedded=kafka is None)
+    place.settings.write_text(as_toml(config), encoding="utf-8")
     try:
-        yield Place(kafka or f"sqlite:///{directory / 'data'}", directory, config, embedded=kafka is None)
+        yield place
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def another(place: Place, config: Config) -> Iterator[Place]:
+    """Make a second place on the same kind of bus, with a configuration of its own and nothing in it."""
+    with a_place(None if place.embedded else place.url, config) as other:
+        yield other
+
+
+def with_pools(config: Config, pools: Mapping[str, PoolConfig]) -> Config:
+    """Return a configuration that has these pools too; none of them caps what may wait."""
+    limits = dataclasses.replace(config.limits, max_waiting=100_000_000)
+    return dataclasses.replace(config, pools={**config.pools, **pools}, limits=limits)
 
 
 @contextmanager
@@ -63,17 +85,22 @@ def cluster(place: Place) -> Iterator[Cluster]:
         yield started
 
 
+def begin(roles: Cluster, place: Place, name: str, *arguments: str) -> Role:
+    """Start ``shotbus ARGUMENTS…`` with the place's configuration and return without waiting for it."""
+    return roles.start(name, *arguments, "--config", str(place.settings))
+
+
 @contextmanager
 def serving(place: Place, pool: str) -> Iterator[Cluster]:
     """Run one pool as users do: `shotbus up` embedded, one process of each role on Kafka."""
     with cluster(place) as started:
         if place.embedded:
-            started.start("up", "up", "--pool", pool)
+            begin(started, place, "up", "up", "--pool", pool)
             started.wait("up")
         else:
-            started.start("dispatcher", "dispatcher")
-            started.start("worker", "worker", "--pool", pool)
-            started.start("reducer", "reducer")
+            begin(started, place, "dispatcher", "dispatcher")
+            begin(started, place, "worker", "worker", "--pool", pool)
+            begin(started, place, "reducer", "reducer")
             started.wait("dispatcher", "worker", "reducer")
         yield started
 
@@ -83,3 +110,13 @@ async def connected(place: Place) -> AsyncIterator[AsyncClient]:
     """Connect a client to what runs there."""
     async with AsyncClient(place.url, config=place.config) as client:
         yield client
+
+
+@asynccontextmanager
+async def dispatching(place: Place) -> AsyncIterator[tuple[Cluster, Role, AsyncClient]]:
+    """Run one dispatcher process and nothing else, with a client connected to it."""
+    with cluster(place) as roles:
+        dispatcher = begin(roles, place, "dispatcher", "dispatcher")
+        roles.wait("dispatcher")
+        async with connected(place) as client:
+            yield roles, dispatcher, client

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shotbus.benchmarks import latency, load, memory, noop, sweep, traffic
+from shotbus.benchmarks import backlog, eta, fairness, latency, load, memory, noop, pools, sweep, traffic
 from shotbus.benchmarks.figures import Report
 from shotbus.benchmarks.place import a_place
 
@@ -15,11 +15,17 @@ Measure = Callable[..., Coroutine[Any, Any, Report]]
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark: ``sizes`` are the arguments of ``measure`` by size of run."""
+    """One benchmark: ``sizes`` are the arguments of ``measure`` by size of run.
+
+    ``scaled`` names those that count what ``--scale`` may make fewer of. What is only ``on_request`` takes
+    so long that it is left out of a run that names nothing.
+    """
 
     measure: Measure
     sizes: Mapping[str, Mapping[str, int]]
     on_kafka: bool
+    scaled: tuple[str, ...] = ("jobs",)
+    on_request: bool = False
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -31,6 +37,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "tiny": {"points": 32, "shots": 16, "repeats": 1, "naive_points": 1},
         },
         on_kafka=False,
+        scaled=("points",),
     ),
     "noop": Benchmark(
         noop.measure,
@@ -59,24 +66,74 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "tiny": {"points": 16, "shots": 16},
         },
         on_kafka=False,
+        scaled=("points",),
+    ),
+    "fairness": Benchmark(
+        fairness.measure,
+        {
+            "full": {"backlog": 100_000, "served": 8_000, "probes": 200, "share_seconds": 120},
+            "quick": {"backlog": 20_000, "served": 2_000, "probes": 50, "share_seconds": 40},
+            "tiny": {"backlog": 1_200, "served": 100, "probes": 2, "share_seconds": 2},
+        },
+        on_kafka=True,
+        scaled=("backlog", "served", "probes", "share_seconds"),
+        on_request=True,
+    ),
+    "pools": Benchmark(
+        pools.measure,
+        {
+            "full": {"jobs": 4_000, "neighbours": 20_000, "repeats": 3},
+            "quick": {"jobs": 2_000, "neighbours": 5_000, "repeats": 1},
+            "tiny": {"jobs": 100, "neighbours": 100, "repeats": 1},
+        },
+        on_kafka=True,
+        scaled=("jobs", "neighbours"),
+        on_request=True,
+    ),
+    "backlog": Benchmark(
+        backlog.measure,
+        {
+            "full": {"jobs": 1_000_000, "few": 10_000, "finished": 5_000, "live": 100_000, "repeats": 3},
+            "quick": {"jobs": 50_000, "few": 10_000, "finished": 5_000, "live": 20_000, "repeats": 1},
+            "tiny": {"jobs": 2_000, "few": 500, "finished": 200, "live": 300, "repeats": 1},
+        },
+        on_kafka=True,
+        # The reference stays what it is: fewer than its jobs cost too little to be measured.
+        scaled=("jobs", "live"),
+        on_request=True,
+    ),
+    "eta": Benchmark(
+        eta.measure,
+        {"full": {"jobs": 3_000}, "quick": {"jobs": 800}, "tiny": {"jobs": 120}},
+        on_kafka=True,
+        on_request=True,
     ),
 }
 
 
 def plan(names: Sequence[str], kafka: str | None) -> list[tuple[str, str | None]]:
     """Return (benchmark, Kafka URL or None for embedded) in the order of the table."""
-    chosen = [name for name in BENCHMARKS if not names or name in names]
+    chosen = [name for name, one in BENCHMARKS.items() if name in names or not (names or one.on_request)]
     runs: list[tuple[str, str | None]] = [(name, None) for name in chosen]
     if kafka:
         runs += [(name, kafka) for name in chosen if BENCHMARKS[name].on_kafka]
     return runs
 
 
-async def run(name: str, kafka: str | None, size: str) -> Report:
+def sizes(name: str, size: str, scale: float = 1.0) -> dict[str, int]:
+    """Return the arguments of a benchmark, those that count its load multiplied by ``scale``, at least 1."""
+    benchmark = BENCHMARKS[name]
+    return {
+        key: max(1, round(value * scale)) if key in benchmark.scaled else value
+        for key, value in benchmark.sizes[size].items()
+    }
+
+
+async def run(name: str, kafka: str | None, size: str, scale: float = 1.0) -> Report:
     """Run one benchmark at a place of its own."""
-    benchmark, before = BENCHMARKS[name], load.spent()
+    before = load.spent()
     with a_place(kafka) as place:
-        report = await benchmark.measure(place, **benchmark.sizes[size])
+        report = await BENCHMARKS[name].measure(place, **sizes(name, size, scale))
     around = load.told(before, load.spent(), kafka=kafka is not None)
     report.notes.append(f"{name} {place.name}: {around}")
     return report

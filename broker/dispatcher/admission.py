@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from shotbus.broker.config import Config, LimitsConfig, PoolConfig
+from shotbus.broker.dispatcher.traits import ESTIMATE, OBSERVABLES, PROBLEM, qubits_of
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import job_id as derive_job_id
 from shotbus.schemas.ids import route_of
@@ -78,6 +79,23 @@ def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig, *, s
         hint = "pass observables, or ask for a pool that answers problems"
         problems.append(Problem("SB-1107", "$.observables", limit=f"{pool} runs circuits", hint=hint))
     return problems
+
+
+def lacks(traits: int, pool: str, config: Config) -> str:
+    """Return what a pool cannot do of what a job needs (:mod:`.traits`); empty when it can take it."""
+    settings = config.pools.get(pool)
+    if settings is None:
+        return "is not configured"
+    mode = "estimate" if traits & ESTIMATE else "sample"
+    solves, none = solves_problems(config.pools, pool), settings.kind == "none"
+    runs = not (solves or none)
+    wants = (
+        (mode not in settings.modes, f"does not {mode}"),
+        (solves and not traits & PROBLEM, "answers problems, and there is none"),
+        (runs and traits & ESTIMATE and not traits & OBSERVABLES, "runs circuits for observables"),
+        (runs and qubits_of(traits) > settings.max_qubits, f"has {settings.max_qubits} qubits"),
+    )
+    return next((words for missing, words in wants if missing), "")
 
 
 def _only_a_problem(request: Mapping[str, Any]) -> bool:

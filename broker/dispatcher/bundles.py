@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shotbus.broker.dispatcher.job import Job, Seat
+from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.machine import Now
 
 # A worker drops a bundle unread after start_by; the dispatcher waits this much longer before it
 # sends the jobs again, so that a slow clock on either side cannot make both run.
 START_MARGIN_MS = 2_000
+RUN, LOOK_UP = "run", "look_up"
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Bundle:
     lease_id: str = ""
     lease_until: float = 0.0
     open: dict[str, int] = field(default_factory=dict)
+    purpose: str = RUN
 
     @property
     def started(self) -> bool:
@@ -117,6 +120,7 @@ class BundleBook:
             bundle = Bundle(
                 job.bundle_id, job.pool, seat.worker, seat.partition, seat.start_by_ms, seat.lease_id
             )
+            bundle.purpose = LOOK_UP if job.phase is Phase.LOOKING_UP else RUN
             self.add(bundle)
         bundle.open[job.job_id] = job.attempt
 

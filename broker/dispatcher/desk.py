@@ -2,34 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import is_job_id, owner_mark
+from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
 from shotbus.broker.dispatcher.endings import give_up
+from shotbus.broker.dispatcher.fallback import Fallback
+from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause
+from shotbus.broker.dispatcher.standing import is_flag_value
+from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
+from shotbus.schemas.errors import Problem
 
 
 class Desk:
     """Obeys the control records of a shard."""
 
     def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+        self._shard, self._fallback = shard, Fallback(shard)
+        self._commands: dict[str, Callable[[Mapping[str, Any], Now], list[Any]]] = {
+            "cancel": self._cancel,
+            "locate": self._locate,
+            "pause": self._pool,
+            "drain": self._pool,
+            "resume": self._pool,
+            "flag": self._flag,
+            "approve": self._review,
+            "reject": self._review,
+            "reprioritise": self._reprioritise,
+        }
 
     def commanded(self, event: Commanded, now: Now) -> list[Any]:
         """Obey a control record."""
-        control = event.control
-        command, name = control["command"], control["name"]
-        if command == "cancel":
-            return self._cancel(control, now)
-        if command == "locate":
-            return [self._locate(control, now)]
-        if command in ("pause", "drain", "resume") and name in self._shard.queues:
-            self._shard.touch(self._shard.standing.set_paused(name, paused=command != "resume"))
-        return []
+        command = event.control["command"]
+        return self._commands[command](event.control, now) if command in self._commands else []
+
+    def _pool(self, control: Mapping[str, Any], now: Now) -> list[Any]:
+        """Pause, drain or resume a pool."""
+        name, standing = control["name"], self._shard.standing
+        if name not in self._shard.queues:
+            return []
+        before, paused = standing.is_paused(name), control["command"] != "resume"
+        self._shard.touch(standing.set_paused(name, paused=paused))
+        return [self._shard.audited(control, name, now, before=before, after=paused)]
+
+    def _flag(self, control: Mapping[str, Any], now: Now) -> list[Any]:
+        """Switch a feature flag: ``value`` is on, off, a percentage, or empty for what is configured."""
+        name, value = control["name"], control["arguments"].get("value", "")
+        if name not in self._shard.config.flags or not is_flag_value(value):
+            return [self._told(control, now, changed=0, problems=["unknown flag or value"])]
+        before = self._shard.standing.flags.get(name, "")
+        self._shard.touch(self._shard.standing.set_flag(name, value))
+        entry = self._shard.audited(control, name, now, before=before, after=value)
+        return [entry, self._told(control, now, changed=1)]
+
+    def _review(self, control: Mapping[str, Any], now: Now) -> list[Any]:
+        """Approve or reject a job that waits for a person's word."""
+        job = self._shard.jobs.get(control["name"])
+        if job is None or job.tenant != control["tenant"] or job.phase is not Phase.AWAITING_REVIEW:
+            return [self._told(control, now, changed=0, problems=["no such job awaits review"])]
+        commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
+        if control["command"] == "approve":
+            self._shard.requeue(job, Cause.APPROVE, now, by=control["principal"], reason=control["reason"])
+            return commands
+        steps = self._fallback.step(job, now, "rejected in review")
+        if steps is not None:
+            return commands + steps
+        problem = Problem("SB-4010", "$", actual=control["principal"], detail=control["reason"])
+        told = {"problems": [problem.as_record()]}
+        return commands + self._shard.end(job, Cause.FAIL, "failed", now, told)
+
+    def _reprioritise(self, control: Mapping[str, Any], now: Now) -> list[Any]:
+        """Change what waits of a job, a sweep or an experiment; says how many, and why not the others."""
+        try:
+            change = change_of(control["arguments"])
+        except RefusedError as error:
+            return [self._told(control, now, changed=0, problems=[str(error)])]
+        changed, refused = 0, Counter[str]()
+        for job in self._meant(control):
+            why = check_change(self._shard, job, change, now)
+            if why:
+                refused[why] += 1
+            else:
+                apply_change(self._shard, job, change, now)
+                changed += 1
+        problems = [f"{count}: {why}" for why, count in sorted(refused.items())]
+        told = self._told(control, now, changed=changed, problems=problems)
+        if not changed:
+            return [told]
+        after = {"jobs": changed, **control["arguments"]}
+        return [self._shard.audited(control, control["name"], now, after=after), told]
+
+    def _meant(self, control: Mapping[str, Any]) -> list[Job]:
+        """Return the live jobs of its tenant that a control record is about."""
+        target, name, jobs = control["target"], control["name"], self._shard.jobs
+        if target == "job":
+            found = [job for job in [jobs.get(name)] if job is not None]
+        elif target == "sweep":
+            found = [job for job in jobs.values() if name and job.sweep_id == name]
+        elif target == "experiment":
+            found = [job for job in jobs.values() if name and job.experiment == name]
+        else:
+            found = []
+        return [job for job in found if job.tenant == control["tenant"]]
+
+    def _told(
+        self, control: Mapping[str, Any], now: Now, *, changed: int, problems: Sequence[str] = ()
+    ) -> Any:
+        return self._shard.reports.changed(
+            control["name"], now, changed=changed, problems=problems, correlation=control["correlation"]
+        )
 
     def _cancel(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Cancel what is here and remember the wish for what is still on its way."""
@@ -56,13 +142,13 @@ class Desk:
             return is_job_id(name)
         return target == "sweep" and 0 < len(name) <= self._shard.config.limits.max_field
 
-    def _locate(self, control: Mapping[str, Any], now: Now) -> Any:
+    def _locate(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Answer where a job is, or how much of a sweep or a pool is here."""
         name, tenant, correlation = control["name"], control["tenant"], control["correlation"]
         if control["target"] == "job":
-            return self._locate_job(name, tenant, now, correlation)
+            return [self._locate_job(name, tenant, now, correlation)]
         count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
-        return self._shard.reports.counted(name, now, *count, correlation=correlation)
+        return [self._shard.reports.counted(name, now, *count, correlation=correlation)]
 
     def _locate_job(self, job_id: str, tenant: str, now: Now, correlation: str) -> Any:
         """Answer where a job is; another tenant's is not known."""

@@ -138,7 +138,7 @@ class Door:
             return []
         leader = shard.jobs.get(shard.sharing.leader(job.cache_key) or "") if job.cache_key else None
         if leader is not None:
-            shard.share(job, leader)
+            shard.share(job, leader, now)
             return []
         job.move(Cause.ACCEPT)
         shard.enqueue(job, job.accepted_us)

@@ -189,6 +189,9 @@ class DispatcherEdge:
                 "seed": item.seed,
                 "traceparent": item.traceparent,
                 "request": bodies[item.reference].value,
+                "overrides": item.overrides,
+                "token": item.token,
+                "shots": item.shots,
             }
             for item in command.items
         ]
@@ -200,6 +203,7 @@ class DispatcherEdge:
             "lease_ms": command.lease_ms,
             "sent_us": command.sent_us,
             "items": items,
+            "purpose": command.purpose,
         }
         key = command.bundle_id.encode()
         return Outgoing(

@@ -37,11 +37,22 @@ def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "") -> 
 
 
 def end_called_off(
-    shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", where: str = ""
+    shard: Shard,
+    job: Job,
+    cause: Cause,
+    now: Now,
+    *,
+    by: str = "",
+    where: str = "",
+    told: Cause | None = None,
 ) -> list[Any]:
-    """End a job that was called off; ``where`` says how far it had come."""
-    problem = Problem(_CODES[cause], "$", actual=by, detail=where)
-    return shard.end(job, cause, _OUTCOMES[cause], now, {"problems": [problem.as_record()]})
+    """End a job that was called off.
+
+    ``told`` says why where ``cause`` only says how; ``where`` how far it had come.
+    """
+    why = told or cause
+    problem = Problem(_CODES[why], "$", actual=by, detail=where)
+    return shard.end(job, cause, _OUTCOMES[why], now, {"problems": [problem.as_record()]})
 
 
 def called_off(job: Job) -> tuple[Cause, str] | None:

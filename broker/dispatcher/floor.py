@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import problems_of
-from shotbus.broker.dispatcher.bundles import Bundle, bundle_id_of
+from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem
 from shotbus.broker.dispatcher.packing import pack
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
-from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
 
 
@@ -25,6 +25,9 @@ class Floor:
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
+        if self._shard.fresh:
+            self._shard.fresh = False
+            self._shard.reunite(now)
         commands = self._judge.expire_leases(now)
         commands += self._expire_deadlines(now)
         self._wake_due(now)
@@ -41,6 +44,9 @@ class Floor:
         """End the jobs that did not leave the queue in time."""
         commands: list[Any] = []
         for job in self._shard.agenda.late(now.wall_ms):
+            if job.phase is Phase.RECONCILING:
+                # What may have been paid for is found out first.
+                continue
             commands += self._shard.end(
                 job, Cause.EXPIRE, "expired", now, {"problems": problems_of("SB-4003")}
             )
@@ -48,20 +54,38 @@ class Floor:
 
     def _wake_due(self, now: Now) -> None:
         for job in self._shard.agenda.due(now.wall_ms):
-            job.move(Cause.DUE)
-            self._shard.enqueue(job, now.wall_ms * 1000)
-            self._shard.note(job, Cause.DUE)
+            if job.phase is Phase.RECONCILING:
+                self._shard.lookups.setdefault(job.pool, {})[job.job_id] = None
+                job.not_before_ms = 0
+                continue
+            self._shard.requeue(job, Cause.DUE, now)
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
+        free, commands = self._look_up(pool, free, now)
         packed = pack(self._shard.queues[pool], self._shard.config.pools[pool], free)
-        return [self._send(pool, credit, jobs, now) for credit, jobs in packed]
+        return commands + [self._send(pool, credit, jobs, now) for credit, jobs in packed]
 
-    def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now) -> Forward:
+    def _look_up(self, pool: str, free: Sequence[Credit], now: Now) -> tuple[Sequence[Credit], list[Any]]:
+        """Send what has to be looked up first: it takes no time of the backend."""
+        due = self._shard.lookups.get(pool)
+        if not due or not free:
+            return free, []
+        credit, *others = free
+        ids = list(due)[: self._shard.config.pools[pool].bundle_jobs]
+        for job_id in ids:
+            del due[job_id]
+        jobs = [self._shard.jobs[job_id] for job_id in ids]
+        left = [credit._replace(bundles=credit.bundles - 1)] if credit.bundles > 1 else []
+        return [*left, *others], [self._send(pool, credit, jobs, now, purpose=LOOK_UP)]
+
+    def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now, purpose: str = RUN) -> Forward:
         settings = self._shard.config.pools[pool]
+        cause = Cause.FORWARD if purpose == RUN else Cause.LOOK_UP
         for job in jobs:
             job.attempt += 1
-            job.leave_queue(now.wall_ms * 1000)
-            job.move(Cause.FORWARD)
+            if purpose == RUN:
+                job.leave_queue(now.wall_ms * 1000)
+            job.move(cause)
         bundle = Bundle(
             bundle_id_of(jobs),
             pool,
@@ -69,16 +93,29 @@ class Floor:
             credit.partition,
             now.wall_ms + int(settings.start_seconds * 1000),
             lease_until=now.seen + settings.start_seconds,
+            purpose=purpose,
         )
         for job in jobs:
             job.bundle_id = bundle.bundle_id
             bundle.open[job.job_id] = job.attempt
-            self._shard.note(job, Cause.FORWARD)
+            self._shard.note(job, cause)
         self._shard.bundles.add(bundle)
-        items = tuple(
-            ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference) for job in jobs
-        )
-        lease_ms = int(settings.lease_seconds * 1000)
         return Forward(
-            bundle.bundle_id, pool, credit.partition, bundle.start_by_ms, lease_ms, now.wall_ms * 1000, items
+            bundle.bundle_id,
+            pool,
+            credit.partition,
+            bundle.start_by_ms,
+            int(settings.lease_seconds * 1000),
+            now.wall_ms * 1000,
+            tuple(_item(job) for job in jobs),
+            purpose,
         )
+
+
+def _item(job: Job) -> ForwardedItem:
+    extras = job.extras
+    plain = ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference)
+    if not extras:
+        return plain
+    epoch, overrides = extras.get("token", 0), extras.get("overrides", {})
+    return plain._replace(token=f"{job.job_id}.{epoch}" if epoch else "", overrides=overrides)

@@ -8,22 +8,32 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
-from shotbus.broker.dispatcher.bundles import Bundle
+from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
+from shotbus.broker.dispatcher.endings import called_off, end_called_off
+from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Bury, Reported
 from shotbus.broker.dispatcher.retry import Verdict, decide
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import Problem
+
+#: After these nobody but the provider knows whether it took the job.
+_UNKNOWN = frozenset({"UNKNOWN_OUTCOME", "LOST", "CRASHED", "TIMEOUT"})
+#: The job would fail anywhere.
+_OWN_FAULT = frozenset({"INVALID", "POISON"})
+_MAY_STEP = frozenset({Phase.FORWARDED, Phase.RUNNING})
+_LOOK_UP_MS = 500
+_LONGEST_LOOK_UP_MS = 60_000
 
 
 class Judge:
     """Judges the attempts of a shard."""
 
     def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+        self._shard, self._fallback = shard, Fallback(shard)
 
     def reported(self, event: Reported, now: Now) -> list[Any]:
         """Take a worker's word about a bundle."""
@@ -58,8 +68,11 @@ class Judge:
             if job is None or job.bundle_id != bundle.bundle_id:
                 self._shard.touch(job_id.encode())
                 continue
-            job.move(Cause.START)
-            self._shard.note(job, Cause.START)
+            if job.phase is Phase.FORWARDED:
+                job.move(Cause.START)
+                self._shard.note(job, Cause.START)
+            else:
+                self._shard.touch(job_id.encode())
 
     def _judge(
         self, bundle: Bundle, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now
@@ -75,9 +88,20 @@ class Judge:
             self._shard.exorcise(bundle, job_id)
             self._shard.counters.fenced += 1
             return []
+        if bundle.purpose == LOOK_UP:
+            return self._looked_up(job, outcome, item, now)
         if not item["error_class"]:
-            return self._shard.end(job, Cause.SUCCEED, "succeeded", now, answer(outcome, item))
+            return self._succeed(job, outcome, item, now)
         return self._failed(job, item["error_class"], item["problems"], now, item["retry_after_ms"])
+
+    def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
+        """End a job with its answer; one from another pool than it was sent to says so."""
+        told = answer(outcome, item)
+        before = (job.extras or {}).get("fallback_from", "")
+        if not before:
+            return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
+        told |= {"fallback_from": before, "answered_by": "fallback"}
+        return self._shard.end(job, Cause.SUCCEED, "succeeded_by_fallback", now, told)
 
     def _failed(
         self,
@@ -87,6 +111,12 @@ class Judge:
         now: Now,
         retry_after_ms: int = 0,
     ) -> list[Any]:
+        if error_class in _UNKNOWN and self._shard.is_paid(job.pool):
+            # The provider may have the job: to send it again would be to pay twice.
+            self._reconcile(job, now, error_class)
+            return []
+        if job.phase is Phase.CANCELLING:
+            return self._end_called_off(job, now, where="it did not finish")
         verdict = decide(
             error_class,
             job=job.job_id,
@@ -102,6 +132,39 @@ class Judge:
             return self._retry(job, error_class, verdict.delay_ms, now)
         return self._give_up(job, error_class, problems, verdict, now)
 
+    # --- what nobody knows ---
+
+    def _reconcile(self, job: Job, now: Now, why: str) -> None:
+        """Have the provider asked what became of a job, the later the more often it was."""
+        extras = job.extras or {}
+        asked = extras.get("asked", 0)
+        job.extras = {**extras, "asked": asked + 1}
+        wait_ms = min(_LONGEST_LOOK_UP_MS, _LOOK_UP_MS << min(asked, 16))
+        self._shard.put_off(job, Cause.RECONCILE, now.wall_ms + wait_ms, now, why=why, asked=asked)
+
+    def _looked_up(
+        self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now
+    ) -> list[Any]:
+        """Take the provider's word about a job: done, absent, still running, or not known either."""
+        found = item["found"] or "unknown"
+        if found == "done" and not item["error_class"]:
+            return self._succeed(job, outcome, item, now)
+        if found == "done":
+            return self._give_up(job, item["error_class"], item["problems"], Verdict(None, "failed"), now)
+        if found != "absent":
+            self._reconcile(job, now, f"provider: {found}")
+            return []
+        if called_off(job):
+            return self._end_called_off(job, now, where="the provider never had it")
+        # Only this proof allows another submission, under another token.
+        extras = job.extras or {}
+        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
+        return self._retry(job, "UNKNOWN_OUTCOME", 0, now)
+
+    def _end_called_off(self, job: Job, now: Now, *, where: str) -> list[Any]:
+        cause, by = called_off(job) or (Cause.CANCEL, "")
+        return end_called_off(self._shard, job, Cause.CANCEL, now, by=by, where=where, told=cause)
+
     def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
         self._shard.counters.retries[error_class] = self._shard.counters.retries.get(error_class, 0) + 1
         self._shard.put_off(job, Cause.RETRY, now.wall_ms + delay_ms, now, f"retry after {error_class}")
@@ -111,6 +174,10 @@ class Judge:
         self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
     ) -> list[Any]:
         records = [dict(problem) for problem in problems] or problems_of("SB-5001")
+        if error_class not in _OWN_FAULT and job.phase in _MAY_STEP:
+            commands = self._fallback.step(job, now, f"{error_class}: {records[0]['code']}")
+            if commands is not None:
+                return commands
         commands = self._shard.end(job, Cause.FAIL, verdict.outcome, now, {"problems": records})
         if verdict.outcome == "dead_lettered":
             buried_as = "POISON" if verdict.death else error_class

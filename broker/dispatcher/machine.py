@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.desk import Desk
 from shotbus.broker.dispatcher.done import is_done_key
@@ -80,6 +81,8 @@ class Dispatcher:
             return None if page is None else encode("ledger_page", {"kind": "done", "data": page})
         if is_standing_key(key):
             return shard.standing.snapshot(key)
+        if key == AuditChain.KEY:
+            return shard.audit.snapshot()
         job = shard.jobs.get(key.decode()) or shard.ghosts.get(key.decode())
         if job is None:
             return None
@@ -93,6 +96,8 @@ class Dispatcher:
             self.shard.done.restore(key, decode(snapshot, "ledger_page")[1]["data"])
         elif is_standing_key(key):
             self.shard.standing.restore(key, snapshot)
+        elif key == AuditChain.KEY:
+            self.shard.audit.restore(snapshot)
         else:
             self.shard.restore_job(*decode_row(snapshot))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.job import Reference
@@ -67,6 +68,9 @@ class ForwardedItem(NamedTuple):
     seed: int
     traceparent: str
     reference: Reference
+    token: str = ""
+    overrides: Mapping[str, str] = MappingProxyType({})
+    shots: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Forward:
     lease_ms: int
     sent_us: int
     items: tuple[ForwardedItem, ...]
+    purpose: str = "run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +113,11 @@ class Revoke(NamedTuple):
     worker: str
     bundle_id: str
     jobs: tuple[str, ...]
+
+
+class Recall(NamedTuple):
+    """Command: look for an earlier result of the same work, at most ``seconds`` old."""
+
+    job_id: str
+    reference: Reference
+    seconds: float

@@ -140,6 +140,14 @@ class Reports:
         fields = {**_NOWHERE, **told, "shard": self._shard, "jobs": jobs, "in_flight": in_flight}
         return Emit("results", self._shard, name.encode(), "located", fields)
 
+    def changed(
+        self, name: str, now: Now, *, changed: int, problems: Sequence[str], correlation: str
+    ) -> Emit:
+        """Return how many jobs of this shard a command changed, and why not the others."""
+        told = {"job_id": name, "correlation": correlation, "status": "CHANGED", "at_us": now.wall_ms * 1000}
+        fields = {**_NOWHERE, **told, "shard": self._shard, "changed": changed, "problems": problems}
+        return Emit("results", self._shard, name.encode(), "located", fields)
+
     def note(self, job: Job, cause: Cause, detail: str, terms: Mapping[str, Any]) -> None:
         """Add a state change to this micro-batch's event record; ``terms`` say why, as JSON may."""
         words = WORDS[job.phase] if job.phase else ("", "")

@@ -11,6 +11,7 @@ from sys import intern
 from types import MappingProxyType
 from typing import Any
 
+from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig, PriceConfig
 from shotbus.broker.dispatcher.agenda import Agenda
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
@@ -22,7 +23,8 @@ from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
-from shotbus.broker.machine import Now
+from shotbus.broker.machine import Emit, Now
+from shotbus.broker.policy.windows import Window
 from shotbus.schemas.outcomes import SUCCESSES
 
 _UNKNOWN_POOL = PoolConfig()
@@ -73,6 +75,7 @@ class Shard:
         self.reports = Reports(number, partitions)
         self.agenda = Agenda(self.jobs)
         self.standing = Standing()
+        self.audit = AuditChain(f"dispatcher-{number}", number)
         self.sharing = Sharing()
         #: Live jobs by the mark of their tenant and unique key.
         self.uniques: dict[str, str] = {}
@@ -80,6 +83,7 @@ class Shard:
         self.tenants: dict[str, int] = {}
         #: By pool, the jobs whose provider must be asked what became of them, the longest due first.
         self.lookups: dict[str, dict[str, None]] = {}
+        self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
         #: Taken a moment ago: what waits for answers has to be asked for again.
@@ -87,6 +91,13 @@ class Shard:
         self._touched: dict[bytes, None] = {}
 
     # --- rows ---
+
+    def audited(self, control: Mapping[str, Any], target: str, now: Now, **change: Any) -> Emit:
+        """Return the audit entry of a control record that was obeyed; ``change``: before and after."""
+        self.touch(AuditChain.KEY)
+        who = f"{control['tenant']}/{control['principal']}"
+        action, reason = control["command"], control["reason"]
+        return self.audit.add(action, target, now, principal=who, reason=reason, **change)
 
     def touch(self, *keys: bytes) -> None:
         """Note that rows changed."""
@@ -105,6 +116,15 @@ class Shard:
         """Tell whether running there costs: then nothing is sent twice on a guess."""
         pool = self.pool(name)
         return pool.kind == "hardware" or pool.price != _FREE
+
+    def is_open(self, name: str) -> bool:
+        """Tell whether a pool gets work now."""
+        return name in self.config.pools and not self.standing.is_paused(name)
+
+    def opens_ms(self, window: str, now: Now) -> int | None:
+        """Return when a named window is open next, wall time; None for one that is not configured."""
+        found = self.windows.get(window)
+        return found.next_open_ms(now.wall_ms) if found else None
 
     # --- jobs ---
 
@@ -167,15 +187,24 @@ class Shard:
         """Have a job wait in a queue again, in another pool's when ``pool`` says so."""
         self.withdraw(job, now)
         if pool and pool != job.pool:
-            # Another pool's result is not what its followers wait for.
-            self._abdicate(job, now)
-            job.pool, job.cache_key = intern(pool), ""
-            job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+            self.move_to(job, pool, now)
         job.move(cause)
         job.bundle_id = ""
         self.enqueue(job, now.wall_ms * 1000)
         self.agenda.watch(job)
         self.note(job, cause, **terms)
+
+    def move_to(self, job: Job, pool: str, now: Now) -> None:
+        """Have another pool run a job, which stands in no queue now."""
+        # Another pool's result is not what its followers wait for.
+        self._abdicate(job, now)
+        job.pool, job.cache_key = intern(pool), ""
+        job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+
+    def replace(self, job: Job, now: Now) -> None:
+        """Put a waiting job back into its queue, where its class or deadline now puts it."""
+        job.queued_us = job.queued_us or now.wall_ms * 1000
+        self.queue_of(job.pool).push(job)
 
     def set_aside(self, job: Job, cause: Cause, now: Now, **terms: Any) -> None:
         """Have a job wait for an answer from elsewhere."""
@@ -229,7 +258,7 @@ class Shard:
 
     # --- what is computed once for many ---
 
-    def share(self, job: Job, leader: Job) -> None:
+    def share(self, job: Job, leader: Job, now: Now) -> None:
         """Have a new job wait for the result of another that computes the same."""
         job.move(Cause.SHARE)
         self.sharing.follow(job.cache_key, job.job_id)
@@ -238,15 +267,15 @@ class Shard:
         better = job.priority in rank and rank.index(job.priority) < rank.index(leader.priority)
         if leader.phase is Phase.WAITING and better:
             # Else the better class would wait at the worse one's pace.
-            self.change_class(leader, job.priority, for_job=job.job_id)
+            self.change_class(leader, job.priority, now, for_job=job.job_id)
 
-    def change_class(self, job: Job, priority: str, **terms: Any) -> None:
+    def change_class(self, job: Job, priority: str, now: Now, **terms: Any) -> None:
         """Give a job another class; one that waits keeps its place in time."""
         if job.phase is Phase.WAITING:
             self.queues[job.pool].remove(job)
         before, job.priority = job.priority, intern(priority)
         if job.phase is Phase.WAITING:
-            self.queues[job.pool].push(job)
+            self.replace(job, now)
         job.move(Cause.CHANGE)
         self.note(job, Cause.CHANGE, priority=[before, priority], **terms)
 

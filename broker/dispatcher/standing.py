@@ -13,6 +13,7 @@ from shotbus.schemas.ids import digest
 _PREFIX = b"meta/"
 _PAUSED = b"meta/paused"
 _CANCEL = b"meta/cancel/"
+_FLAGS = b"meta/flags"
 SEQUENCE_KEY = b"meta/sequence"
 INTENT_SECONDS = 600
 # Anyone may ask to cancel what does not exist; the oldest wish goes when there are more.
@@ -27,6 +28,14 @@ class Intent(NamedTuple):
     until: int
 
 
+def is_flag_value(value: str) -> bool:
+    """Tell whether a feature flag can be set to this: on, off, a percentage, or empty."""
+    try:
+        return value in ("", "on", "off") or 0 <= float(value) <= 100
+    except ValueError:
+        return False
+
+
 def is_standing_key(key: bytes) -> bool:
     """Tell whether a ledger key belongs here."""
     return key.startswith(_PREFIX)
@@ -38,6 +47,8 @@ class Standing:
     def __init__(self) -> None:
         self._sequence = 0
         self._paused: set[str] = set()
+        #: Feature flags that were switched at run time: on, off, or a percentage.
+        self.flags: dict[str, str] = {}
         self._intents: dict[bytes, Intent] = {}
 
     @property
@@ -56,6 +67,14 @@ class Standing:
         else:
             self._paused.discard(pool)
         return _PAUSED
+
+    def set_flag(self, name: str, value: str) -> bytes:
+        """Switch a feature flag; an empty value goes back to what is configured."""
+        if value:
+            self.flags[name] = value
+        else:
+            self.flags.pop(name, None)
+        return _FLAGS
 
     def next_sequence(self, now: Now) -> int:
         """Return the next event record's number (row :data:`SEQUENCE_KEY`).
@@ -94,6 +113,8 @@ class Standing:
         """Return a key's row."""
         if key == _PAUSED:
             data: object = sorted(self._paused)
+        elif key == _FLAGS:
+            data = self.flags
         elif key == SEQUENCE_KEY:
             data = self._sequence
         elif (intent := self._intents.get(key)) is not None:
@@ -107,6 +128,8 @@ class Standing:
         data = json.loads(decode(row, "ledger_page")[1]["data"])
         if key == _PAUSED:
             self._paused = set(data)
+        elif key == _FLAGS:
+            self.flags = data
         elif key == SEQUENCE_KEY:
             self._sequence = data
         else:

@@ -1,0 +1,107 @@
+"""A change of mind about jobs that wait: class, deadline, pool, window. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from sys import intern
+from typing import NamedTuple
+
+from shotbus.broker.dispatcher.admission import MAX_YEAR_MS, lacks
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.states import ASIDE, AT_HAND, Cause, Phase
+from shotbus.broker.machine import Now
+
+
+class Change(NamedTuple):
+    """What is wished for; None leaves it. ``pool`` and the times hold from now on, ``window`` once."""
+
+    priority: str | None = None
+    deadline_ms: int | None = None
+    pool: str | None = None
+    window: str | None = None
+    not_before_ms: int | None = None
+
+
+class RefusedError(ValueError):
+    """A change that cannot be made; the text says why."""
+
+
+def change_of(arguments: Mapping[str, str]) -> Change:
+    """Read a control record's arguments. Raises RefusedError for one that is unknown or malformed."""
+    unknown = sorted(set(arguments) - set(_ARGUMENTS))
+    if unknown:
+        raise RefusedError(f"unknown argument {unknown[0]}")
+    fields: dict[str, str | int] = {}
+    for name, value in sorted(arguments.items()):
+        field = _ARGUMENTS[name]
+        if not field.endswith("_ms"):
+            fields[field] = value
+        elif value.isascii() and value.isdecimal() and int(value[:16]) <= MAX_YEAR_MS:
+            fields[field] = int(value)
+        else:
+            raise RefusedError(f"{name} is wall time in milliseconds")
+    return Change(**fields)  # type: ignore[arg-type]  # the table says which are numbers
+
+
+_ARGUMENTS = {
+    "class": "priority",
+    "deadline_ms": "deadline_ms",
+    "pool": "pool",
+    "window": "window",
+    "not_before_ms": "not_before_ms",
+}
+
+
+def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
+    """Return why a job cannot be changed like that; empty when it can."""
+    until = _until(shard, change, now)
+    deadline = change.deadline_ms or job.deadline_ms or MAX_YEAR_MS
+    checks = (
+        (job.phase not in AT_HAND, "a worker has it"),
+        (change.priority is not None and change.priority not in shard.config.classes, "unknown class"),
+        (change.window is not None and change.window not in shard.windows, "unknown window"),
+        (change.deadline_ms is not None and change.deadline_ms <= now.wall_ms, "the deadline has passed"),
+        (until and job.phase in ASIDE, "it stands aside, waiting for an answer"),
+        (
+            until and (change.deadline_ms or job.deadline_ms or MAX_YEAR_MS) <= until,
+            "its deadline is earlier",
+        ),
+        (change.pool is not None and job.phase in ASIDE, "it stands aside, waiting for an answer"),
+    )
+    told = next((words for wrong, words in checks if wrong), "")
+    if not told and change.pool is not None and (lack := lacks(job.traits, change.pool, shard.config)):
+        told = f"{change.pool} {lack}"
+    return told
+
+
+def apply_change(shard: Shard, job: Job, change: Change, now: Now) -> None:
+    """Change a job that :func:`check_change` has nothing against."""
+    before = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms}
+    waits = job.phase is Phase.WAITING
+    if waits:
+        shard.withdraw(job, now)
+    if change.priority is not None:
+        job.priority = intern(change.priority)
+    if change.deadline_ms is not None:
+        job.deadline_ms = change.deadline_ms
+        shard.agenda.watch(job)
+    if change.pool is not None and change.pool != job.pool:
+        shard.move_to(job, change.pool, now)
+    job.move(Cause.CHANGE)
+    shard.note(job, Cause.CHANGE, before=before)
+    until = _until(shard, change, now)
+    if waits:
+        shard.replace(job, now)
+    if until and job.phase is Phase.WAITING:
+        shard.put_off(job, Cause.DEFER, until, now)
+    elif until:
+        job.not_before_ms = until
+        shard.agenda.later(job)
+
+
+def _until(shard: Shard, change: Change, now: Now) -> int:
+    """Return the time before which the job shall not run, 0 for now."""
+    opens = shard.opens_ms(change.window, now) if change.window else None
+    until = max(opens or 0, change.not_before_ms or 0)
+    return until if until > now.wall_ms else 0

@@ -1,0 +1,82 @@
+"""What else can be done for a job that its pool cannot answer: the steps of its chain, one by one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shotbus.broker.dispatcher.admission import lacks
+from shotbus.broker.dispatcher.job import Job, shared_chain
+from shotbus.broker.dispatcher.messages import Recall
+from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.machine import Now
+from shotbus.broker.policy.steps import Step
+
+
+class Fallback:
+    """Takes the steps that the policy, or the job itself, has named."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._kinds: dict[str, Callable[[Job, Step, Now, str], list[Any] | None]] = {
+            "pool": self._pool,
+            "cache": self._cache,
+            "defer": self._defer,
+            "demote": self._demote,
+            "review": self._review,
+        }
+
+    def step(self, job: Job, now: Now, why: str) -> list[Any] | None:
+        """Take a job's next step that can be taken; None when none is left.
+
+        The job waits, runs or stands aside; after None it does so still.
+        """
+        while job.chain:
+            step, job.chain = Step.parse(job.chain[0]), shared_chain(job.chain[1:])
+            if step.kind == "none":
+                job.chain = ()
+                return None
+            commands = self._kinds[step.kind](job, step, now, why)
+            if commands is not None:
+                return commands
+        return None
+
+    def _pool(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
+        shard = self._shard
+        settings = shard.config.pools.get(step.name)
+        if settings is None or lacks(job.traits, step.name, shard.config) or not shard.is_open(step.name):
+            return None
+        job.extras = {**(job.extras or {}), "fallback_from": first_pool(job)}
+        job.failures = 0
+        shard.requeue(job, Cause.REROUTE, now, pool=step.name, why=why, step=str(step))
+        return []
+
+    def _cache(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
+        self._shard.set_aside(job, Cause.RECALL, now, why=why, step=str(step))
+        job.extras = {**(job.extras or {}), "fallback_from": first_pool(job), "recall_s": step.seconds}
+        return [Recall(job.job_id, job.reference, step.seconds)]
+
+    def _defer(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
+        until = self._shard.opens_ms(step.name, now)
+        if until is None or (job.deadline_ms and until >= job.deadline_ms):
+            return None
+        self._shard.put_off(job, Cause.DEFER, until, now, why=why, step=str(step))
+        return []
+
+    def _demote(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
+        if step.name not in self._shard.config.classes or step.name == job.priority:
+            return None
+        self._shard.withdraw(job, now)
+        before, job.priority = job.priority, step.name
+        self._shard.requeue(job, Cause.REROUTE, now, why=why, step=str(step), priority=[before, step.name])
+        return []
+
+    def _review(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
+        self._shard.set_aside(job, Cause.REVIEW, now, why=why, step=str(step))
+        return []
+
+
+def first_pool(job: Job) -> str:
+    """Return the pool that a job was routed to first."""
+    return (job.extras or {}).get("fallback_from") or job.pool

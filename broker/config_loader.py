@@ -231,7 +231,7 @@ def _wrong_scalar(shape: Any, value: Any, path: str) -> Problem:
     if shape is Secret:
         hint = "put it into a variable or a file and name that here"
         return Problem("SB-2002", path, limit=REFERENCES, actual="a plain value", hint=hint)
-    wanted = getattr(shape, "wanted", None) or getattr(shape, "__name__", str(shape))
+    wanted: str = getattr(shape, "wanted", "") or getattr(shape, "__name__", str(shape))
     return Problem("SB-2002", path, limit=wanted, actual=repr(value))
 
 

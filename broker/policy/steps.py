@@ -13,7 +13,7 @@ KINDS = ("pool", "cache", "defer", "demote", "review", "none")
 class Step:
     """What to do when the choice before it cannot answer.
 
-    ``pool`` (run on ``name``), ``cache`` (an earlier result, at most ``seconds`` old), ``defer`` (wait for the
+    ``pool`` (run on ``name``), ``cache`` (an earlier result, ``seconds`` old), ``defer`` (wait for the
     window ``name``), ``demote`` (to the class ``name``), ``review`` (a person decides), ``none`` (stop here).
     """
 

@@ -27,6 +27,27 @@ MACHINES = [
             "states",
         )
     ),
+    *(
+        f"shotbus.broker.policy.{name}"
+        for name in (
+            "candidates",
+            "check",
+            "choice",
+            "circuits",
+            "conditions",
+            "config",
+            "deciding",
+            "decision",
+            "diff",
+            "facts",
+            "families",
+            "policy",
+            "rulebook",
+            "shares",
+            "steps",
+            "windows",
+        )
+    ),
     "shotbus.broker.machine",
     "shotbus.broker.deadletters",
     "shotbus.broker.stages",

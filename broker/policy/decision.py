@@ -1,0 +1,56 @@
+"""What a decision says: where the job goes, under which conditions, and the whole trail of why. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shotbus.broker.policy.config import LatencyConfig, PrescreenConfig
+from shotbus.broker.policy.steps import Step
+from shotbus.schemas.errors import Problem
+
+#: ``run``: on ``pool``; ``cache``: look for an earlier result as ``step`` says; ``review``: a person decides.
+Action = Literal["run", "cache", "review", "refuse"]
+#: A step of the trail: ``step`` names its kind, everything in it is JSON.
+TrailStep = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a job goes.
+
+    ``pool`` is empty when it is refused (``problems`` say why) or only looked up in the cache. ``fallback``
+    are the steps left when this one cannot answer: :meth:`Policy.follow` goes on with them. ``step`` is the
+    step that this decision itself is, None for the rule's own choice. ``waits``: the pool takes no work right
+    now. ``not_before_ms`` is what the policy adds to the job's own, 0 for nothing.
+    ``priority``: the class it is demoted to, empty to keep its own. ``requires``: what must be met before it
+    runs. ``price`` is the estimate in currency units. ``max_queue_seconds``: decide again, with the pool in
+    ``Asked.tried``, when it has waited so long.
+    """
+
+    rule: str
+    version: str
+    pool: str = ""
+    action: Action = "run"
+    problems: tuple[Problem, ...] = ()
+    fallback: tuple[Step, ...] = ()
+    step: Step | None = None
+    waits: bool = False
+    not_before_ms: int = 0
+    priority: str = ""
+    shadow: str = ""
+    canary: bool = False
+    explore: bool = False
+    prescreen: PrescreenConfig | None = None
+    requires: tuple[str, ...] = ()
+    sticky: bool = False
+    price: float = 0.0
+    max_queue_seconds: float | None = None
+    latency: LatencyConfig | None = None
+    trail: tuple[TrailStep, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the job is refused."""
+        return self.action == "refuse"

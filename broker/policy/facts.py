@@ -1,0 +1,128 @@
+"""What a decision looks at: the job that asks, the pools as they are, what was measured before. Pure data.
+
+``None`` is "not known" everywhere; times are wall time in milliseconds since 1970, durations seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from shotbus.broker.config import PriceConfig
+from shotbus.schemas.openqasm import CircuitFacts
+
+#: Data that any pool may see.
+PUBLIC = ("", "public")
+#: What a pool can be in; only ``ready`` takes work now, in the others its jobs wait.
+POOL_STATES = ("ready", "paused", "draining", "breaker_open", "unserved")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job, as far as routing cares.
+
+    ``backend``: the pool it names, empty lets the policy choose. ``satisfied``: which of
+    :data:`~shotbus.broker.policy.config.REQUIREMENTS` it meets already. ``session_pool``: where the session's
+    last job went. ``tried``: pools where it waited in vain. ``circuits``: measured
+    circuits a point, at most one an observable. ``circuit`` is None until it is inspected.
+    """
+
+    job_id: str
+    tenant: str = "default"
+    principal: str = ""
+    roles: tuple[str, ...] = ()
+    priority: str = "experiment"
+    intent: str = "explore"
+    data_class: str = ""
+    experiment: str = ""
+    session: str = ""
+    tags: tuple[str, ...] = ()
+    mode: str = "sample"
+    family: str = ""
+    family_version: str = ""
+    backend: str = ""
+    window: str = ""
+    points: int = 1
+    shots: int = 1024
+    circuits: int = 1
+    has_problem: bool = False
+    only_problem: bool = False
+    value: float | None = None
+    value_per_second: float | None = None
+    confidence: float | None = None
+    max_cost: float | None = None
+    deadline_ms: int | None = None
+    not_before_ms: int = 0
+    fallback: tuple[str, ...] = ()
+    satisfied: tuple[str, ...] = ()
+    session_pool: str = ""
+    tried: tuple[str, ...] = ()
+    circuit: CircuitFacts | None = None
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any], circuit: CircuitFacts | None = None, **more: Any) -> Self:
+        """Take what counts out of a decoded ``circuit_request`` of any version; ``more`` are fields."""
+        fields = {name: request[name] for name in _SAME if name in request}
+        fields |= {name: tuple(request.get(name) or ()) for name in ("roles", "tags", "fallback")}
+        return cls(
+            **fields
+            | {
+                "session": request["session_id"],
+                "not_before_ms": request["not_before_ms"] or 0,
+                "has_problem": request["problem"] is not None,
+                "only_problem": request["mode"] == "estimate" and not request["observables"],
+                "circuit": circuit,
+            }
+            | more
+        )
+
+
+_SAME = (
+    *("job_id", "tenant", "principal", "priority", "intent", "data_class", "experiment", "mode", "family"),
+    *("family_version", "backend", "window", "points", "shots", "value", "value_per_second", "confidence"),
+    *("max_cost", "deadline_ms"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it is now.
+
+    ``wait``: seconds that a job waits there (low, middle, high), its queue at the provider included.
+    ``seconds_per_point``, ``fidelity``, ``t1_us``, ``t2_us`` and ``price`` replace what is configured.
+    """
+
+    state: str = "ready"
+    wait: tuple[float, float, float] | None = None
+    seconds_per_point: float | None = None
+    calibration_age_seconds: float | None = None
+    fidelity: float | None = None
+    t1_us: float | None = None
+    t2_us: float | None = None
+    price: PriceConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was measured of a family on a pool.
+
+    ``runs`` finished jobs: ``success`` is the share of good ones, ``turnaround_seconds``, ``deviation`` (from
+    the reference, in standard errors) and ``cost`` are means. ``improvement`` is the mean over
+    ``comparisons`` runs of (answer better than the baseline) as a share of the value, usually 0 to 1.
+    """
+
+    runs: int = 0
+    success: float = 0.0
+    turnaround_seconds: float = 0.0
+    deviation: float = 0.0
+    cost: float = 0.0
+    improvement: float = 0.0
+    comparisons: int = 0
+
+
+#: Views by pool, and history by (family, pool).
+Views = Mapping[str, PoolView]
+Histories = Mapping[tuple[str, str], History]
+IDLE = PoolView()
+NO_HISTORY = History()

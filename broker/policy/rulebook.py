@@ -1,0 +1,105 @@
+"""A configuration's routing, compiled: rules with their tests, windows, what a decision may read. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shotbus.broker.config import Config, PoolConfig
+from shotbus.broker.policy.conditions import Condition, compile_when
+from shotbus.broker.policy.config import FamilyConfig, LatencyConfig, RuleConfig, ThenConfig, WhereConfig
+from shotbus.broker.policy.steps import Step
+from shotbus.broker.policy.windows import Window
+from shotbus.schemas.ids import digest
+
+#: The rule of the jobs that no other takes; its name is not a legal one, so that none can be called so.
+DEFAULT_RULE = "(default)"
+_POOL_KEYS = ("adapter", "kind", "modes", "max_qubits", "seconds_per_point", "price", "device", "access")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule ready to be asked."""
+
+    name: str
+    flag: str
+    conditions: tuple[Condition, ...]
+    pools: tuple[str, ...]
+    where: WhereConfig
+    then: ThenConfig
+    chain: tuple[Step, ...]
+    explore: float
+    open_to_any: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """Everything that decisions follow from, besides the job and the moment."""
+
+    version: str
+    rules: tuple[Rule, ...]
+    last: Rule
+    pools: Mapping[str, PoolConfig]
+    windows: Mapping[str, Window]
+    families: Mapping[str, FamilyConfig]
+    flags: Mapping[str, float]
+    latency: Mapping[str, LatencyConfig]
+    min_history: int
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether every ordinary job just goes to the default pool."""
+        access = self.pools[self.last.pools[0]].access
+        special = self.rules or self.families or self.latency
+        return not (special or access.hours or access.reservations)
+
+
+def compile_book(config: Config) -> Rulebook:
+    """Compile a configuration that :func:`~shotbus.broker.policy.check.check_policy` has nothing against."""
+    windows = {name: Window.compile(window) for name, window in config.windows.items()}
+    return Rulebook(
+        version=digest(json.dumps(canonical(config), sort_keys=True), size=6).hex(),
+        rules=tuple(_rule(rule, config, windows) for rule in config.routing.rules),
+        last=_rule(RuleConfig(name=DEFAULT_RULE), config, windows),
+        pools=dict(config.pools),
+        windows=windows,
+        families=dict(config.families),
+        flags=dict(config.flags),
+        latency=dict(config.latency),
+        min_history=config.routing.min_history,
+    )
+
+
+def canonical(config: Config) -> dict[str, Any]:
+    """Return what decisions follow from, as plain data: the policy's version is a hash of it."""
+    pools = {
+        name: {key: _plain(getattr(pool, key)) for key in _POOL_KEYS} for name, pool in config.pools.items()
+    }
+    tables = {name: _plain(getattr(config, name)) for name in ("windows", "families", "flags", "latency")}
+    return {"routing": _plain(config.routing), "pools": pools, **tables}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
+
+
+def _rule(rule: RuleConfig, config: Config, windows: Mapping[str, Window]) -> Rule:
+    then = rule.then
+    return Rule(
+        name=rule.name,
+        flag=rule.flag,
+        conditions=compile_when(rule.when, config.families, windows),
+        pools=then.pools or (config.routing.default,),
+        where=rule.where,
+        then=then,
+        chain=tuple(map(Step.parse, then.fallback)),
+        explore=then.explore if then.explore >= 0 else config.routing.explore_percent,
+        open_to_any=not then.pools,
+    )

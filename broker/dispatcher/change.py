@@ -63,10 +63,7 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
         (change.window is not None and change.window not in shard.windows, "unknown window"),
         (change.deadline_ms is not None and change.deadline_ms <= now.wall_ms, "the deadline has passed"),
         (until and job.phase in ASIDE, "it stands aside, waiting for an answer"),
-        (
-            until and (change.deadline_ms or job.deadline_ms or MAX_YEAR_MS) <= until,
-            "its deadline is earlier",
-        ),
+        (until and deadline <= until, "its deadline is earlier"),
         (change.pool is not None and job.phase in ASIDE, "it stands aside, waiting for an answer"),
     )
     told = next((words for wrong, words in checks if wrong), "")

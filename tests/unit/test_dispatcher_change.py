@@ -1,0 +1,187 @@
+"""A change of mind, a person's word, feature flags, and the steps that are left when a pool cannot answer."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+from dispatcher_kit import (
+    PARTITIONS,
+    SHARD,
+    Driver,
+    commanded,
+    config,
+    emitted,
+    finished,
+    forwards,
+    job_id,
+    payload,
+    request,
+    submitted,
+)
+
+from shotbus.broker.audit import verify
+from shotbus.broker.dispatcher.job import shared_chain
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit, Recall
+from shotbus.broker.dispatcher.states import Phase
+from shotbus.broker.policy.config import CronWindowConfig
+
+FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
+NOON = CronWindowConfig(cron="0 12 * * *", minutes=60)
+
+
+@pytest.fixture
+def driver():
+    settings = config(bundle_jobs=1, max_attempts=1)
+    made = Driver(
+        lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, windows={"noon": NOON}, flags={"qpu": 0.0}))
+    )
+    made.run(commanded("pause", "aer", target="pool"))
+    return made
+
+
+def job(number=1, **changes):
+    return submitted(request(number, payload_hash=payload(number), **changes), offset=number)
+
+
+def changing(name, target="job", **arguments):
+    event = commanded("reprioritise", name, target=target)
+    event.control["arguments"] = {("class" if key == "priority" else key): v for key, v in arguments.items()}
+    return event
+
+
+def told(commands):
+    (answer,) = [one for one in emitted(commands, "located") if one["status"] == "CHANGED"]
+    return answer["changed"], list(answer["problems"])
+
+
+def live(driver, number=1):
+    return driver.machine.live[job_id(number)]
+
+
+def with_chain(driver, *steps):
+    live(driver).chain = shared_chain(steps)
+    driver.run(commanded("resume", "aer", target="pool"))
+    driver.free = FREE
+    (sent,) = forwards(driver.run())
+    return finished(sent, "TRANSIENT")
+
+
+def results(commands):
+    return [(one["outcome"], one.get("fallback_from", "")) for one in emitted(commands, "circuit_result")]
+
+
+def test_class_deadline_and_pool_of_what_waits_can_be_changed(driver):
+    driver.run(job())
+    deadline = driver.wall_ms + 60_000
+    commands = driver.run(changing(job_id(1), priority="interactive", deadline_ms=str(deadline), pool="noop"))
+    assert told(commands) == (1, [])
+    driver.restart()
+    kept = live(driver)
+    assert (kept.priority, kept.deadline_ms, kept.pool) == ("interactive", deadline, "noop")
+    driver.free = FREE
+    assert [one.pool for one in forwards(driver.run())] == ["noop"]
+
+
+@pytest.mark.parametrize("waits", [{"window": "noon"}, {"not_before_ms": "1700000060000"}])
+def test_what_waits_can_be_put_off(driver, waits):
+    driver.run(job())
+    assert told(driver.run(changing(job_id(1), **waits))) == (1, [])
+    assert live(driver).phase is Phase.DEFERRED
+    driver.restart()
+    driver.pass_time(86_400)
+    driver.run()
+    assert live(driver).phase is Phase.WAITING
+
+
+def test_a_sweep_is_changed_where_it_can_be_and_the_rest_is_explained(driver):
+    driver.free = {"noop": FREE["noop"][:1]}
+    aboard = replace(job(1, sweep_id="s"), pool="noop")
+    driver.run(aboard, job(2, sweep_id="s"), job(3, sweep_id="s"), job(4))
+    commands = driver.run(changing("s", "sweep", priority="bulk"))
+    assert told(commands) == (2, ["1: a worker has it"])
+    assert [live(driver, n).priority for n in (2, 3, 4)] == ["bulk", "bulk", "experiment"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"priority": "royal"}, "1: unknown class"),
+        ({"pool": "nowhere"}, "1: nowhere is not configured"),
+        ({"window": "night"}, "1: unknown window"),
+        ({"deadline_ms": "5"}, "1: the deadline has passed"),
+        ({"deadline_ms": "soon"}, "deadline_ms is wall time in milliseconds"),
+        ({"colour": "red"}, "unknown argument colour"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(driver, arguments, why):
+    driver.run(job())
+    assert told(driver.run(changing(job_id(1), **arguments))) == (0, [why])
+
+
+def test_another_tenants_job_is_not_changed(driver):
+    driver.run(job(1, tenant="bob"))
+    assert told(driver.run(changing(job_id(1), priority="bulk"))) == (0, [])
+
+
+def test_every_obeyed_command_is_a_link_of_the_audit_chain(driver):
+    commands = driver.run(job(), changing(job_id(1), priority="bulk"))
+    driver.restart()
+    flag = commanded("flag", "qpu")
+    flag.control["arguments"] = {"value": "on"}
+    commands += driver.run(flag)
+    entries = emitted(commands, "audit_entry")
+    assert [(one["action"], one["number"]) for one in entries] == [("reprioritise", 2), ("flag", 3)]
+    assert verify(entries) == []
+    driver.restart()
+    assert driver.machine.shard.standing.flags == {"qpu": "on"}
+
+
+def test_a_failed_job_goes_to_the_next_pool_of_its_chain_and_says_so(driver):
+    driver.run(job())
+    (sent,) = forwards(driver.run(with_chain(driver, "nowhere", "noop")))
+    assert sent.pool == "noop"
+    driver.restart()
+    driver.free = FREE
+    assert results(driver.run(finished(sent))) == [("succeeded_by_fallback", "aer")]
+
+
+def test_the_chain_defers_demotes_asks_a_person_and_looks_for_an_earlier_result(driver):
+    driver.run(job())
+    lost = with_chain(driver, "defer:noon", "demote:bulk", "cache:3600", "review")
+    driver.run(lost)
+    assert live(driver).phase is Phase.DEFERRED
+    driver.pass_time(86_400)
+    (sent,) = forwards(driver.run())
+    (sent,) = forwards(driver.run(finished(sent, "TRANSIENT")))
+    assert live(driver).priority == "bulk"
+    (recall,) = [one for one in driver.run(finished(sent, "TRANSIENT")) if isinstance(one, Recall)]
+    assert (recall.job_id, recall.seconds) == (job_id(1), 3600)
+    assert live(driver).phase is Phase.FALLING_BACK
+
+
+def review(driver):
+    driver.run(job())
+    driver.run(with_chain(driver, "review"))
+    assert live(driver).phase is Phase.AWAITING_REVIEW
+    driver.restart()
+
+
+def test_an_approved_job_runs(driver):
+    review(driver)
+    driver.free = FREE
+    (sent,) = forwards(driver.run(commanded("approve", job_id(1))))
+    assert results(driver.run(finished(sent))) == [("succeeded", "")]
+
+
+def test_a_rejected_job_fails_with_the_reason(driver):
+    review(driver)
+    event = commanded("reject", job_id(1))
+    event.control["reason"] = "too dear"
+    (answer,) = emitted(driver.run(event), "circuit_result")
+    assert (answer["outcome"], answer["problems"][0]["code"]) == ("failed", "SB-4010")
+    assert answer["problems"][0]["detail"] == "too dear"

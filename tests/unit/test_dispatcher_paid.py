@@ -1,0 +1,143 @@
+"""Pools that cost: nothing is sent twice on a guess, and a cancel is as honest as it can be."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+from dispatcher_kit import (
+    PARTITIONS,
+    SHARD,
+    Driver,
+    commanded,
+    config,
+    emitted,
+    finished,
+    forwards,
+    item,
+    job_id,
+    payload,
+    reported,
+    request,
+    submitted,
+)
+
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit, Revoke
+from shotbus.broker.dispatcher.states import Phase
+
+FREE = {"aer": [Credit("w1", 0, 4)]}
+
+
+@pytest.fixture
+def driver():
+    settings = config(bundle_jobs=1)
+    pools = settings.pools | {"aer": replace(settings.pools["aer"], kind="hardware")}
+    made = Driver(lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, pools=pools)))
+    made.free = FREE
+    return made
+
+
+def job(number=1, **changes):
+    return submitted(request(number, payload_hash=payload(number), **changes), offset=number)
+
+
+def results(commands):
+    return {one["job_id"]: one["outcome"] for one in emitted(commands, "circuit_result")}
+
+
+def phase(driver):
+    return driver.machine.live[job_id(1)].phase
+
+
+def looked_up(forward, found, error_class=""):
+    told = item(forward.items[0].job_id, forward.items[0].attempt, error_class) | {"found": found}
+    return reported("finished", forward.bundle_id, items=[told])
+
+
+def lose(driver, sent):
+    """The worker claims the bundle and is never heard of again."""
+    driver.run(reported("started", sent.bundle_id))
+    driver.pass_time(30)
+    driver.free = {}
+    assert not results(driver.run())
+    assert phase(driver) is Phase.RECONCILING
+
+
+def ask(driver):
+    """The look-up that is sent next."""
+    driver.pass_time(61)
+    driver.free = FREE
+    (sent,) = forwards(driver.run())
+    assert sent.purpose == "look_up"
+    return sent
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_lost_attempt_is_looked_up_and_its_answer_taken(driver, restarted):
+    (sent,) = forwards(driver.run(job()))
+    lose(driver, sent)
+    if restarted:
+        driver.restart()
+    sent = ask(driver)
+    if restarted:
+        driver.restart()
+    assert results(driver.run(looked_up(sent, "done"))) == {job_id(1): "succeeded"}
+
+
+def test_a_lost_attempt_runs_again_only_when_the_provider_never_had_it(driver):
+    (sent,) = forwards(driver.run(job()))
+    lose(driver, sent)
+    for found in ("running", "unknown"):
+        driver.run(looked_up(ask(driver), found))
+        assert phase(driver) is Phase.RECONCILING
+    told = driver.run(looked_up(ask(driver), "absent"))
+    (again,) = forwards(told) or forwards(driver.run())
+    assert (again.purpose, again.items[0].token) == ("run", f"{job_id(1)}.1")
+
+
+def test_a_lost_look_up_is_asked_again(driver):
+    (sent,) = forwards(driver.run(job()))
+    lose(driver, sent)
+    lose(driver, ask(driver))
+    assert results(driver.run(looked_up(ask(driver), "done"))) == {job_id(1): "succeeded"}
+
+
+def test_the_deadline_does_not_end_what_may_have_been_paid_for(driver):
+    (sent,) = forwards(driver.run(job(deadline_ms=driver.wall_ms + 20_000)))
+    lose(driver, sent)
+    assert results(driver.run(looked_up(ask(driver), "done"))) == {job_id(1): "succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"), [("", "succeeded"), ("REVOKED", "cancelled"), ("TRANSIENT", "cancelled")]
+)
+def test_a_running_paid_job_is_cancelled_by_its_workers_word(driver, word, outcome):
+    (sent,) = forwards(driver.run(job()))
+    driver.run(reported("started", sent.bundle_id))
+    told = driver.run(commanded("cancel", job_id(1)))
+    assert [one.jobs for one in told if isinstance(one, Revoke)] == [(job_id(1),)]
+    assert not results(told)
+    assert phase(driver) is Phase.CANCELLING
+    driver.restart()
+    assert results(driver.run(finished(sent, word))) == {job_id(1): outcome}
+
+
+def test_a_cancelled_paid_job_whose_worker_was_lost_is_looked_up_and_not_sent_again(driver):
+    (sent,) = forwards(driver.run(job()))
+    driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
+    lose(driver, sent)
+    assert results(driver.run(looked_up(ask(driver), "absent"))) == {job_id(1): "cancelled"}
+
+
+def test_a_free_pools_job_ends_at_once_and_its_worker_is_told():
+    settings = config()
+    driver = Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))
+    driver.free = FREE
+    (sent,) = forwards(driver.run(job()))
+    told = driver.run(commanded("cancel", job_id(1)))
+    assert results(told) == {job_id(1): "cancelled"}
+    assert [one.bundle_id for one in told if isinstance(one, Revoke)] == [sent.bundle_id]

@@ -25,6 +25,8 @@ _log = structlog.get_logger(__name__)
 _HELD = 1024
 _HELD_BYTES = 128 * 1_048_576
 _SCAN_RECORDS = 500
+# Of so many circuits that were not found it is known up to where they were looked for.
+_SOUGHT = 4_096
 
 
 class CircuitCounters(Protocol):
@@ -40,12 +42,21 @@ class CircuitCounters(Protocol):
 class CircuitSource:
     """Finds Circuit records by id."""
 
-    def __init__(self, bus: Bus, store: Store, topics: Topics, counters: CircuitCounters) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        topics: Topics,
+        counters: CircuitCounters,
+        *,
+        held_bytes: int = _HELD_BYTES,
+    ) -> None:
         self._bus = bus
         self._store = store
         self._topics = topics
         self._counters = counters
-        self._held: Lru[str, bytes] = Lru(_HELD, _HELD_BYTES)
+        self._held: Lru[str, bytes] = Lru(_HELD, held_bytes)
+        self._sought: Lru[str, int] = Lru(_SOUGHT)
 
     async def fetch(self, names: Sequence[str]) -> Mapping[str, bytes | None]:
         """Return the framed Circuit records of ``names``; None where none is known or the bus is down."""
@@ -92,14 +103,22 @@ class CircuitSource:
         return found
 
     async def _scan(self, partition: TopicPartition, wanted: set[str]) -> dict[str, bytes]:
-        """Read one partition from its begin to the end that is seen now, or until all are found."""
+        """Read one partition to the end that is seen now, or until all are found.
+
+        Whoever asks again for what was not there reads on from where the last reading ended.
+        """
         found: dict[str, bytes] = {}
-        batches = scan(self._bus, await self._bus.begins([partition]), batch=_SCAN_RECORDS)
+        begin = (await self._bus.begins([partition]))[partition]
+        end = (await self._bus.ends([partition]))[partition]
+        start = max(begin, min(self._sought.get(name) or 0 for name in wanted))
+        batches = scan(self._bus, {partition: start}, batch=_SCAN_RECORDS)
         async with contextlib.aclosing(batches):
             async for records in batches:
                 found.update(_matching(records, wanted))
                 if len(found) == len(wanted):
                     break
+        for name in sorted(wanted - found.keys()):
+            self._sought.put(name, end)
         return found
 
     async def _put_back(self, found: Mapping[str, bytes]) -> None:

@@ -20,7 +20,10 @@ from shotbus.schemas.openqasm_check import Checker
 from shotbus.schemas.openqasm_tally import MAX_EDGES, MAX_GATES, undirected
 from shotbus.schemas.openqasm_text import CircuitError, Refusal, Report, Source, prepare
 
-__all__ = ["COST_QUBITS", "CircuitError", "CircuitFacts", "CircuitLimits", "inspect"]
+__all__ = ["COST_QUBITS", "INSPECTOR_VERSION", "CircuitError", "CircuitFacts", "CircuitLimits", "inspect"]
+
+#: Raised whenever the same text may get other facts or another verdict; kept answers of another are not used.
+INSPECTOR_VERSION = 1
 
 #: No statevector is larger; the cost of a wider circuit is that of so many qubits, and fits 64 bits.
 COST_QUBITS = 40

@@ -50,6 +50,8 @@ MACHINES = [
     ),
     "shotbus.broker.machine",
     "shotbus.broker.deadletters",
+    "shotbus.broker.inspection.book",
+    "shotbus.broker.inspection.facts",
     "shotbus.broker.stages",
     "shotbus.broker.bus.memory_log",
     "shotbus.reducers.fold",

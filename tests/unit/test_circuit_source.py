@@ -35,3 +35,28 @@ async def test_a_circuit_that_was_put_back_goes_when_its_topic_lets_it_go():
 def test_the_topic_keeps_circuits_as_long_as_the_store():
     (spec,) = [spec for spec in TOPICS.specs([]) if spec.name == TOPICS.name("circuits")]
     assert spec.retention_ms == CIRCUIT_SECONDS * 1000 == 30 * 86_400_000
+
+
+class CountingBus(MemoryBus):
+    """Remembers where readers began."""
+
+    def reader(self, starts):
+        self.starts = [*getattr(self, "starts", []), *starts.values()]
+        return super().reader(starts)
+
+
+async def test_what_was_not_there_is_looked_for_from_where_the_last_look_ended():
+    bus, store, counters = CountingBus(MemoryCluster()), MemoryStore(), WorkerCounters()
+    await bus.start()
+    await store.start()
+    await bus.create_topics(TOPICS.specs([]))
+    place = keyed_partition(NAME, TOPICS.partitions)
+    others = [Outgoing(TOPICS.name("circuits"), place, b"other %d" % k, b"") for k in range(5)]
+    source = CircuitSource(bus, store, TOPICS, counters)
+    await bus.publish(others)
+    assert await source.fetch([NAME]) == {NAME: None}
+    await bus.publish([Outgoing(TOPICS.name("circuits"), place, NAME.encode(), RECORD)])
+    assert await source.fetch([NAME]) == {NAME: RECORD}
+    first, second = bus.starts
+    assert second >= first + 5
+    await bus.close()

@@ -40,6 +40,7 @@ GOLDEN = {
     1026: ("located", 3),
     1027: ("job_row", 3),
     1028: ("revocation", 1),
+    1030: ("circuit_facts", 1),
     1031: ("treasury_command", 1),
     1032: ("grant", 1),
     1033: ("treasury_row", 1),

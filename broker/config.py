@@ -24,6 +24,8 @@ MODES = ("sample", "estimate")
 #: What budgets count. Of ``jobs`` and ``queued`` what counts is how many there are at a time.
 RESOURCES = ("money", "backend_seconds", "shots", "jobs", "queued")
 GAUGES = ("jobs", "queued")
+#: Of what the jobs with workers can be limited.
+LIMITED = ("tenant", "session", "backend")
 PERIODS = ("total", "day", "month")
 #: What a secret may say, for messages.
 REFERENCES = "env:NAME or file:/absolute/path"
@@ -158,7 +160,11 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """Caps at the door; what exceeds them is refused with the limit and the actual value."""
+    """Caps at the door; what exceeds them is refused with the limit and the actual value.
+
+    ``concurrency``: jobs that may be with workers at a time, by ``tenant``, ``session``, ``backend`` (the
+    pool), each for all of them or as ``"tenant:ada"`` for one; the others wait.
+    """
 
     max_shots: int = 10_000_000
     max_points: int = 1_000_000
@@ -168,6 +174,7 @@ class LimitsConfig:
     max_waiting_tenant: int = 500_000
     max_field: int = 256
     max_tags: int = 32
+    concurrency: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +239,18 @@ class SheddingConfig:
     refuse: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
     retry_after_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessConfig:
+    """Who goes first: ``mode`` ``weighted`` shares by the classes' weights, ``strict`` serves the greatest.
+
+    A tenant's first job that has waited ``ageing_seconds`` goes one class up, after as much again the next;
+    0 is never.
+    """
+
+    mode: str = "weighted"
+    ageing_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +356,7 @@ class Config:
     flags: dict[str, Share] = field(default_factory=dict)
     latency: dict[str, LatencyConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    fairness: FairnessConfig = field(default_factory=FairnessConfig)
     inspection: InspectionConfig = field(default_factory=InspectionConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from shotbus.broker.config import GAUGES, MODES, PERIODS, RESOURCES, Config
+from shotbus.broker.config import GAUGES, LIMITED, MODES, PERIODS, RESOURCES, Config
 from shotbus.broker.policy.check import check_policy
 from shotbus.schemas.errors import Problem
 
@@ -114,6 +114,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "memory_mb": _from(96, 65_536),
         "cache": _from(16, 1 << 24),
     },
+    "fairness": {"mode": _words("weighted", "strict"), "ageing_seconds": _from(0)},
     "retry": {
         "max_attempts": _from(1),
         "base": _from(0),
@@ -161,7 +162,7 @@ def check_config(config: Config) -> list[Problem]:
             problems.append(
                 Problem("SB-2002", f"$.{path}.{name}", limit="letters, digits, . _ -", actual=name)
             )
-    problems += [*_watermarks(config), *_shedding(config), *_budgets(config)]
+    problems += [*_watermarks(config), *_shedding(config), *_budgets(config), *_concurrency(config)]
     return problems + check_policy(config)
 
 
@@ -195,6 +196,16 @@ def _budgets(config: Config) -> Iterator[Problem]:
             yield Problem("SB-2002", f"{place}.period", limit="total", actual=budget.period, hint=hint)
         if budget.resource in (*GAUGES, "shots") and budget.limit % 1:
             yield Problem("SB-2002", f"{place}.limit", limit="a whole number", actual=f"{budget.limit}")
+
+
+def _concurrency(config: Config) -> Iterator[Problem]:
+    for name, most in config.limits.concurrency.items():
+        place, (kind, colon, one) = f"$.limits.concurrency.{name}", name.partition(":")
+        if kind not in LIMITED or (colon and not one):
+            limit = ", ".join(f"{word}, {word}:NAME" for word in LIMITED)
+            yield Problem("SB-2002", place, limit=limit, actual=name)
+        if most < 1:
+            yield Problem("SB-2002", place, limit="1 or more", actual=str(most))
 
 
 def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:

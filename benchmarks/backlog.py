@@ -1,6 +1,6 @@
 """What a huge backlog costs a dispatcher: memory, CPU a job, the time to be back after a death. Does I/O.
 
-Costs are CPU seconds of the dispatcher's process, not time: they hardly depend on what else the machine does.
+Costs are CPU seconds of the dispatcher's process: what else the machine does changes them less than times.
 The same is measured with few jobs waiting, several times with new processes, and the median of those is the
 reference.
 """

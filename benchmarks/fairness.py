@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shotbus.benchmarks.figures import Figure, Reference, Report, Table, Target, quantile
@@ -17,6 +18,7 @@ from shotbus.benchmarks.press import Kind, Press, fill, until_waiting
 from shotbus.benchmarks.watch import Served, Watch, watching
 from shotbus.broker.config import PoolConfig
 from shotbus.producers.client import AsyncClient
+from shotbus.schemas.ids import partition_of
 
 POOL = "crowded"
 FLOOD = 50
@@ -59,9 +61,24 @@ async def measure(place: Place, *, backlog: int, served: int, probes: int, share
             await watch.until(lambda: len(watch.served) >= served)
             alike = list(watch.served)
             alone = await _probe(client, watch, probes)
+            left = (await client.pool_state(POOL)).jobs
+            shards = Counter(
+                partition_of(one.job_id, client.session.topics.partitions) for one in watch.served
+            )
             weights = {name: entry.weight for name, entry in config.classes.items()}
             shares = await _shares(client, watch, weights, share_seconds)
-    return _report(place, backlog, alike, alone, weights, shares)
+    name = f"fairness {place.name}"
+    figures = [
+        *_waits(name, alone),
+        Figure(name, "jobs still waiting behind them", left, "jobs", target=Target("at least", 1)),
+        _share(name, "bulk", weights, shares),
+        _tenants(name, alike),
+    ]
+    note = (
+        f"{name}: {backlog:,} bulk jobs of {POINT_SECONDS * 1e3:g} ms at the beginning, {SLOTS} slots, "
+        f"chunks of {CHUNK_SECONDS * 1e3:g} ms; waits are those that results carry"
+    )
+    return Report(figures, [note], [_classes(name, weights, shares), _shards(name, shards)])
 
 
 def _flooded(backlog: int) -> dict[Kind, int]:
@@ -77,17 +94,19 @@ def _kind(priority: str, tenant: str) -> Kind:
 
 
 async def _probe(client: AsyncClient, watch: Watch, probes: int) -> list[Served]:
-    """Send interactive jobs, each a random time after the end of the one before."""
+    """Send interactive jobs at random times, whether or not the one before has been served.
+
+    Were the next one sent only then, one that is stuck would stand for all that should have come meanwhile.
+    """
     press = Press(client, Kind(POOL, "interactive", "in-a-hurry", POINT_SECONDS))
     gaps = random.Random(5)
     names = set()
     for _ in range(probes):
         await asyncio.sleep(gaps.uniform(0.0, 2 * CHUNK_SECONDS))
         (record,) = press.records(1)
-        name = (record.key or b"").decode()
-        names.add(name)
         await client.session.bus.publish([record])
-        await watch.until(lambda name=name: watch.has(name))  # type: ignore[misc]  # bound now, called now
+        names.add((record.key or b"").decode())
+    await watch.until(lambda: all(map(watch.has, names)))
     return [one for one in watch.served if one.job_id in names]
 
 
@@ -120,28 +139,17 @@ def jain(amounts: Sequence[float]) -> float:
     return sum(amounts) ** 2 / squares if squares else 0.0
 
 
-def _report(
-    place: Place,
-    backlog: int,
-    alike: Sequence[Served],
-    alone: Sequence[Served],
-    weights: Mapping[str, float],
-    shares: Mapping[str, float],
-) -> Report:
-    name = f"fairness {place.name}"
-    figures = [*_waits(name, alone), _share(name, "bulk", weights, shares), _tenants(name, alike)]
+def _classes(name: str, weights: Mapping[str, float], shares: Mapping[str, float]) -> Table:
     rows = [
         (one, f"{_due(one, weights):.2%}", f"{_got(one, shares):.2%}", f"{shares[one]:,.1f}")
         for one in weights
     ]
-    table = Table(
-        f"{name}: classes that all have work", ("class", "weight", "served", "seconds"), tuple(rows)
-    )
-    note = (
-        f"{name}: {backlog:,} bulk jobs of {POINT_SECONDS * 1e3:g} ms at the beginning, {SLOTS} slots, "
-        f"chunks of {CHUNK_SECONDS * 1e3:g} ms; waits are those that results carry"
-    )
-    return Report(figures, [note], [table])
+    return Table(f"{name}: shares of the classes", ("class", "weight", "served", "seconds"), tuple(rows))
+
+
+def _shards(name: str, served: Mapping[int, int]) -> Table:
+    rows = [(str(shard), f"{jobs:,}") for shard, jobs in sorted(served.items())]
+    return Table(f"{name}: jobs served until the last interactive one", ("shard", "jobs"), tuple(rows))
 
 
 def _waits(name: str, alone: Sequence[Served]) -> list[Figure]:

@@ -38,6 +38,7 @@ SHAPES = {
     "fairness": {
         ("interactive, accepted to started, p95", "ms"),
         ("interactive, published to started, p95", "ms"),
+        ("jobs still waiting behind them", "jobs"),
         ("bulk, share of backend seconds", "%"),
         ("Jain's index of 10 equal tenants, one floods 50 times", ""),
     },

@@ -163,7 +163,7 @@ def _share(path: str, share: ShareConfig, config: Config) -> Iterator[Problem]:
 
 def _family(path: str, family: FamilyConfig) -> Iterator[Problem]:
     yield from _words(f"{path}.connectivity", family.connectivity, CONNECTIVITY)
-    for version in family.versions:
+    for version in dict.fromkeys(family.versions):
         if family.versions.count(version) > 1:
             yield Problem("SB-2002", f"{path}.versions", limit="each version once", actual=version)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.policy.rulebook import canonical
+from shotbus.broker.policy.config import RuleConfig
+from shotbus.broker.policy.rulebook import as_plain, canonical
 
 
 def diff(old: Config, new: Config) -> list[str]:
@@ -37,14 +38,16 @@ def _rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]
 
 def _told(rule: Mapping[str, Any]) -> str:
     """Return what a rule says, without what it leaves open."""
-    return json.dumps(_said({key: value for key, value in rule.items() if key != "name"}))
+    said = _said(rule, as_plain(RuleConfig()))
+    return json.dumps({name: value for name, value in said.items() if name != "name"})
 
 
-def _said(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        kept = {name: _said(inner) for name, inner in value.items()}
-        return {name: inner for name, inner in kept.items() if inner not in ("", [], {}, False, 0.0, -1.0)}
-    return value
+def _said(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _said(inner, defaults[name]) if isinstance(inner, Mapping) else inner
+        for name, inner in value.items()
+        if inner != defaults[name]
+    }
 
 
 def _tables(place: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -53,7 +56,7 @@ def _tables(place: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
         if name not in after:
             yield f"{path} is gone"
         elif name not in before:
-            yield f"{path} is new: {json.dumps(_said(after[name]))}"
+            yield f"{path} is new: {json.dumps(after[name])}"
         elif isinstance(before[name], Mapping):
             yield from _tables(f"{path}.", before[name], after[name])
         elif before[name] != after[name]:

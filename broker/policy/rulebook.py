@@ -76,18 +76,19 @@ def compile_book(config: Config) -> Rulebook:
 def canonical(config: Config) -> dict[str, Any]:
     """Return what decisions follow from, as plain data: the policy's version is a hash of it."""
     pools = {
-        name: {key: _plain(getattr(pool, key)) for key in _POOL_KEYS} for name, pool in config.pools.items()
+        name: {key: as_plain(getattr(pool, key)) for key in _POOL_KEYS} for name, pool in config.pools.items()
     }
-    tables = {name: _plain(getattr(config, name)) for name in ("windows", "families", "flags", "latency")}
-    return {"routing": _plain(config.routing), "pools": pools, **tables}
+    tables = {name: as_plain(getattr(config, name)) for name in ("windows", "families", "flags", "latency")}
+    return {"routing": as_plain(config.routing), "pools": pools, **tables}
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Return configuration as dictionaries, lists and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
+        return {str(name): as_plain(inner) for name, inner in value.items()}
+    return [as_plain(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def _rule(rule: RuleConfig, config: Config, windows: Mapping[str, Window]) -> Rule:

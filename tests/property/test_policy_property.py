@@ -104,7 +104,7 @@ def places(decision):
     return [pool for pool in found if pool]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(rule_lists, jobs, views, histories)
 def test_private_work_never_leaves_the_pools_that_name_it(rules, asked, seen, history):
     policy = policy_of(rules)
@@ -121,7 +121,7 @@ def test_private_work_never_leaves_the_pools_that_name_it(rules, asked, seen, hi
         raise AssertionError("a chain ends")
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(rule_lists, jobs, views, histories)
 def test_a_decision_is_complete_and_the_same_every_time(rules, asked, seen, history):
     policy, other = policy_of(rules), policy_of(rules)
@@ -133,7 +133,7 @@ def test_a_decision_is_complete_and_the_same_every_time(rules, asked, seen, hist
     assert decision.pool or decision.action in ("refuse", "cache", "review")
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(rule_lists, jobs, views, histories)
 def test_the_first_rule_that_matches_decides_and_removing_another_that_did_not_changes_nothing(
     rules, asked, seen, history
@@ -150,7 +150,7 @@ def test_the_first_rule_that_matches_decides_and_removing_another_that_did_not_c
         )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(rule_lists, jobs, jobs, views, histories)
 def test_jobs_with_one_signature_get_one_decision(rules, first, second, seen, history):
     policy = policy_of(rules)
@@ -159,7 +159,7 @@ def test_jobs_with_one_signature_get_one_decision(rules, first, second, seen, hi
     assert decide(policy, first, seen, history=history) == decide(policy, alike, seen, history=history)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.sampled_from([5.0, 10.0, 25.0, 50.0]), st.integers(0, 1_000_000))
 def test_a_canary_has_its_share_and_a_larger_share_only_adds_jobs(percent, start):
     def chosen(share):
@@ -174,7 +174,7 @@ def test_a_canary_has_its_share_and_a_larger_share_only_adds_jobs(percent, start
     assert inside <= chosen(percent * 2)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["cheapest", "gain"]),
     st.lists(st.floats(0, 100), min_size=3, max_size=3),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from shotbus.benchmarks.place import TINY
 from shotbus.broker.bus.base import Outgoing
 from shotbus.producers.client import AsyncClient
+from shotbus.producers.job import JobTimeoutError
 from shotbus.producers.request import Wishes, question_of
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import job_id as make_job_id
@@ -95,5 +96,13 @@ async def fill(client: AsyncClient, wanted: Mapping[Kind, int]) -> None:
 async def until_waiting(client: AsyncClient, pool: str, jobs: int) -> None:
     """Return when the shards say that so many jobs wait for a pool. Raises TimeoutError."""
     async with asyncio.timeout(_PATIENCE_SECONDS):
-        while (await client.pool_state(pool)).jobs < jobs:
+        while await _waiting(client, pool) < jobs:
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _waiting(client: AsyncClient, pool: str) -> int:
+    try:
+        return (await client.pool_state(pool)).jobs
+    except JobTimeoutError:
+        # A shard under so much load may answer late; whoever asks has a limit of its own.
+        return 0

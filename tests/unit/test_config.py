@@ -276,3 +276,24 @@ def test_the_docs_name_the_pools_and_classes_that_exist():
     text = DOCS.read_text(encoding="utf-8")
     for name in (*Config().pools, *Config().classes):
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[fairness]\nmode = 'random'\n", "$.fairness.mode"),
+        ("[fairness]\nageing_seconds = -1\n", "$.fairness.ageing_seconds"),
+        ("[limits.concurrency]\nuser = 5\n", "$.limits.concurrency.user"),
+        ("[limits.concurrency]\n'tenant:' = 5\n", "$.limits.concurrency.tenant:"),
+        ("[limits.concurrency]\nsession = 0\n", "$.limits.concurrency.session"),
+    ],
+)
+def test_a_limit_of_nothing_and_an_unknown_mode_are_mistakes(tmp_path, text, place):
+    with pytest.raises(ShotbusError) as caught:
+        loaded(tmp_path, text)
+    assert [problem.path for problem in caught.value.problems] == [place]
+
+
+def test_concurrency_limits_are_read_as_they_stand(tmp_path):
+    config = loaded(tmp_path, "[limits.concurrency]\ntenant = 9\n'tenant:ada' = 5\n").config
+    assert config.limits.concurrency == {"tenant": 9, "tenant:ada": 5}

@@ -74,6 +74,11 @@ class Checker:
             self.add(judge)
         self._fed: dict[str, int] = {}
 
+    @property
+    def lives(self) -> Mapping[str, Life]:
+        """What is known of each job so far."""
+        return self._lives.known
+
     def add(self, judge: Judge) -> None:
         """Let another judge look on, such as the treasury's or the audit log's; before the first record."""
         self._judges.append(judge)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from shotbus.broker.children.process import ChildDiedError, ChildTimeoutError
+from shotbus.broker.clock import Clock
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem
-from shotbus.simulation.loop import EPOCH_MS
-from shotbus.workers.adapters.base import BatchItem, ItemResult, error_class_of
+from shotbus.simulation.provider import NoAnswerError, Provider, ThrottledError
+from shotbus.workers.adapters.base import (
+    AdapterCapabilities,
+    Batch,
+    BatchItem,
+    ItemResult,
+    error_class_of,
+)
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
+
+#: A request with this option kills every process that runs it.
+POISON = {"fault": "crash"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +40,41 @@ class Temper:
     rejects: float = 0.0
 
 
+class SimulatedAdapter:
+    """What a simulated pool declares; its children run nothing through it."""
+
+    def __init__(self, pool: str, *, paid: bool) -> None:
+        self._capabilities = AdapterCapabilities(
+            pool=pool,
+            kind="simulator",
+            modes=("sample", "estimate"),
+            max_qubits=100,
+            inline=False,
+            paid=paid,
+            executed_on=f"simulated.{pool}",
+        )
+
+    @property
+    def capabilities(self) -> AdapterCapabilities:
+        """What the pool is."""
+        return self._capabilities
+
+    def run(self, batch: Batch) -> list[ItemResult]:
+        """Answer at once; nobody asks."""
+        return [ItemResult() for _ in batch.items]
+
+    def provenance(self, batch: Batch) -> dict[str, Any]:
+        """Return nothing worth knowing."""
+        del batch
+        return {"backend": self._capabilities.executed_on}
+
+
 class SimulatedChild(Child):
     """Runs bundles like :class:`Child`, without a process."""
 
-    def __init__(self, random: Random, temper: Temper) -> None:
+    def __init__(self, random: Random, temper: Temper, clock: Clock, bites: Counter[str]) -> None:
         super().__init__("noop", memory_bytes=0, start_seconds=1.0)
-        self._random, self._temper = random, temper
+        self._random, self._temper, self._clock, self._bites = random, temper, clock, bites
         self._alive = False
 
     @property
@@ -50,26 +91,45 @@ class SimulatedChild(Child):
         self.runs += 1
         fields = decode(bundle, "work_bundle")[1]
         items = [BatchItem(i["job_id"], i["attempt"], i["seed"], i["request"]) for i in fields["items"]]
-        points = sum(item.request["points"] for item in items)
-        await asyncio.sleep(points * self._temper.seconds * self._random.uniform(0.5, 1.5))
-        await self._maybe_end(seconds)
-        results = [self._result(item) for item in items]
+        results = await self._results(fields, items, seconds)
         claim = Claim(fields["bundle_id"], fields["pool"], head["worker"], head["lease_id"])
-        at_us = int((EPOCH_MS / 1e3 + asyncio.get_running_loop().time()) * 1e6)
         told = [item_fields(item, result) for item, result in zip(items, results, strict=True)]
-        records = claim.finished(at_us, told, executed_on="simulated", provenance=b"{}")
+        # The lease is part of it, so that a result tells whose report it is.
+        provenance = json.dumps({"lease": head["lease_id"]}).encode()
+        records = claim.finished(
+            self._clock.wall_ms() * 1000,
+            told,
+            executed_on=f"simulated.{fields['pool']}",
+            provenance=provenance,
+        )
         return RunReport(records, sum(bool(result.error_class) for result in results))
 
     async def kill(self) -> None:
         """Forget the process."""
         self._alive = False
 
-    async def _maybe_end(self, seconds: float) -> None:
+    async def _results(
+        self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
+    ) -> list[ItemResult]:
+        """Take the time that the points need, and return what became of each item."""
+        del bundle
+        points = sum(item.request["points"] for item in items)
+        await asyncio.sleep(points * self._temper.seconds * self._random.uniform(0.5, 1.5))
+        await self._maybe_end(items, seconds)
+        return [self._result(item) for item in items]
+
+    async def _maybe_end(self, items: Sequence[BatchItem], seconds: float) -> None:
         fate = self._random.random()
+        if any(item.request["options"] == POISON for item in items):
+            self._bites["poison"] += 1
+            self._alive = False
+            raise ChildDiedError("signal 11")
         if fate < self._temper.dies:
+            self._bites["child_dies"] += 1
             self._alive = False
             raise ChildDiedError("signal 9")
         if fate < self._temper.dies + self._temper.hangs:
+            self._bites["child_hangs"] += 1
             await asyncio.sleep(seconds)
             self._alive = False
             raise ChildTimeoutError(f"no answer within {seconds:g} s")
@@ -77,10 +137,53 @@ class SimulatedChild(Child):
     def _result(self, item: BatchItem) -> ItemResult:
         fate = self._random.random()
         if fate < self._temper.fails:
+            self._bites["attempt_fails"] += 1
             return _failed(Problem("SB-5001", "$", detail="simulated"))
         if fate < self._temper.fails + self._temper.rejects:
+            self._bites["backend_rejects"] += 1
             return _failed(Problem("SB-1301", "$.bindings", detail="simulated"))
         return ItemResult(shots=item.request["shots"] * item.request["points"])
+
+
+class PaidChild(SimulatedChild):
+    """Submits to a provider, one item after the other, and waits for the results together."""
+
+    def __init__(
+        self, random: Random, temper: Temper, clock: Clock, bites: Counter[str], provider: Provider
+    ) -> None:
+        super().__init__(random, temper, clock, bites)
+        self._provider = provider
+
+    async def _results(
+        self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
+    ) -> list[ItemResult]:
+        tokens = [self.token(one) for one in bundle["items"]]
+        results = [await self._submit(item, token) for item, token in zip(items, tokens, strict=True)]
+        for token, result in zip(tokens, results, strict=True):
+            if not result.error_class:
+                await self._provider.wait(token)
+        await self._maybe_end(items, seconds)
+        return results
+
+    @staticmethod
+    def token(item: Mapping[str, Any]) -> str:
+        """Return the job's submission token: the same for all attempts until one is proven absent."""
+        token: str = item.get("token", "")
+        return token or item["job_id"]
+
+    async def _submit(self, item: BatchItem, token: str) -> ItemResult:
+        request = item.request
+        shots = request["shots"] * request["points"]
+        try:
+            await self._provider.submit(
+                token, item.job_id, item.attempt, tenant=request["tenant"], cost=shots / 1000
+            )
+        except ThrottledError as error:
+            problem = Problem("SB-5001", "$", detail="throttled")
+            return ItemResult("THROTTLED", (problem,), retry_after_ms=error.retry_after_ms)
+        except NoAnswerError:
+            return ItemResult("UNKNOWN_OUTCOME", (Problem("SB-5001", "$", detail="no answer"),))
+        return ItemResult(shots=shots)
 
 
 def _failed(problem: Problem) -> ItemResult:

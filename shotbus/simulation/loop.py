@@ -73,14 +73,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 
 class SimulatedClock:
-    """The clocks of every process of a simulation."""
+    """The clocks of one host. ``wrong_ms`` is how far its wall clock is off, ``looks`` who felt that."""
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop
+        self.wrong_ms = 0
+        self.looks = 0
 
     def wall_ms(self) -> int:
-        """Return milliseconds since the epoch."""
-        return EPOCH_MS + int(self._loop.time() * 1000)
+        """Return milliseconds since the epoch, as this host believes."""
+        self.looks += self.wrong_ms != 0
+        return EPOCH_MS + self.wrong_ms + int(self._loop.time() * 1000)
 
     def monotonic(self) -> float:
         """Return seconds since the beginning."""

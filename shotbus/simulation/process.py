@@ -1,4 +1,4 @@
-"""A simulated process: a bus of its own, one service, and every task that service started. Can be killed."""
+"""A simulated host and the process on it: link, clock, service, and every task it started. Can be killed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from shotbus.broker.bus.base import Bus
-from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
+from shotbus.broker.bus.base import Bus, BusError
+from shotbus.broker.bus.memory import MemoryCluster
+from shotbus.simulation.loop import SimulatedClock
+from shotbus.simulation.network import SESSION_SECONDS, Impairment, Link, LinkedBus
 
 _OWNER: ContextVar[Process | None] = ContextVar("process", default=None)
+_RESTART_SECONDS = 1.0
 
 
 class Service(Protocol):
@@ -20,30 +23,31 @@ class Service(Protocol):
 
     async def stop(self) -> None: ...
 
+    @property
+    def failure(self) -> asyncio.Future[None]: ...
+
 
 class Process:
     """One life of a process.
 
     Args:
-        name: for the story.
-        cluster: its bus connects here.
-        build: composes the service on the process's bus.
+        bus: its own connection.
+        build: composes the service on it.
 
     """
 
-    def __init__(self, name: str, cluster: MemoryCluster, build: Callable[[Bus], Service]) -> None:
-        self.name = name
+    def __init__(self, bus: LinkedBus, build: Callable[[Bus], Service]) -> None:
         self.tasks: dict[asyncio.Task[Any], None] = {}
-        self._bus = MemoryBus(cluster)
+        self.service: Service | None = None
+        self._bus = bus
         self._build = build
-        self._service: Service | None = None
 
     async def start(self) -> None:
-        """Begin; returns when the service serves."""
+        """Begin; returns when the service serves. Raises BusError."""
         await self._inside(self._start)
 
     async def stop(self) -> None:
-        """Stop gracefully, as SIGTERM would."""
+        """Stop gracefully, as SIGTERM would. Raises BusError."""
         await self._inside(self._stop)
 
     async def kill(self) -> None:
@@ -61,12 +65,12 @@ class Process:
 
     async def _start(self) -> None:
         await self._bus.start()
-        self._service = self._build(self._bus)
-        await self._service.start()
+        self.service = self._build(self._bus)
+        await self.service.start()
 
     async def _stop(self) -> None:
-        if self._service is not None:
-            await self._service.stop()
+        if self.service is not None:
+            await self.service.stop()
         await self._bus.close()
 
     async def _inside(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -79,6 +83,104 @@ class Process:
         await asyncio.wait([task])
         if not task.cancelled():
             task.result()
+
+
+Builder = Callable[["Host", Bus], Service]
+
+
+class Host:
+    """A place for one process after the other: its link and its clock outlive them.
+
+    A process that ends by itself is started again, as an orchestrator would. ``busy`` while it is being
+    started or stopped on purpose.
+
+    Args:
+        name: for the story.
+        cluster: the bus.
+        link: the way there.
+        clock: its own.
+        build: composes the service of each new process.
+        tell: adds a line to the story.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cluster: MemoryCluster,
+        link: Link,
+        clock: SimulatedClock,
+        build: Builder,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self.name, self.link, self.clock = name, link, clock
+        self.process: Process | None = None
+        self.busy = False
+        self._cluster, self._build, self._tell = cluster, build, tell
+        self._watch: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Start a process and keep one running."""
+        while self.process is None:
+            process = Process(LinkedBus(self._cluster, self.link), lambda bus: self._build(self, bus))
+            try:
+                await process.start()
+            except BusError as error:
+                self._tell(self.name, f"cannot start: {error}")
+                await process.kill()
+                await asyncio.sleep(_RESTART_SECONDS)
+            else:
+                self.process = process
+        self._tell(self.name, "serves")
+        self._watch = asyncio.ensure_future(self._keep(self.process))
+
+    async def kill(self) -> None:
+        """End the process at once."""
+        process = self._leave()
+        if process is not None:
+            await process.kill()
+
+    async def stop(self) -> None:
+        """End the process gracefully; one that cannot say farewell ends all the same."""
+        process = self._leave()
+        if process is None:
+            return
+        try:
+            await process.stop()
+        except BusError as error:
+            self._tell(self.name, f"stops without a farewell: {error}")
+        await process.kill()
+
+    async def impaired(self, one: Impairment, seconds: float) -> None:
+        """Let something be wrong with the link for a while; a group forgets who is silent for long."""
+        self.link.impair(one)
+        try:
+            early = min(seconds, SESSION_SECONDS)
+            await asyncio.sleep(early)
+            if seconds > early and self.link.silent and self.process is not None:
+                self._tell(self.name, "is declared dead: it was silent")
+                self.process.expire()
+            await asyncio.sleep(seconds - early)
+        finally:
+            self.link.heal(one)
+
+    def _leave(self) -> Process | None:
+        process, self.process = self.process, None
+        if self._watch is not None:
+            self._watch.cancel()
+        return process
+
+    async def _keep(self, process: Process) -> None:
+        """Start again what ends by itself."""
+        assert process.service is not None
+        await asyncio.wait([process.service.failure])
+        error = process.service.failure.exception()
+        self._tell(self.name, f"ends by itself: {error!r}")
+        self.process = self._watch = None
+        await process.kill()
+        await asyncio.sleep(_RESTART_SECONDS)
+        if not self.busy:
+            await self.begin()
 
 
 async def _call(work: Callable[[], Awaitable[None]]) -> None:

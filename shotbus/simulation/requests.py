@@ -12,6 +12,7 @@ from shotbus.broker.config import Config
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import circuit_id, job_id
 from shotbus.schemas.layout import Layout, pack_layout
+from shotbus.simulation.child import POISON
 
 _TENANTS = ("ada", "bob", "eve")
 _TEXT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc[0] = measure q[0];\n'
@@ -22,19 +23,24 @@ class Requests:
 
     def __init__(self, random: Random, config: Config, clock: Clock) -> None:
         self._random, self._config, self._clock = random, config, clock
+        self._others = sorted(set(config.pools) - {config.routing.default})
 
     def draw(self) -> dict[str, Any]:
-        """Return the fields of a ``circuit_request``."""
+        """Return the fields of a ``circuit_request``; keys are few, so that some come with two payloads."""
+        random = self._random
+        return self.draw_for(random.choice(_TENANTS), random.choice(sorted(self._config.classes)))
+
+    def draw_for(self, tenant: str, priority: str) -> dict[str, Any]:
+        """Return the fields of a ``circuit_request`` of a tenant and a class."""
         random, now_ms = self._random, self._clock.wall_ms()
-        tenant = random.choice(_TENANTS)
-        key = f"key-{random.randrange(1000)}" if random.random() < 0.2 else ""
+        key = f"key-{random.randrange(60)}" if random.random() < 0.2 else ""
         return {
             "job_id": job_id(tenant, idempotency_key=key, entropy=random.randbytes(12)),
             "tenant": tenant,
             "principal": f"{tenant}@example.org",
             "idempotency_key": key,
             "payload_hash": b"",
-            "priority": random.choice(sorted(self._config.classes)),
+            "priority": priority,
             "intent": "test",
             "circuit_id": circuit_id(_TEXT),
             "points": random.choice((1, 1, 4, 30)),
@@ -43,7 +49,8 @@ class Requests:
             "shots": 0 if random.random() < 0.02 else random.choice((10, 100)),
             "observables": b"",
             "expected": {"registers": [{"name": "c", "width": 1}], "observables": 0, "shape": [1]},
-            "backend": "nowhere" if random.random() < 0.02 else "",
+            "backend": random.choices(("", "nowhere", *self._others), (70, 2, 14, 14))[0],
+            "options": POISON if random.random() < 0.015 else {},
             "seed": random.randrange(3) if random.random() < 0.3 else None,
             "deadline_ms": now_ms + random.randrange(1_000, 60_000) if random.random() < 0.2 else None,
             "not_before_ms": now_ms + random.randrange(10_000) if random.random() < 0.1 else None,
@@ -88,14 +95,21 @@ class Requests:
         }
         return encode("sweep_command", fields), sweep_id, requests
 
-    def cancel(self, request: dict[str, Any]) -> bytes:
-        """Return a control record that cancels a request's job."""
+    def cancel(self, job_id: str, tenant: str) -> bytes:
+        """Return a control record by which a tenant cancels a job."""
+        return self._control("cancel", "job", job_id, tenant)
+
+    def command(self, command: str, pool: str) -> bytes:
+        """Return a control record about a pool."""
+        return self._control(command, "pool", pool, "operator")
+
+    def _control(self, command: str, target: str, name: str, tenant: str) -> bytes:
         fields = {
-            "command": "cancel",
-            "target": "job",
-            "name": request["job_id"],
-            "tenant": request["tenant"],
-            "principal": request["principal"],
+            "command": command,
+            "target": target,
+            "name": name,
+            "tenant": tenant,
+            "principal": f"{tenant}@example.org",
             "correlation": "",
             "reason": "simulated",
             "at_us": self._clock.wall_ms() * 1000,

@@ -1,0 +1,78 @@
+"""A paid provider with books of its own: the witness that the broker cannot forge. Pure.
+
+It takes an idempotency token, as the real ones do that deserve trust: what it has accepted under a token it
+recognises, answers for, and bills once. It throttles, it is slow, and now and then it accepts a submission
+and the answer to that is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+from shotbus.broker.invariants import ProviderLedger, Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the provider behaves: probabilities a submission, mean ``latency`` in seconds."""
+
+    throttles: float = 0.08
+    forgets: float = 0.06
+    latency: float = 0.4
+
+
+class ThrottledError(Exception):
+    """Come again later: ``retry_after_ms``."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__(f"retry after {retry_after_ms} ms")
+        self.retry_after_ms = retry_after_ms
+
+
+class NoAnswerError(Exception):
+    """The submission may have been accepted."""
+
+
+class Provider:
+    """One provider behind one pool."""
+
+    def __init__(self, pool: str, random: Random, manners: Manners, bites: Counter[str]) -> None:
+        self.ledger = ProviderLedger(pools=(pool,))
+        #: While this is above zero everybody is throttled.
+        self.brownouts = 0
+        self._manners = manners
+        self._pool, self._random, self._bites = pool, random, bites
+        self._ready: dict[str, float] = {}
+
+    async def submit(self, token: str, job_id: str, attempt: int, *, tenant: str, cost: float) -> None:
+        """Accept a submission. Raises ThrottledError (certainly not accepted) and NoAnswerError."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._random.uniform(0.005, 0.05))
+        if self._random.random() < self._manners.throttles or self.brownouts:
+            self._bites["brownout" if self.brownouts else "throttled"] += 1
+            raise ThrottledError(self._random.randrange(100, 1_500))
+        known = token in self._ready
+        self._bites["recognised"] += known
+        self.ledger.accept(
+            Submission(token, job_id, attempt, loop.time(), tenant, cost, billed=not known, pool=self._pool)
+        )
+        if not known:
+            self._ready[token] = loop.time() + self._random.expovariate(1 / self._manners.latency)
+        await asyncio.sleep(self._random.uniform(0.005, 0.05))
+        if self._random.random() < self._manners.forgets:
+            self._bites["no_answer"] += 1
+            raise NoAnswerError
+
+    def find(self, token: str) -> str:
+        """Look a token up: ``done``, ``running`` or ``absent``."""
+        ready = self._ready.get(token)
+        if ready is None:
+            return "absent"
+        return "done" if ready <= asyncio.get_running_loop().time() else "running"
+
+    async def wait(self, token: str) -> None:
+        """Return when an accepted submission has its result."""
+        await asyncio.sleep(max(0.0, self._ready[token] - asyncio.get_running_loop().time()))

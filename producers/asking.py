@@ -11,12 +11,17 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shotbus.broker.bus.base import Outgoing, Record
 from shotbus.producers.origin import principal
 from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, encode, identify
+
+#: What a shard answers with a ``located`` record.
+ANSWERED = frozenset({"locate", "reprioritise"})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Wish(NamedTuple):
@@ -27,6 +32,7 @@ class Wish(NamedTuple):
     name: str
     tenant: str = ""
     reason: str = ""
+    arguments: Mapping[str, str] = _NOTHING
 
 
 async def tell(session: Session, wishes: Sequence[Wish], partitions: Sequence[int]) -> None:
@@ -37,7 +43,7 @@ async def tell(session: Session, wishes: Sequence[Wish], partitions: Sequence[in
 async def ask(
     session: Session, wishes: Sequence[Wish], partitions: Sequence[int], *, timeout: float
 ) -> list[list[dict[str, Any]]]:
-    """Publish wishes about one name and wait for the answer to each ``locate`` among them.
+    """Publish wishes about one name and wait for the answer to each of :data:`ANSWERED` among them.
 
     Args:
         session: a started one.
@@ -46,7 +52,7 @@ async def ask(
         timeout: seconds.
 
     Returns:
-        For each ``locate``, in order, the fields of the shards' ``located`` records.
+        For each that is answered, in order, the fields of the shards' ``located`` records.
 
     Raises:
         TimeoutError: a shard did not answer in time; the wishes are durable nevertheless.
@@ -54,13 +60,13 @@ async def ask(
     """
     loop = asyncio.get_running_loop()
     answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-    asked: list[list[str]] = [[] for wish in wishes if wish.command == "locate"]
+    asked: list[list[str]] = [[] for wish in wishes if wish.command in ANSWERED]
     records = []
     for number in partitions:
         turns = iter(asked)
         for wish in wishes:
             correlation = ""
-            if wish.command == "locate":
+            if wish.command in ANSWERED:
                 correlation = os.urandom(8).hex()
                 answers[correlation] = loop.create_future()
                 next(turns).append(correlation)
@@ -118,6 +124,7 @@ def _record(session: Session, wish: Wish, partition: int, correlation: str = "")
         "principal": principal(),
         "correlation": correlation,
         "at_us": time.time_ns() // 1000,
+        "arguments": dict(wish.arguments),
     }
     return Outgoing(session.topics.name("control"), partition, wish.name.encode(), encode("control", fields))
 

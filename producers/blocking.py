@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
 from shotbus.broker.config import Config
+from shotbus.producers.changing import Changed, ChangeOptions
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.options import SubmitOptions
@@ -67,6 +68,14 @@ class Job:
     def details(self) -> dict[str, Any]:
         """Return status, sub_status, outcome and more."""
         return self._loop.run(self._job.details())
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return every change of its state that is kept, oldest first."""
+        return self._loop.run(self._job.events())
+
+    def why(self) -> dict[str, Any]:
+        """Return where it is and how it came there."""
+        return self._loop.run(self._job.why())
 
     def cancel(self) -> None:
         """Ask for it to be cancelled."""
@@ -203,6 +212,10 @@ class Client:
     def cancel_sweep(self, sweep_id: str, *, tenant: str = "default") -> None:
         """Ask for every job of a sweep to be cancelled."""
         self._loop.run(self._client.cancel_sweep(sweep_id, tenant=tenant))
+
+    def reprioritise(self, **wanted: Unpack[ChangeOptions]) -> Changed:
+        """Change class, deadline, pool, window or begin of what waits already."""
+        return self._loop.run(self._client.reprioritise(**wanted))
 
     def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
         """``pause``, ``drain`` or ``resume`` a pool on every shard."""

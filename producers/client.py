@@ -12,6 +12,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.config_loader import load_config
 from shotbus.broker.stages import Timings
 from shotbus.producers.asking import Count, Wish, count, tell
+from shotbus.producers.changing import Changed, ChangeOptions, change, wish_of
 from shotbus.producers.job import AsyncJob, JobTimeoutError
 from shotbus.producers.options import SubmitOptions, wishes_of
 from shotbus.producers.origin import code_commit, sdk_versions
@@ -197,7 +198,16 @@ class AsyncClient:
         timings = Timings()
         timings.add("serialise", serialised - prepared, bytes_out=len(value))
         payload = fields["payload_hash"]
-        job = AsyncJob(session, fields["job_id"], tenant=wishes.tenant, timings=timings, payload=payload)
+        # With a key it may be a job that has been there for long.
+        since_ms = 0 if wishes.idempotency_key else fields["submitted_us"] // 1000
+        job = AsyncJob(
+            session,
+            fields["job_id"],
+            tenant=wishes.tenant,
+            timings=timings,
+            payload=payload,
+            since_ms=since_ms,
+        )
         session.asked()
         await session.bus.publish([record])
         timings.add("submit-ack", time.perf_counter() - serialised)
@@ -384,6 +394,26 @@ class AsyncClient:
         before, after = await self._count(wishes)
         return before, after
 
+    async def reprioritise(self, **wanted: Unpack[ChangeOptions]) -> Changed:
+        """Change what waits already, on every shard it can be about; returns what became of the wish.
+
+        Args:
+            wanted: whom and what; see :class:`ChangeOptions`.
+
+        Raises:
+            JobTimeoutError: a shard did not answer; the wish is durable and will be heeded.
+            ShotbusError: everything that is wrong; SB-4001 or SB-4007 when nothing live is meant.
+
+        """
+        wish, problems = wish_of(wanted, self._session.config)
+        problems += [replace(one, path="$.pool") for one in await self.check_pool(wanted.get("pool"))]
+        if problems:
+            raise ShotbusError(problems)
+        try:
+            return await change(self._session, wish, timeout=_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise _unanswered() from error
+
     async def pool_state(self, pool: str, *, command: str = "", reason: str = "") -> Count:
         """Return what the shards say about a pool, once they have obeyed ``command``.
 
@@ -403,8 +433,7 @@ class AsyncClient:
         try:
             return await count(self._session, wishes, timeout=_ANSWER_SECONDS)
         except TimeoutError as error:
-            hint = "no dispatcher answered: is one running? What was asked is durable and will be heeded"
-            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
+            raise _unanswered() from error
 
     async def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
         """``pause``, ``drain`` or ``resume`` a pool on every shard; durable on return."""
@@ -413,3 +442,8 @@ class AsyncClient:
     @property
     def _everywhere(self) -> range:
         return range(self._session.topics.partitions)
+
+
+def _unanswered() -> JobTimeoutError:
+    hint = "no dispatcher answered: is one running? What was asked is durable and will be heeded"
+    return JobTimeoutError([Problem("SB-4006", "$", hint=hint)])

@@ -12,6 +12,7 @@ from shotbus.broker.stages import Timings
 from shotbus.producers.asking import Wish, ask, tell
 from shotbus.producers.result import JobResult, read_answer
 from shotbus.producers.session import Session
+from shotbus.producers.trail import read_trail
 from shotbus.schemas.codec import decode, identify
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of, route_of
@@ -22,6 +23,8 @@ _ASK_AGAIN_SECONDS = 0.01
 # Control overtakes requests: what is unknown for so long is not just on its way to an idle dispatcher.
 _ARRIVAL_SECONDS = 1.0
 _PLACE = ("job_id", "status", "sub_status", "outcome", "finished_ms")
+_ETA = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
+_WHERE = (*_PLACE, "pool", "reason", "position", *_ETA)
 
 
 class JobTimeoutError(ShotbusError):
@@ -32,7 +35,8 @@ class AsyncJob:
     """One job.
 
     ``payload``: the hash of what this client published, so its answer will come by the inbox. None: another
-    process submitted it, and the store is asked, then the job's shard.
+    process submitted it, and the store is asked, then the job's shard. ``since_ms``: wall time before which
+    there was no such job; 0 is not known.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class AsyncJob:
         tenant: str,
         timings: Timings | None = None,
         payload: bytes | None = None,
+        since_ms: int = 0,
     ) -> None:
         """Listen from now on. Raises ShotbusError (SB-4001) for a malformed id."""
         try:
@@ -51,6 +56,7 @@ class AsyncJob:
             raise fail("SB-4001", "$.job_id", actual=job_id, detail=str(error)) from error
         self._session, self._job_id, self._tenant, self._timings = session, job_id, tenant, timings
         self._payload = payload
+        self._since_ms = since_ms
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._arrived = 0.0
         session.inbox.listen(job_id, self._take)
@@ -230,6 +236,48 @@ class AsyncJob:
             place["status"] = status_of(place["outcome"])
         return place
 
+    async def events(self) -> list[dict[str, Any]]:
+        """Return every change of its state that is kept, oldest first; see :func:`read_trail`.
+
+        Of another tenant's job, or one that nobody knows, there are none.
+        """
+        submitted = self._since_ms or await self._told_submission()
+        return await read_trail(self._session, self._job_id, self._tenant, submitted)
+
+    async def _told_submission(self) -> int:
+        """Return the wall time (ms) of its submission where its result tells it, else 0."""
+        stored = await self._session.read_model(f"result:{self._job_id}")
+        return 0 if stored is None else int(decode(stored, "circuit_result")[1]["accepted_us"] // 1000)
+
+    async def why(self) -> dict[str, Any]:
+        """Return where it is and how it came there: what its shard says of it, ``problems`` and ``events``.
+
+        What the shard says: ``status``, ``sub_status``, ``outcome``, ``pool``, ``reason`` (why it waits),
+        ``position`` in its queue (negative: unknown), ``eta_low_ms``, ``eta_mid_ms``, ``eta_high_ms`` (wall
+        time; 0: unknown), ``finished_ms``. ``problems`` are those of its result.
+
+        Raises:
+            JobTimeoutError: no dispatcher answered, and there is nothing else to tell.
+            ShotbusError: SB-4001, the tenant has no such job, or it ended before what is kept.
+
+        """
+        events = await self.events()
+        try:
+            place = await self._arrived_place((await self._located("locate"))[0])
+        except JobTimeoutError:
+            if not events:
+                raise
+            place = dict.fromkeys(_WHERE, None)
+        if place["status"] == "UNKNOWN" and not events:
+            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+        told = {name: place.get(name) for name in _WHERE} | {"job_id": self._job_id}
+        return told | {"problems": await self._problems(), "events": events or await self.events()}
+
+    async def _problems(self) -> list[dict[str, Any]]:
+        stored = await self._session.read_model(f"result:{self._job_id}")
+        result = None if stored is None else decode(stored, "circuit_result")[1]
+        return list(result["problems"]) if result is not None and result["tenant"] == self._tenant else []
+
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""
         await tell(self._session, [self._wish("cancel")], [self._partition])
@@ -253,13 +301,16 @@ class AsyncJob:
 
     async def _ask(self, *commands: str) -> list[dict[str, Any]]:
         """Send commands and return the place that each ``locate`` among them found."""
+        return [{name: place[name] for name in _PLACE} for place in await self._located(*commands)]
+
+    async def _located(self, *commands: str) -> list[dict[str, Any]]:
         wishes = [self._wish(command) for command in commands]
         try:
             turns = await ask(self._session, wishes, [self._partition], timeout=_LOCATE_SECONDS)
         except TimeoutError as error:
             hint = "no dispatcher answered: is one running?"
             raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
-        return [{name: place[name] for name in _PLACE} for (place,) in turns]
+        return [place for (place,) in turns]
 
     @property
     def _partition(self) -> int:

@@ -130,8 +130,13 @@ class Link:
             self._open.add_topic(topic)
         await self._open.force_metadata_update()
 
-    async def leaders(self, partitions: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
-        """Group partitions by leader, waiting for elections. Raises :class:`UnknownTopicError`."""
+    async def leaders(
+        self, partitions: Iterable[TopicPartition], *, created: bool = False
+    ) -> dict[int, list[TopicPartition]]:
+        """Group partitions by leader, waiting for elections. Raises :class:`UnknownTopicError`.
+
+        ``created``: they were made a moment ago, so a busy cluster that does not know them yet will.
+        """
         wanted = list(partitions)
         began = time.monotonic()
         while True:
@@ -139,7 +144,8 @@ class Link:
             if not missing:
                 break
             await self.refresh({partition.topic for partition in missing})
-            self._check_patience(missing, time.monotonic() - began)
+            grace = CALL_SECONDS if created else _UNKNOWN_TOPIC_GRACE_SECONDS
+            self._check_patience(missing, time.monotonic() - began, grace)
             if any(self.leader(partition) is None for partition in missing):
                 await asyncio.sleep(RETRY_SECONDS)
         grouped: dict[int, list[TopicPartition]] = {}
@@ -149,9 +155,9 @@ class Link:
             grouped.setdefault(leader, []).append(partition)
         return grouped
 
-    def _check_patience(self, missing: list[TopicPartition], waited: float) -> None:
+    def _check_patience(self, missing: list[TopicPartition], waited: float, grace: float) -> None:
         unknown = [partition for partition in missing if not self.knows(partition)]
-        if unknown and waited > _UNKNOWN_TOPIC_GRACE_SECONDS:
+        if unknown and waited > grace:
             msg = f"{unknown[0].topic}/{unknown[0].partition} does not exist"
             raise UnknownTopicError(msg)
         if waited > CALL_SECONDS:

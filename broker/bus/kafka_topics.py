@@ -83,7 +83,7 @@ class Catalog:
         if missing:
             await self._link.persist("create topics", lambda: self._create(missing))
             created = [TopicPartition(spec.name, p) for spec in missing for p in range(spec.partitions)]
-            await self._link.leaders(created)
+            await self._link.leaders(created, created=True)
             existing = await self.counts()
         for name, spec in wanted.items():
             _check_count(spec, existing[name])

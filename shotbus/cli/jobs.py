@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from shotbus.broker.store.base import Store
 from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
 from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
+from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.result import JobResult
@@ -30,8 +31,6 @@ _TERMINAL = ("DONE", "ERROR", "CANCELLED")
 _ACCEPT_SECONDS = 5.0
 _PAGE = 500
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
-
-tenant_option = click.option("--tenant", default="default", show_default=True, help="Whose it is.")
 
 
 @asynccontextmanager
@@ -52,60 +51,11 @@ async def connect(options: Options) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def _handle(options: Options, job_id: str, tenant: str) -> AsyncIterator[tuple[AsyncClient, AsyncJob]]:
+async def handle(options: Options, job_id: str, tenant: str) -> AsyncIterator[tuple[AsyncClient, AsyncJob]]:
     """Connect with a job in hand; a malformed id is refused before anything starts."""
     async with unconnected(options) as client:
         job = client.job(job_id, tenant=tenant)
         yield await client.start(), job
-
-
-def submission_options(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what a job and a sweep may be told alike."""
-    for option in reversed(_SUBMISSION):
-        work = option(work)
-    return work
-
-
-_SUBMISSION = (
-    click.option("--shots", type=int, help="Shots a point [default: 1024; exact with --observable]."),
-    click.option(
-        "--observable",
-        "observables",
-        multiple=True,
-        metavar="PAULI",
-        help="Pauli label such as ZZ, qubit 0 rightmost; repeat it for several.",
-    ),
-    click.option("--precision", type=float, help="Standard error asked for, instead of shots."),
-    click.option("--seed", type=int, help="Makes the result repeatable."),
-    click.option("--backend", metavar="POOL", help="Pool; without it the policy chooses."),
-    click.option(
-        "--priority",
-        default="experiment",
-        show_default=True,
-        metavar="CLASS",
-        help="Priority class: interactive, production, experiment, bulk, or a configured one.",
-    ),
-    click.option("--deadline", type=float, metavar="SECONDS", help="From now; later it is of no use."),
-    tenant_option,
-    click.option("--experiment", default="", help="Experiment it belongs to."),
-    click.option(
-        "--intent",
-        default="explore",
-        show_default=True,
-        help="explore, test, benchmark or production.",
-    ),
-    click.option("--not-before", type=float, metavar="SECONDS", help="From now; it waits so long."),
-    click.option("--family", default="", metavar="NAME[@VERSION]", help="Circuit family it belongs to."),
-    click.option("--value", type=float, help="What the answer is worth to you."),
-    click.option("--tag", "tags", multiple=True, help="A label; repeat it for several."),
-    click.option(
-        "--option",
-        "options_",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Backend option; repeat it.",
-    ),
-)
 
 
 def complete(given: dict[str, Any]) -> list[Problem]:
@@ -208,7 +158,7 @@ def status(options: Options, job_id: str, tenant: str) -> None:
 
 
 async def _status(options: Options, job_id: str, tenant: str) -> None:
-    async with _handle(options, job_id, tenant) as (_, job):
+    async with handle(options, job_id, tenant) as (_, job):
         found = await job.details()
     words = [found["status"], found["sub_status"], found["outcome"]]
     place = f"on {found['pool']}" if found.get("pool") else ""
@@ -227,7 +177,7 @@ def result(options: Options, job_id: str, timeout: float | None, row: int, tenan
 
 
 async def _result(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
-    async with _handle(options, job_id, tenant) as (_, job):
+    async with handle(options, job_id, tenant) as (_, job):
         await _print_when_done(options, job, timeout, row, tenant=tenant)
 
 
@@ -279,7 +229,7 @@ def cancel(options: Options, job_id: str, tenant: str) -> None:
 
 
 async def _cancel(options: Options, job_id: str, tenant: str) -> None:
-    async with _handle(options, job_id, tenant) as (_, job):
+    async with handle(options, job_id, tenant) as (_, job):
         before, after = await job.cancel_and_locate()
     outcome = after["outcome"]
     cancelled = outcome == "cancelled" and not before["outcome"]
@@ -354,7 +304,7 @@ def watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
 
 
 async def _watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    async with _handle(options, job_id, tenant) as (client, job):
+    async with handle(options, job_id, tenant) as (client, job):
         session = client.session
         place = TopicPartition(session.topics.name("events"), partition_of(job_id, session.topics.partitions))
         # First the end of the events, then the shard itself: a read model may lag behind either, and

@@ -1,0 +1,89 @@
+"""``why``: where a job is, and every step by which it came there, with the terms of each decision."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from shotbus.cli.common import Options, command_options, emit, printable, run_async
+from shotbus.cli.jobs import handle
+from shotbus.cli.submission import tenant_option
+from shotbus.schemas.errors import Problem
+from shotbus.schemas.outcomes import status_of
+
+_SHORT = 200
+
+
+@click.command(short_help="Say why a job is where it is.")
+@click.argument("job_id")
+@tenant_option
+@command_options
+def why(options: Options, job_id: str, tenant: str) -> None:
+    """Say where JOB_ID is, and print its trail: time, state, cause, attempt, pool, terms of each decision.
+
+    Works for finished jobs too, as long as events are kept, and from any process.
+    """
+    run_async(_why(options, job_id, tenant))
+
+
+async def _why(options: Options, job_id: str, tenant: str) -> None:
+    async with handle(options, job_id, tenant) as (_, job):
+        told = await job.why()
+    emit(options, told, "\n".join(_page(told)))
+
+
+def _page(told: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{told['job_id']}  {_where(told)}"
+    if told["reason"]:
+        yield f"waits because {printable(told['reason'])}"
+    if told["position"] is not None and told["position"] >= 0:
+        yield f"about {told['position']} jobs before it"
+    if told["eta_mid_ms"]:
+        low, mid, high = (_from_now(told[f"eta_{name}_ms"]) for name in ("low", "mid", "high"))
+        yield f"ends in about {mid} (80 %: {low} to {high})"
+    yield from (f"problem: {printable(str(Problem.from_record(one)))}" for one in told["problems"])
+    if not told["events"]:
+        yield "no events of it are kept any more"
+    for event in told["events"]:
+        yield _line(event)
+        yield from (f"    {printable(name)}: {_term(value)}" for name, value in event["terms"].items())
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    if told["status"] is None:
+        return "no dispatcher answers: this is what its events say"
+    if told["outcome"]:
+        return f"{status_of(told['outcome'])} {told['outcome']}"
+    if told["status"] == "UNKNOWN":
+        return "is not known any more: this is what its events say"
+    place = f"on {told['pool']}" if told["pool"] else ""
+    return " ".join(word for word in (told["status"], told["sub_status"], place) if word)
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    at = datetime.fromtimestamp(event["at_us"] / 1e6, UTC)
+    state = " ".join(word for word in (event["state"], event["sub_status"]) if word)
+    attempt = f"attempt {event['attempt']}" if event["attempt"] else ""
+    pool = f"on {event['pool']}" if event["pool"] else ""
+    words = (
+        f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z",
+        f"{event['cause']:<18}",
+        state,
+        attempt,
+        pool,
+    )
+    return printable("  ".join(word for word in words if word))
+
+
+def _term(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return printable(text if len(text) <= _SHORT else text[:_SHORT] + "…")
+
+
+def _from_now(wall_ms: int) -> str:
+    return f"{max(0.0, wall_ms / 1000 - time.time()):.1f} s"

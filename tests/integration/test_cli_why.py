@@ -1,0 +1,110 @@
+"""``shotbus why`` and ``job.why()`` on both buses: the trail of jobs that wait, run and have ended."""
+
+import pytest
+from avro_values import PROGRAM
+from both_buses import BUSES, place_on
+from cli_kit import said, told
+from embedded_kit import eventually
+
+from shotbus import Client
+from shotbus.schemas.codec import encode
+from shotbus.schemas.ids import partition_of
+
+
+@pytest.fixture(scope="module", params=BUSES)
+def place(request, tmp_path_factory):
+    yield from place_on(request, request.param, tmp_path_factory.mktemp("why"), "noop")
+
+
+@pytest.fixture(scope="module")
+def client(place):
+    with Client(place.url, config=place.config) as client:
+        yield client
+
+
+def test_a_finished_job_has_a_trail_from_any_process(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", experiment="trail")
+    job.result(30)
+    told_ = eventually(lambda: ended(told(place.directory, "why", job.job_id)))
+    assert [event["state"] for event in told_["events"]][-1] == "DONE"
+    assert told_["events"][0]["cause"] in ("validate", "accept")
+    assert [event["at_us"] for event in told_["events"]] == sorted(
+        event["at_us"] for event in told_["events"]
+    )
+    text = said(place.directory, "why", job.job_id)
+    assert text.startswith(f"{job.job_id}  DONE succeeded\n")
+    assert len(text.splitlines()) >= len(told_["events"]) + 1
+
+
+def ended(told_):
+    return (
+        told_ if told_["outcome"] and told_["events"][-1]["state"] in ("DONE", "ERROR", "CANCELLED") else None
+    )
+
+
+def test_a_job_that_waits_says_so_and_its_handle_says_the_same(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
+    found = job.why()
+    assert (found["status"], found["sub_status"], found["outcome"]) == ("QUEUED", "SCHEDULED", "")
+    assert found["events"] == job.events()
+    assert found["events"][-1]["sub_status"] == "SCHEDULED"
+    assert "QUEUED" in said(place.directory, "why", job.job_id)
+    job.cancel()
+    found = eventually(lambda: ended(job.why()))
+    assert (found["outcome"], found["events"][-1]["state"]) == ("cancelled", "CANCELLED")
+
+
+def test_a_job_that_failed_names_its_problems(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
+    job.cancel()
+    found = eventually(lambda: problems_of(told(place.directory, "why", job.job_id)))
+    assert found[0]["code"] == "SB-4002"
+    assert "job was cancelled" in said(place.directory, "why", job.job_id)
+
+
+def problems_of(told_):
+    return told_["problems"]
+
+
+def test_a_job_that_nobody_knows_or_anothers_is_not_found(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
+    assert job.why()["events"]
+    (error,) = told(place.directory, "why", job.job_id, "--tenant", "mallory", code=4)["errors"]
+    assert error["code"] == "SB-4001"
+    assert told(place.directory, "why", "0" * 32, code=4)["errors"][0]["code"] == "SB-4001"
+    assert told(place.directory, "why", "nonsense", code=4)["errors"][0]["code"] == "SB-4001"
+
+
+def test_terms_of_a_decision_are_shown_whatever_they_are(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
+    eventually(job.events)
+    details = ['{"eta_ms": 12, "pools": ["a", "b"], "why": "\\u001b[31m"}', "no JSON", "[1]", ""]
+    event = {
+        "job_id": job.job_id,
+        "state": "QUEUED",
+        "sub_status": "",
+        "cause": "route",
+        "attempt": 2,
+        "pool": "noop",
+        "tenant": "default",
+        "sweep_id": "",
+        "traceparent": "",
+        "stage": "",
+    }
+    events = [event | {"detail": detail, "at_us": number} for number, detail in enumerate(details, 1)]
+    batch = {"shard": 0, "sequence": 1, "at_us": 5, "events": [*events, event | {"tenant": "other"}]}
+    shard = partition_of(job.job_id, place.partitions)
+    noise = [None, b"", b"noise " + job.job_id.encode()]
+    for value in [encode("event_batch", batch), *noise]:
+        place.publish(("events", shard, None, value, ()))
+    found = [event["terms"] for event in job.events() if event["cause"] == "route"]
+    assert found == [
+        {"eta_ms": 12, "pools": ["a", "b"], "why": "\x1b[31m"},
+        {"detail": "no JSON"},
+        {"detail": [1]},
+        {},
+    ]
+    text = said(place.directory, "why", job.job_id)
+    assert '    pools: ["a", "b"]' in text
+    assert "\x1b" not in text
+    assert "attempt 2  on noop" in text

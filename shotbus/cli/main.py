@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "watch": ("jobs", "watch", "Follow a job until it ends."),
     "result": ("jobs", "result", "Print a job's result."),
     "cancel": ("jobs", "cancel", "Cancel a job."),
+    "why": ("why", "why", "Say why a job is where it is, and how it came there."),
+    "reprioritise": ("reprioritise", "reprioritise", "Change class, deadline, pool or time of what waits."),
     "list": ("jobs", "list_jobs", "List the newest jobs."),
     "sweep": ("sweeps", "sweep", "Submit, inspect and cancel sweeps."),
     "pools": ("pools", "pools", "List, pause, resume and drain pools."),

@@ -315,6 +315,8 @@ class MemoryReader:
     def _read(self, names: list[TopicPartition], max_records: int) -> list[Record]:
         if self._closed:
             raise BusError("the reader is closed")
+        for name in names:
+            self._logs[name].check(self._positions[name])  # before anything is read, or it would be lost
         self._turn += 1
         start = self._turn % len(names) if names else 0
         records: list[Record] = []

@@ -75,14 +75,18 @@ class Log:
 
     def read(self, position: int, limit: int) -> Iterator[tuple[int, Stored]]:
         """Yield visible records from ``position`` on. Raises :class:`OffsetGapError`."""
-        if not self.begin <= position <= self.end:
-            raise OffsetGapError(
-                f"offset {position} of {self.spec.name} is outside [{self.begin}, {self.end})"
-            )
+        self.check(position)
         start = bisect_left(self._offsets, position)
         stop = bisect_left(self._offsets, self.stable)
         for index in range(start, min(start + limit, stop)):
             yield self._offsets[index], self._records[self._offsets[index]]
+
+    def check(self, position: int) -> None:
+        """Raise :class:`OffsetGapError` for a position outside what is kept."""
+        if not self.begin <= position <= self.end:
+            raise OffsetGapError(
+                f"offset {position} of {self.spec.name} is outside [{self.begin}, {self.end})"
+            )
 
     def trim(self, before: int) -> None:
         """Delete the records below ``before``, at most the stable ones."""

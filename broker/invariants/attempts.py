@@ -58,7 +58,9 @@ class Attempts:
         return {"outcomes": self._outcome, "pools": self._status}
 
     def _outcome(self, record: Record) -> None:
-        _, fields = decode(record.value, "outcome")
+        name, fields = decode(record.value)
+        if name != "outcome":
+            return  # what inspections found out travels here too
         self._reported = True
         lease = fields["lease_id"]
         holds = self._leases.setdefault(fields["bundle_id"], lease) == lease

@@ -100,7 +100,7 @@ class Verdict:
         check = ReadModelCheck(topics)
         check.take(self._records)
         return [
-            Violation("I16", "read-models-catch-up", one.key.partition(":")[2], f"{one.kind}: {one.seen}")
+            Violation("I16", "read-models-catch-up", one.key.partition(":")[2], f"{one.key.partition(chr(58))[0]} {one.kind}: {one.seen}")
             for one in await check.compare(store)
             if not (emptied and one.kind == "missing")
         ]

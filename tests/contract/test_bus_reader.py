@@ -132,6 +132,23 @@ async def test_trim_moves_the_begin_and_reading_below_is_an_error(bus, prefix):
     assert values(await poll_until(reader, 4)) == [b"6", b"7", b"8", b"9"]
 
 
+async def test_a_gap_in_one_partition_loses_nothing_of_the_others(bus, prefix):
+    first, second = await create(bus, f"{prefix}a", partitions=2, cleanup="trim")
+    await publish_numbers(bus, first, 5)
+    await publish_numbers(bus, second, 5)
+    reader = bus.reader({first: 0, second: 0})
+    await bus.trim({second: 3})
+    got = []
+    for _ in range(2):
+        with pytest.raises(OffsetGapError):
+            while True:
+                got += await reader.poll(max_records=10, timeout=5)
+        reader.seek(second, reader.position(second))
+    reader.seek(second, 3)
+    got += await poll_until(reader, 7 - len(got))
+    assert values(one for one in got if one.partition == first.partition) == [b"0", b"1", b"2", b"3", b"4"]
+
+
 async def test_a_trim_of_everything_keeps_the_offsets_going(bus_factory, prefix):
     bus = await bus_factory()
     (partition,) = await create(bus, f"{prefix}a", cleanup="trim")

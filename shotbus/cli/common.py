@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import math
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import structlog
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.config import Config
@@ -57,6 +55,17 @@ class Options:
 def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--url --data --config --json``; the function receives an :class:`Options` first."""
 
+    @functools.wraps(work)
+    def logging(options: Options, **given: Any) -> None:
+        log_to_stderr()
+        work(options, **given)
+
+    return quick_command_options(logging)
+
+
+def quick_command_options(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same options to a command that may not need the bus: before it does, it calls log_to_stderr."""
+
     @click.option("--url", help="Where the broker is: sqlite:///DIR or kafka://host:port?store=redis://…")
     @click.option("--data", type=click.Path(file_okay=False), help="Data directory of an embedded broker.")
     @click.option(
@@ -69,8 +78,6 @@ def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         url: str | None, data: str | None, config: Path | None, *, as_json: bool, **given: Any
     ) -> None:
-        # Standard output is for the answer: a warning in the midst of JSON would make it unreadable.
-        structlog.configure(logger_factory=_on_stderr)
         with errors(as_json=as_json):
             loaded = load_config(config)
             options = Options(loaded, effective_url(loaded.config, url=url, data=data), as_json, config)
@@ -79,9 +86,15 @@ def command_options(work: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _on_stderr(*_: object) -> structlog.PrintLogger:
-    """Return a logger on standard error as it is now: a caller in this process may have replaced it."""
-    return structlog.PrintLogger(sys.stderr)
+def log_to_stderr() -> None:
+    """Keep logs off standard output: a warning in the midst of JSON would make it unreadable."""
+    import structlog
+
+    def on_stderr(*_: object) -> structlog.PrintLogger:
+        # As it is now: a caller in this process may have replaced it.
+        return structlog.PrintLogger(sys.stderr)
+
+    structlog.configure(logger_factory=on_stderr)
 
 
 class errors:  # noqa: N801  # reads as a statement: ``with errors():``
@@ -124,6 +137,8 @@ def come_back(options: Options, *words: object) -> str:
 
 def run_async(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a command's coroutine; Ctrl-C ends with 130."""
+    import asyncio
+
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

@@ -18,11 +18,10 @@ from shotbus.cli.jobs import (
     connect,
     histogram,
     refuse,
-    submission_options,
-    tenant_option,
     unconnected,
 )
 from shotbus.cli.progress import follow, way_back
+from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Reduction
 from shotbus.producers.sweep import AsyncSweep

@@ -1,0 +1,227 @@
+"""``policy explain``: what the routing policy would do with a request, and why, without running it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from shotbus.broker.config import Config
+from shotbus.broker.policy.check import check_step
+from shotbus.broker.policy.decision import Decision
+from shotbus.broker.policy.facts import Asked
+from shotbus.broker.policy.policy import Policy
+from shotbus.cli.common import Options, emit, printable, quick_command_options
+from shotbus.cli.live import live_views
+from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
+from shotbus.cli.submission import submission_options
+from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
+
+_DEFAULT_SHOTS = 1_024
+_NOBODY = "0" * 32
+# What the other submission options say does not count for routing.
+_IRRELEVANT = ("seed", "precision", "options_")
+
+
+@click.group()
+def policy() -> None:
+    """Say where the routing policy would send a request, and why."""
+
+
+@policy.command(short_help="Say what would become of a request.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@submission_options
+@click.option("--points", type=click.IntRange(1), help="Points of its bindings [default: 1].")
+@click.option("--session", help="Session it belongs to.")
+@click.option("--data-class", help="Class of its data, such as private.")
+@click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Switch a flag: on, off, percent.")
+@click.option("--at", metavar="TIME", help="As if it were then, such as 2026-12-24T22:00+01:00.")
+@quick_command_options
+def explain(options: Options, file: Path, **given: Any) -> None:
+    """Say what would become of FILE under the current configuration, without running it.
+
+    FILE is a circuit (OpenQASM 3 or 2; - reads standard input) with the options of submit, or a request
+    (.toml or .json) that says the same; options go over it. The pools are taken as a broker that runs tells
+    them, else as idle, which is said.
+    """
+    at, flags = given.pop("at"), _flags(given.pop("flags"))
+    request = _request(file, given)
+    now_ms = _moment(at)
+    problems = _wrong(request, flags, options.config)
+    circuit = _circuit(file, request, options.config, problems)
+    if problems:
+        raise ShotbusError(problems)
+    views, source, live = live_views(options)
+    asked = _asked(request, circuit, now_ms)
+    compiled = Policy.compile(options.config)
+    decision = compiled.decide(asked, views, flags=flags, now_ms=now_ms)
+    data = {"decision": _data(decision), "trail": decision.trail, "pools": source, "live": live}
+    if circuit is not None:
+        data["circuit"] = _facts(circuit)
+    emit(options, data, "\n".join([*_page(decision, now_ms), source]))
+
+
+def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
+    """Return the request: the file, and over it what the command line really says."""
+    context = click.get_current_context()
+    said = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if name not in _IRRELEVANT and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if is_request_file(file):
+        return read_request(file, said)
+    from shotbus.broker.config_loader import parse
+
+    return parse(RequestFile, {"circuit": str(file), **said})
+
+
+def _circuit(
+    file: Path, request: RequestFile, config: Config, problems: list[Problem]
+) -> CircuitFacts | None:
+    """Inspect the circuit; None for a request without one. What is wrong with it is added to ``problems``."""
+    if not (request.program or request.circuit):
+        return None
+    text = request.program or _text(file, request.circuit)
+    try:
+        return inspect(text, CircuitLimits(bytes=config.limits.max_circuit_bytes))
+    except ShotbusError as error:
+        problems += error.problems
+        return None
+
+
+def _text(file: Path, name: str) -> str:
+    if name == "-":
+        return sys.stdin.read()
+    path = file.parent / name if is_request_file(file) else Path(name)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise fail("SB-2003", str(path), detail=str(error), hint="check the path") from error
+
+
+def _wrong(request: RequestFile, flags: Mapping[str, float], config: Config) -> list[Problem]:
+    """Return what the door would refuse before it asks the policy."""
+    problems = []
+    if request.priority not in config.classes:
+        names = ", ".join(config.classes)
+        problems.append(Problem("SB-1101", "$.priority", limit=names, actual=request.priority))
+    if request.window and request.window not in config.windows:
+        limit = ", ".join(config.windows) or "no window is configured"
+        problems.append(Problem("SB-2002", "$.window", limit=limit, actual=request.window))
+    if not 1 <= request.points <= config.limits.max_points:
+        limit = f"1 to {config.limits.max_points}"
+        problems.append(Problem("SB-1305", "$.points", limit=limit, actual=str(request.points)))
+    if request.shots > config.limits.max_shots:
+        limit = f"0 to {config.limits.max_shots}"
+        problems.append(Problem("SB-1103", "$.shots", limit=limit, actual=str(request.shots)))
+    for text in request.fallback:
+        problems += check_step("$.fallback", text, config)
+    for name in flags:
+        if name not in config.flags:
+            limit = ", ".join(config.flags) or "no flag is configured"
+            problems.append(Problem("SB-2002", "--flag", limit=limit, actual=name))
+    return problems
+
+
+def _flags(pairs: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            found[name] = {"on": 100.0, "off": 0.0}[value] if value in ("on", "off") else float(value)
+        except ValueError:
+            raise fail("SB-2002", "--flag", limit="NAME=on, off or a percentage", actual=pair) from None
+    return found
+
+
+def _moment(at: str | None) -> int:
+    """Return a time as wall milliseconds, now for None; without an offset it is this machine's own."""
+    if at is None:
+        return time.time_ns() // 1_000_000
+    try:
+        return int(datetime.fromisoformat(at).timestamp() * 1000)
+    except ValueError:
+        raise fail("SB-2002", "--at", limit="such as 2026-12-24T22:00+01:00", actual=at) from None
+
+
+def _asked(request: RequestFile, circuit: CircuitFacts | None, now_ms: int) -> Asked:
+    family, _, version = request.family.partition("@")
+    estimates = bool(request.observables) or circuit is None
+    shots = request.shots if request.shots >= 0 else 0 if estimates else _DEFAULT_SHOTS
+    kept = {name: getattr(request, name) for name in _SAME}
+    return Asked(
+        job_id=_NOBODY,
+        family=family,
+        family_version=version,
+        mode="estimate" if estimates else "sample",
+        shots=shots,
+        circuits=max(1, len(request.observables)),
+        has_problem=request.problem,
+        only_problem=estimates and not request.observables,
+        deadline_ms=None if request.deadline is None else now_ms + int(request.deadline * 1000),
+        not_before_ms=0 if request.not_before is None else now_ms + int(request.not_before * 1000),
+        circuit=circuit,
+        **kept,
+    )
+
+
+_SAME = (
+    *("tenant", "principal", "roles", "priority", "intent", "data_class", "experiment", "session", "tags"),
+    *("backend", "window", "points", "value", "value_per_second", "confidence", "max_cost", "fallback"),
+    *("session_pool", "satisfied"),
+)
+
+
+def _data(decision: Decision) -> dict[str, Any]:
+    told = {name: value for name, value in asdict(decision).items() if name != "trail"}
+    return told | {
+        "problems": [problem.as_json() for problem in decision.problems],
+        "fallback": [str(step) for step in decision.fallback],
+        "step": str(decision.step) if decision.step else None,
+    }
+
+
+def _facts(circuit: CircuitFacts) -> dict[str, Any]:
+    names = ("language", "qubits", "clbits", "operations", "two_qubit_gates", "depth_bound", "measurements")
+    told: dict[str, Any] = {name: getattr(circuit, name) for name in names}
+    return told | {"parameters": len(circuit.parameters), "gates": dict(circuit.gates)}
+
+
+def _page(decision: Decision, now_ms: int) -> Iterator[str]:
+    yield f"{_headline(decision)}  (rule {decision.rule}, policy {decision.version})"
+    if decision.not_before_ms:
+        yield f"  not before {(decision.not_before_ms - now_ms) / 1000:.0f} s from now"
+    for name in ("priority", "shadow", "requires", "fallback", "max_queue_seconds"):
+        if value := getattr(decision, name):
+            told = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"  {name.replace('_', ' ')}: {printable(str(told))}"
+    if decision.prescreen:
+        screen = decision.prescreen
+        yield f"  first on {screen.pool}, and on when {screen.quantity} is in {screen.keep}"
+    yield from (f"  {printable(str(problem))}" for problem in decision.problems)
+    yield "why:"
+    for step in decision.trail:
+        terms = ", ".join(f"{name} {_term(value)}" for name, value in step.items() if name != "step")
+        yield printable(f"  {step['step']}: {terms}")
+
+
+def _headline(decision: Decision) -> str:
+    words = {"refuse": "refused", "cache": "an earlier result", "review": "waits for a person"}
+    if decision.action != "run":
+        return words[decision.action] + (f", then {decision.pool}" if decision.pool else "")
+    marks = [name for name in ("canary", "explore", "waits") if getattr(decision, name)]
+    return f"{decision.pool} for {decision.price:g}" + "".join(f", {mark}" for mark in marks)
+
+
+def _term(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

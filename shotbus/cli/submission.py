@@ -1,0 +1,59 @@
+"""The options that describe a job, for every command that takes one; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+tenant_option = click.option("--tenant", default="default", show_default=True, help="Whose it is.")
+
+
+def submission_options(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a job and a sweep may be told alike."""
+    for option in reversed(_SUBMISSION):
+        work = option(work)
+    return work
+
+
+_SUBMISSION = (
+    click.option("--shots", type=int, help="Shots a point [default: 1024; exact with --observable]."),
+    click.option(
+        "--observable",
+        "observables",
+        multiple=True,
+        metavar="PAULI",
+        help="Pauli label such as ZZ, qubit 0 rightmost; repeat it for several.",
+    ),
+    click.option("--precision", type=float, help="Standard error asked for, instead of shots."),
+    click.option("--seed", type=int, help="Makes the result repeatable."),
+    click.option("--backend", metavar="POOL", help="Pool; without it the policy chooses."),
+    click.option(
+        "--priority",
+        default="experiment",
+        show_default=True,
+        metavar="CLASS",
+        help="Priority class: interactive, production, experiment, bulk, or a configured one.",
+    ),
+    click.option("--deadline", type=float, metavar="SECONDS", help="From now; later it is of no use."),
+    tenant_option,
+    click.option("--experiment", default="", help="Experiment it belongs to."),
+    click.option(
+        "--intent",
+        default="explore",
+        show_default=True,
+        help="explore, test, benchmark or production.",
+    ),
+    click.option("--not-before", type=float, metavar="SECONDS", help="From now; it waits so long."),
+    click.option("--family", default="", metavar="NAME[@VERSION]", help="Circuit family it belongs to."),
+    click.option("--value", type=float, help="What the answer is worth to you."),
+    click.option("--tag", "tags", multiple=True, help="A label; repeat it for several."),
+    click.option(
+        "--option",
+        "options_",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Backend option; repeat it.",
+    ),
+)

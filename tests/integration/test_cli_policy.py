@@ -1,0 +1,140 @@
+"""``shotbus policy explain``: what would become of a request, without running it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from cli_kit import invoke, said, told
+from embedded_kit import BELL, Broker
+
+CONFIG = """
+[pools.qpu]
+adapter = "aer"
+kind = "hardware"
+price.per_task = 0.5
+[windows.night]
+cron = "0 22 * * *"
+minutes = 120
+[flags]
+new = false
+[families.bell]
+versions = ["1"]
+qubits = "2"
+[[routing.rules]]
+name = "new way"
+flag = "new"
+then = { pools = ["noop"] }
+[[routing.rules]]
+name = "hardware"
+when = { classes = ["production"], qubits = "2..20" }
+then = { pools = ["qpu"], fallback = ["aer"], window = "night", require = ["approval"] }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "shotbus.toml").write_text(CONFIG)
+    (tmp_path / "bell.qasm").write_text(BELL)
+    (tmp_path / "request.toml").write_text(
+        'circuit = "bell.qasm"\npriority = "production"\nfamily = "bell@1"\n'
+    )
+    return tmp_path
+
+
+def explained(folder, *words, **options):
+    return told(folder, "policy", "explain", *words, **options)
+
+
+def test_a_circuit_with_the_options_of_submit_is_explained_and_nothing_is_made(folder):
+    found = explained(folder, "bell.qasm", "--priority", "production", "--at", "2026-12-24T12:00+00:00")
+    decision = found["decision"]
+    assert (decision["pool"], decision["rule"], decision["price"]) == ("qpu", "hardware", 0.5)
+    assert (decision["requires"], decision["fallback"]) == (["approval"], ["aer"])
+    assert decision["not_before_ms"] == 1_798_149_600_000  # 22:00
+    assert found["circuit"]["two_qubit_gates"] == 1
+    assert [step["step"] for step in found["trail"]] == ["rule", "rule", "candidate", "decided"]
+    assert not found["live"]
+    assert "taken to be ready and idle" in found["pools"]
+    assert not (folder / ".shotbus").exists()
+
+
+def test_a_request_file_says_the_same_and_options_go_over_it(folder):
+    assert explained(folder, "request.toml")["decision"]["pool"] == "qpu"
+    assert explained(folder, "request.toml", "--priority", "bulk")["decision"]["pool"] == "aer"
+    document = {"program": BELL, "priority": "production", "points": 3}
+    (folder / "request.json").write_text(json.dumps(document))
+    assert explained(folder, "request.json")["decision"]["pool"] == "qpu"
+
+
+def test_a_flag_can_be_tried_before_it_is_switched(folder):
+    assert explained(folder, "bell.qasm")["decision"]["pool"] == "aer"
+    assert explained(folder, "bell.qasm", "--flag", "new=on")["decision"]["pool"] == "noop"
+
+
+def test_the_text_names_rule_price_and_every_step(folder):
+    text = said(folder, "policy", "explain", "request.toml", "--at", "2026-12-24T22:30+00:00")
+    assert text.startswith("qpu for 0.5  (rule hardware, policy ")
+    assert "rule: rule new way, matched false, why flag new is off" in text
+    assert "candidate: pool qpu, state ready, price 0.5" in text
+
+
+def test_a_refusal_is_an_answer_with_its_problems(folder):
+    wide = BELL.replace("[2]", "[40]")
+    found = explained(folder, "-", "--backend", "qpu", text=wide)
+    assert found["decision"]["action"] == "refuse"
+    assert [one["code"] for one in found["decision"]["problems"]] == ["SB-1110"]
+    false = explained(folder, "-", "--family", "bell@1", text=wide)
+    assert [one["code"] for one in false["decision"]["problems"]] == ["SB-1150"]
+
+
+def test_everything_that_is_wrong_with_a_request_is_said_at_once(folder):
+    (folder / "request.toml").write_text(
+        'program = "frob q;"\npriority = "prodction"\nwindow = "nihgt"\nfallback = ["cach:5"]\npoints = 0\n'
+    )
+    problems = explained(folder, "request.toml", "--flag", "old=on", code=2)["errors"]
+    assert {one["code"] for one in problems} >= {"SB-1101", "SB-2002", "SB-1305"}
+    assert {one["path"] for one in problems} >= {"$.priority", "$.window", "$.fallback", "--flag", "$.points"}
+    (folder / "request.toml").write_text("prioriti = 'bulk'")
+    (problem,) = explained(folder, "request.toml", code=2)["errors"]
+    assert (problem["code"], problem["hint"]) == ("SB-2001", "did you mean 'priority'?")
+
+
+@pytest.mark.parametrize(
+    "words", [["--at", "noon"], ["--flag", "new=maybe"], ["--points", "0"], ["--deadline", "x"]], ids=" ".join
+)
+def test_an_option_that_cannot_be_read_exits_with_2(folder, words):
+    assert invoke(folder, "policy", "explain", "bell.qasm", *words)[0] == 2
+
+
+def test_a_broker_that_runs_tells_how_its_pools_are(tmp_path):
+    with Broker(tmp_path / "data", "noop") as broker:
+        (tmp_path / "bell.qasm").write_text(BELL)
+        words = ("bell.qasm", "--backend", "noop", "--url", broker.url)
+        found = explained(tmp_path, *words)
+        assert (found["live"], found["decision"]["waits"]) == (True, False)
+        unserved = explained(tmp_path, "bell.qasm", "--backend", "aer", "--url", broker.url)
+        assert unserved["decision"]["waits"]
+        said(tmp_path, "pools", "pause", "noop", "--url", broker.url)
+        paused = explained(tmp_path, *words)
+        candidate = next(step for step in paused["trail"] if step["step"] == "candidate")
+        assert (candidate["state"], paused["decision"]["waits"]) == ("paused", True)
+
+
+def test_a_broker_that_cannot_be_reached_is_said_and_does_not_fail_it(folder):
+    found = explained(folder, "bell.qasm", "--url", "kafka://127.0.0.1:9?store=memory")
+    assert (found["live"], found["decision"]["pool"]) == (False, "aer")
+    assert "cannot be asked" in found["pools"]
+
+
+def test_it_imports_no_sdk_and_neither_numpy_nor_an_event_loop(folder):
+    heavy = ("qiskit", "pennylane", "numpy", "aiokafka", "redis", "rich", "asyncio", "structlog", "fastavro")
+    code = (
+        "import sys\nfrom shotbus.cli.main import cli\n"
+        "try:\n    cli(['policy', 'explain', 'bell.qasm'], prog_name='shotbus')\nexcept SystemExit:\n    pass\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=folder
+    )
+    assert done.stderr.strip().splitlines()[-1] == "[]"

@@ -101,11 +101,15 @@ class Deciding:
         return falls(percent, self._asked, "flag", name) != flag.startswith("!")
 
     def _names(self, rule: Rule) -> tuple[str, ...]:
-        return (self._asked.backend,) if self._asked.backend else rule.pools
+        named = (self._asked.backend,) if self._asked.backend else rule.pools
+        return tuple(name for name in named if name in self._book.pools)
 
     def _apply(self, rule: Rule) -> Decision | None:
         """Return the rule's decision; None when it passes the job on to the next one."""
         found = [self._candidate(rule, name, rule.where) for name in self._names(rule)]
+        if not found:
+            limit, actual = ", ".join(sorted(self._book.pools)), ", ".join(rule.pools)
+            return self._refuse(rule, [Problem("SB-1102", "$.backend", limit=limit, actual=actual)])
         if rule.then.choose == "gain":
             for one in found:
                 if one.patient:

@@ -163,3 +163,9 @@ def test_a_request_that_needs_no_deciding_is_answered_before_any_work():
     assert policy.shortcut(request | {"data_class": "private"}) is None
     assert policy.shortcut(request | {"backend": "noop"}) is None
     assert rule("then = {}").shortcut(request) is None
+
+
+def test_a_default_pool_that_is_not_there_refuses_what_has_to_be_decided():
+    policy = Policy.compile(dataclasses.replace(Config(), pools={"noop": Config().pools["noop"]}))
+    decision = decide(policy, job(deadline_ms=NOW + 1_000))
+    assert [(one.code, one.actual) for one in decision.problems] == [("SB-1102", "aer")]

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BLOCK = 512
+#: Bits of the place on the bus in a job's order of admission, below its time of acceptance.
+PLACE_BITS = 20
 
 
 class Entry(NamedTuple):
@@ -23,6 +25,12 @@ class Entry(NamedTuple):
     second: int
     key: int
     cost: float = 0.0
+
+
+def rank_of(order: int) -> int:
+    """Return a job's order of admission in 64 bits: its acceptance in milliseconds, then its place."""
+    accepted_us, place = order >> PLACE_BITS, order & ((1 << PLACE_BITS) - 1)
+    return (max(0, accepted_us) // 1000 << PLACE_BITS) + place
 
 
 class _Block:
@@ -49,6 +57,14 @@ class _Block:
         if low == len(firsts) or firsts[low] != first:
             return low
         return bisect_left(seconds, second, low, bisect_right(firsts, first, low))
+
+    def behind(self, first: int, second: int) -> int:
+        """Return the first place whose entry is greater: equal ones stay in the order in which they came."""
+        firsts, seconds, _, _ = self.columns
+        end = bisect_right(firsts, first, self.start)
+        if end == self.start or firsts[end - 1] != first:
+            return end
+        return bisect_right(seconds, second, bisect_left(firsts, first, self.start, end), end)
 
     def find(self, first: int, second: int, key: int) -> int | None:
         """Return where an entry stands, None when it is not here."""
@@ -125,11 +141,11 @@ class SortedRun:
         if not self._blocks:
             self._blocks.append(_empty())
         self._length += 1
-        number = bisect_left(self._bounds, entry[:2])
+        number = bisect_right(self._bounds, entry[:2])
         block = self._blocks[number]
         if len(block.columns[0]) >= BLOCK:
             block = self._make_room(number, entry)
-        block.insert(block.place(entry.first, entry.second), entry)
+        block.insert(block.behind(entry.first, entry.second), entry)
         self.cost += entry.cost
 
     def _make_room(self, number: int, entry: Entry) -> _Block:
@@ -139,7 +155,7 @@ class SortedRun:
             block.compact()
             return block
         last = block.entry(len(block.columns[0]) - 1)[:2]
-        if number == len(self._bounds) and entry[:2] > last:
+        if number == len(self._bounds) and entry[:2] >= last:
             # What comes in order fills its blocks; halves would stay half empty for ever.
             self._bounds.append(last)
             self._blocks.append(_empty())
@@ -148,7 +164,7 @@ class SortedRun:
         self._blocks.insert(number + 1, upper)
         bound = block.entry(len(block) - 1)[:2]
         self._bounds.insert(number, bound)
-        return block if entry[:2] <= bound else upper
+        return block if entry[:2] < bound else upper
 
     def first(self) -> Entry | None:
         """Return the smallest entry."""
@@ -162,6 +178,13 @@ class SortedRun:
     def remove(self, first: int, second: int, key: int) -> Entry:
         """Take an entry out. Raises KeyError when it is not here."""
         return self._take(*self._find(first, second, key))
+
+    def discard(self, first: int, second: int, key: int) -> bool:
+        """Take an entry out if it is here."""
+        found = (first, second, key) in self
+        if found:
+            self.remove(first, second, key)
+        return found
 
     def __contains__(self, entry: tuple[int, int, int]) -> bool:
         try:

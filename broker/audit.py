@@ -1,8 +1,8 @@
 """The audit chain: entries that each hold the hash of the one before. Pure.
 
-A chain belongs to one shard of one machine, which keeps its head in its own ledger; several chains may share a
-partition of the topic ``audit``. An entry that is changed, left out, put in or moved breaks the chain. What retention
-has deleted in front is not missed; what is cut off at the end is, by whoever kept a head outside.
+A chain belongs to one shard of one machine, which keeps its head in its own ledger; several chains may share
+a partition of the topic ``audit``. An entry that is changed, left out, put in or moved breaks the chain. What
+retention has deleted in front is not missed; what is cut off at the end is, by whoever kept a head outside.
 """
 
 from __future__ import annotations
@@ -150,8 +150,9 @@ def verify(records: Iterable[Mapping[str, Any]], heads: Mapping[str, Head] | Non
 def _follows(record: Mapping[str, Any], last: Head | None) -> bool:
     if last is None:
         # The first one that is kept; of a whole chain it is the first one ever.
-        return (record["number"] == 1) == (record["previous"] == _GENESIS)
-    return (record["number"], record["previous"]) == (last.number + 1, last.digest)
+        return bool(record["number"] == 1) == bool(record["previous"] == _GENESIS)
+    follows: bool = Head(record["number"] - 1, record["previous"]) == last
+    return follows
 
 
 def _hash(record: Mapping[str, Any]) -> bytes:

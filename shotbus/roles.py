@@ -24,6 +24,7 @@ from shotbus.broker.dispatcher.service import DispatcherService
 from shotbus.broker.store.base import Store
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
+from shotbus.broker.treasury.service import TreasuryService
 from shotbus.reducers.service import ReducerService
 from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WORKER_GAUGES, WorkerSettings
@@ -90,6 +91,20 @@ def dispatcher(context: Context) -> Service:
         topics=context.topics,
         config=context.config,
         metrics=context.metrics,
+    )
+
+
+def broker(context: Context) -> list[Service]:
+    """Build what a dispatcher process runs: where a budget is configured, a part of the Treasury too."""
+    if not context.config.budgets:
+        return [dispatcher(context)]
+    return [treasury(context), dispatcher(context)]
+
+
+def treasury(context: Context) -> Service:
+    """Build a part of the Treasury."""
+    return TreasuryService(
+        bus=context.bus, topics=context.topics, config=context.config, metrics=context.metrics
     )
 
 

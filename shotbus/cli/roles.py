@@ -68,7 +68,7 @@ async def _up(options: Options, pools: tuple[str, ...], *, with_parent: bool) ->
     from shotbus import roles
 
     async with roles.process(options.url, options.config, "up") as context:
-        services = [roles.dispatcher(context), roles.reducer(context)]
+        services = [*roles.broker(context), roles.reducer(context)]
         services += [roles.worker(context, pool) for pool in pools]
         until = _stdin_end() if with_parent else None
         await roles.serve(services, ready=lambda: _announce(options, "up", context.metrics_url), until=until)
@@ -123,7 +123,7 @@ async def _one(options: Options, role: str, pool: str = "", slots: int | None = 
 
     async with roles.process(options.url, options.config, role) as context:
         if role == "worker":
-            service = roles.worker(context, pool, slots=slots)
+            services = [roles.worker(context, pool, slots=slots)]
         else:
-            service = roles.dispatcher(context) if role == "dispatcher" else roles.reducer(context)
-        await roles.serve([service], ready=lambda: _announce(options, role, context.metrics_url))
+            services = roles.broker(context) if role == "dispatcher" else [roles.reducer(context)]
+        await roles.serve(services, ready=lambda: _announce(options, role, context.metrics_url))

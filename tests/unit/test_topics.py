@@ -42,7 +42,15 @@ def test_what_a_shard_owns_has_one_partition_a_shard(specs):
 
 
 def test_what_a_live_job_may_reference_has_no_retention(specs):
-    for name in ("control", "sweeps", "outcomes", "treasury", "grants", "work.a", *(f"requests.{c}" for c in CLASSES)):
+    for name in (
+        "control",
+        "sweeps",
+        "outcomes",
+        "treasury",
+        "grants",
+        "work.a",
+        *(f"requests.{c}" for c in CLASSES),
+    ):
         assert (specs[f"p.{name}"].cleanup, specs[f"p.{name}"].retention_ms) == ("trim", None)
 
 

@@ -1,0 +1,65 @@
+"""What a refused job is told: which budget, the numbers, when to come again. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shotbus.broker.machine import Now
+from shotbus.broker.treasury.budgets import Purse, is_gauge, shown
+from shotbus.broker.treasury.holding import Short
+from shotbus.broker.treasury.periods import stamp
+from shotbus.schemas.errors import Problem
+
+#: When to come again: for what jobs hold that may take less, for a place, for an answer that did not come.
+HELD_RETRY_MS = 30_000
+PLACE_RETRY_MS = 5_000
+UNCHECKED_RETRY_MS = 5_000
+_QUOTA, _BUDGET, _UNCHECKED = "SB-1120", "SB-1121", "SB-1122"
+
+
+class Refusal(NamedTuple):
+    """One purse's no; ``retry_after_ms`` 0 means that coming again is of no use."""
+
+    problem: Problem
+    retry_after_ms: int
+
+
+def refusal(purse: Purse, units: int, short: Short, now: Now) -> Refusal:
+    """Say no to a job that takes ``units`` from a purse."""
+    if short.reason != "short":
+        return unchecked(purse, short.reason)
+    retry = _retry_after(purse, units, short, now)
+    resource = purse.resource
+    period = f" a {purse.period}" if purse.until_ms else ""
+    limit = f"{shown(resource, short.limit)}{period}: {shown(resource, short.spent)} spent"
+    limit += f", {shown(resource, short.held)} held by jobs"
+    code = _BUDGET if resource in ("money", "backend_seconds") else _QUOTA
+    actual = f"{shown(resource, units)} {resource} wanted"
+    return Refusal(Problem(code, _path(purse), limit, actual, _hint(retry, now)), retry)
+
+
+def unchecked(purse: Purse, why: str) -> Refusal:
+    """Say that a budget could not be asked."""
+    return Refusal(Problem(_UNCHECKED, _path(purse), detail=why), UNCHECKED_RETRY_MS)
+
+
+def _path(purse: Purse) -> str:
+    return f"$.budgets.{purse.budget}"
+
+
+def _retry_after(purse: Purse, units: int, short: Short, now: Now) -> int:
+    if units > short.limit:
+        return 0
+    if is_gauge(purse.resource):
+        return PLACE_RETRY_MS
+    until = purse.until_ms
+    rest = max(1, until - now.wall_ms) if until else 0
+    if units <= short.limit - short.spent:
+        return min(HELD_RETRY_MS, rest) if rest else HELD_RETRY_MS
+    return rest
+
+
+def _hint(retry_ms: int, now: Now) -> str:
+    if not retry_ms:
+        return "make the job smaller, or ask for a higher limit"
+    return f"submit again after {stamp(now.wall_ms + retry_ms + 999)}"

@@ -1,0 +1,46 @@
+"""``budget``: limits and what is left of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from shotbus.broker.treasury.balances import Balance, read_balances
+from shotbus.cli.common import Options, command_options, emit, run_async, table
+from shotbus.cli.jobs import connect
+
+_COLUMNS = ("budget", "whose", "resource", "limit", "spent", "reserved", "outstanding", "left", "until")
+
+
+@click.command(short_help="List the budgets and what is left of them.")
+@click.option("--tenant", help="Only what concerns this tenant.")
+@command_options
+def budget(options: Options, *, tenant: str | None) -> None:
+    """List the budgets: limit, spent, reserved by live jobs, outstanding with the dispatchers, left.
+
+    What is outstanding and not reserved is called back when another dispatcher needs it.
+    """
+    run_async(_list(options, tenant))
+
+
+async def _list(options: Options, tenant: str | None) -> None:
+    async with connect(options) as client:
+        session = client.session
+        now_ms = time.time_ns() // 1_000_000
+        found = await read_balances(session.bus, session.topics, options.config, now_ms=now_ms)
+    if tenant is not None:
+        found = [one for one in found if one.purse.tenant in ("", "*", tenant)]
+    emit(options, {"budgets": [one.as_json() for one in found]}, _text(found))
+
+
+def _text(found: Sequence[Balance]) -> str:
+    rows = []
+    for one in found:
+        told, purse = one.as_json(), one.purse
+        whose = [f"{name}={told[name]}" for name in ("tenant", "experiment", "pool") if told[name]]
+        sums = [told[name] for name in ("limit", "spent", "reserved", "held", "available")]
+        until = told["until"] or "-"
+        rows.append([purse.budget, " ".join(whose) or "all", purse.resource, *sums, until])
+    return table(rows, _COLUMNS, empty="no budget is configured")

@@ -51,6 +51,11 @@ class Decision:
     trail: tuple[TrailStep, ...] = ()
 
     @property
+    def unusual(self) -> bool:
+        """Tell whether there is more to tell than that no rule took it."""
+        return len(self.trail) > 2
+
+    @property
     def refused(self) -> bool:
         """Tell whether the job is refused."""
         return self.action == "refuse"

@@ -82,6 +82,11 @@ class Policy:
         """A short hash of everything that decisions follow from: 12 hexadecimal digits."""
         return self._book.version
 
+    @property
+    def plain(self) -> bool:
+        """Whether no rule, family or window can change where a usual job goes."""
+        return self._plain
+
     def decide(
         self,
         asked: Asked,

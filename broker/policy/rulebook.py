@@ -52,9 +52,9 @@ class Rulebook:
     @property
     def plain(self) -> bool:
         """Tell whether every ordinary job just goes to the default pool."""
-        access = self.pools[self.last.pools[0]].access
-        special = self.rules or self.families or self.latency
-        return not (special or access.hours or access.reservations)
+        usual = self.pools.get(self.last.pools[0])
+        limited = usual is not None and (usual.access.hours or usual.access.reservations)
+        return not (self.rules or self.families or self.latency or limited)
 
 
 def compile_book(config: Config) -> Rulebook:

@@ -29,11 +29,12 @@ from shotbus.broker.bus.base import (
     ShardWriter,
     TopicPartition,
 )
+from shotbus.broker.bus.limits import OVERSIZE_BATCH
 from shotbus.broker.clock import Clock
 from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.ledger import positions_row, read_ledger, take_positions
 from shotbus.broker.machine import Edge, Now
-from shotbus.schemas.errors import ShotbusError
+from shotbus.schemas.errors import ShotbusError, fail
 
 _log = structlog.get_logger()
 URGENT_RANK = 1
@@ -272,6 +273,7 @@ class ShardRunner:
                 letters += _excuses(edge, record, self._now())
                 continue
             try:
+                _check_unpacked(record)
                 event = edge.decode(record)
             except ShotbusError as error:
                 letters.append(self._letter(record, "INVALID", error.problems[0].code, str(error)))
@@ -366,6 +368,13 @@ class _Held:
     def has_read(self, ends: dict[TopicPartition, int]) -> bool:
         """Tell whether every position has reached the given ends."""
         return all(self.reader.position(partition) >= end for partition, end in ends.items())
+
+
+def _check_unpacked(record: Record) -> None:
+    """Refuse what stands for a batch that nobody unpacks. Raises ShotbusError (SB-1003)."""
+    if record.headers and record.headers[0][0] == OVERSIZE_BATCH:
+        detail = "a compressed batch that unpacks to too much, or not at all"
+        raise fail("SB-1003", "$", actual=f"{len(record.value or b'')} bytes", detail=detail)
 
 
 def _excuses(edge: Edge, record: Record, now: Now) -> list[Outgoing]:

@@ -22,6 +22,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from shotbus.broker.bus.base import BusError, Record, TopicPartition, UnknownTopicError
+from shotbus.broker.bus.kafka_batches import repair, tame
 from shotbus.broker.bus.kafka_errors import OK, bus_error, retriable
 from shotbus.broker.bus.kafka_link import Link
 from shotbus.broker.bus.kafka_settings import READ_COMMITTED, RETRY_SECONDS
@@ -42,14 +43,11 @@ class _Decoder(PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
     """aiokafka's decoder (aborted transactions, markers, compaction gaps) making our records."""
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
+        headers = tuple(record.headers)
+        if any(value is None for _, value in headers):
+            headers = tuple((name, value or b"") for name, value in headers)
         return Record(
-            tp.topic,
-            tp.partition,
-            record.offset,
-            record.key,
-            record.value,
-            tuple(record.headers),
-            record.timestamp,
+            tp.topic, tp.partition, record.offset, record.key, record.value, headers, record.timestamp
         )
 
 
@@ -89,6 +87,8 @@ class KafkaReader:
         self._positions = {TopicPartition(*partition): offset for partition, offset in positions.items()}
         self._buffers: dict[TopicPartition, _Buffer] = {}
         self._failures: dict[TopicPartition, BusError] = {}
+        #: Partitions whose next records have names that are no text: their next fetch is repaired.
+        self._garbled: set[TopicPartition] = set()
         self._in_flight: dict[TopicPartition, object] = {}
         self._lanes: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._lookup: asyncio.Task[None] | None = None
@@ -171,6 +171,9 @@ class KafkaReader:
             buffer = self._buffers.pop(partition)
             try:
                 records += buffer.take(max_records - len(records))
+            except UnicodeDecodeError:
+                self._garbled.add(partition)
+                continue
             except errors.KafkaError as error:
                 self._failures[partition] = BusError(f"{partition.topic}/{partition.partition}: {error!r}")
                 continue
@@ -255,14 +258,21 @@ class KafkaReader:
             await self._link.refresh(stale)
 
     def _store(self, partition: TopicPartition, offset: int, *, aborted: Any, data: Any) -> None:
+        data = tame(data)
+        if partition in self._garbled:
+            data = repair(data)
         records = MemoryRecords(data)
         if not records.has_next():
             return
         try:
             buffer = _Buffer(_Decoder(partition, records, aborted, offset, None, None, True, READ_COMMITTED))
+        except UnicodeDecodeError:
+            self._garbled.add(partition)
+            return
         except errors.KafkaError as error:
             self._failures[partition] = BusError(f"{partition.topic}/{partition.partition}: {error!r}")
             return
+        self._garbled.discard(partition)
         if buffer.drained:
             self._moved = self._moved or buffer.position != offset
             self._positions[partition] = buffer.position

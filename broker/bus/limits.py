@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from shotbus.broker.bus.base import BusError, Cleanup, Outgoing, RecordTooLargeError, UnknownTopicError
 
+#: Header of a record that stands for a compressed batch which would unpack to too much; its value is the
+#: batch as it came, the header's value its size. Nobody decodes it.
+OVERSIZE_BATCH = "oversize-batch"
+
 
 def record_bytes(record: Outgoing) -> int:
     """Return the payload size that ``max_record_bytes`` bounds: key, value and headers."""

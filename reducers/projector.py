@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -130,7 +131,9 @@ class Projector:
         writes = self._models.project(records)
         # What was there when this assignment began may have been projected before, and further.
         checked = any(record.offset < replayed[_source(record)] for record in records)
-        return await self._retrying(lambda: self._put(writes, checked=checked), StoreError)
+        # Whoever waits with a batch in hand may be overtaken by a successor: it has to look before it writes.
+        tries = itertools.count()
+        return await self._retrying(lambda: self._put(writes, checked=checked or next(tries) > 0), StoreError)
 
     async def _drain(self, reader: Reader, partitions: Sequence[TopicPartition]) -> bool:
         """Project what was there when the stop came: the next start should find caches complete.

@@ -10,6 +10,9 @@ JOBS   ?= 2
 CYCLES ?= 2
 SEED   ?= 20261121
 
+# Seeds of `make simulate`.
+SEEDS  ?= 1000
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +54,9 @@ format: $(STAMP) ## apply ruff's formatting and safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+simulate: $(STAMP) ## a thousand seeds of the whole broker in simulated time, some minutes on two cores
+	$(BIN)/shotbus simulate --seeds $(SEEDS) --processes $(JOBS)
+
 bench: $(STAMP) ## speed and memory on this machine, both buses
 	$(BIN)/shotbus bench --with-kafka
 
@@ -71,4 +77,4 @@ $(STAMP): pyproject.toml
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e ".[test,dev]"
 	@touch $@
 
-.PHONY: help run run-kafka kafka-up kafka-down test test-unit soak lint types format bench docs clean
+.PHONY: help run run-kafka kafka-up kafka-down test test-unit soak simulate lint types format bench docs clean

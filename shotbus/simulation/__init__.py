@@ -6,10 +6,11 @@ publish the same records in the same order, so a seed that breaks an invariant i
 
 from __future__ import annotations
 
+from shotbus.simulation.faults import EVERYDAY, FAULTS
 from shotbus.simulation.loop import SimulatedLoop, run
 from shotbus.simulation.world import Outcome, Scenario, World
 
-__all__ = ["Outcome", "Scenario", "simulate"]
+__all__ = ["EVERYDAY", "FAULTS", "Outcome", "Scenario", "simulate"]
 
 
 def simulate(scenario: Scenario) -> Outcome:

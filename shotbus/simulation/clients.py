@@ -40,6 +40,7 @@ class Clients:
         loop: SimulatedLoop,
         bus: LinkedBus,
         topics: Topics,
+        *,
         random: Random,
         requests: Requests,
         history: History,
@@ -93,9 +94,12 @@ class Clients:
     async def command(self, command: str, pool: str) -> None:
         """Pause, drain or resume a pool; tried until every shard has it."""
         record = self._requests.command(command, pool)
-        for partition in range(self._topics.partitions):
-            outgoing = Outgoing(self._topics.name("control"), partition, None, record)
-            while not await self._sent(outgoing):
+        missing = list(range(self._topics.partitions))
+        while missing:
+            outgoing = Outgoing(self._topics.name("control"), missing[0], None, record)
+            if await self._sent(outgoing):
+                missing.pop(0)
+            else:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _submit_sweep(self) -> None:
@@ -123,7 +127,9 @@ class Clients:
     async def _send_nonsense(self) -> None:
         """Publish bytes that are no request: nobody is owed an answer."""
         topic = self._topics.requests("experiment")
-        await self._sent(Outgoing(topic, self._random.randrange(self._topics.partitions), None, b"\0nonsense"))
+        await self._sent(
+            Outgoing(topic, self._random.randrange(self._topics.partitions), None, b"\0nonsense")
+        )
 
     async def _publish(self, operation: Operation, record: Outgoing) -> None:
         for _ in range(_TRIES):

@@ -68,17 +68,17 @@ async def _end(stage: Stage, kind: str) -> None:
 
 
 async def kill(stage: Stage) -> None:
-    """SIGKILL of a process, which comes back."""
+    """Kill a process, which comes back."""
     await _end(stage, "kill")
 
 
 async def stop(stage: Stage) -> None:
-    """SIGTERM of a process, which comes back."""
+    """Stop a process gracefully; it comes back."""
     await _end(stage, "stop")
 
 
 async def expire(stage: Stage) -> None:
-    """The groups declare a process dead that lives."""
+    """Have the groups declare a process dead that lives."""
     host = stage.pick()
     if host is not None and host.process is not None:
         stage.bites["expire"] += 1
@@ -87,7 +87,7 @@ async def expire(stage: Stage) -> None:
 
 
 async def outage(stage: Stage) -> None:
-    """All workers of a pool die; they come back after a while."""
+    """Kill all workers of a pool; they come back after a while."""
     pool = stage.random.choice(sorted(stage.pools))
     hosts = [stage.hosts[name] for name in stage.pools[pool]]
     hosts = [host for host in hosts if host.process and not host.busy]
@@ -123,27 +123,27 @@ async def slow(stage: Stage) -> None:
 
 
 async def cut(stage: Stage) -> None:
-    """A process and the bus hear nothing of each other."""
+    """Cut a process off: it and the bus hear nothing of each other."""
     await _impair(stage, Impairment("cut", there=False, back=False))
 
 
 async def cut_there(stage: Stage) -> None:
-    """What a process says does not arrive."""
+    """Cut the way there: what a process says does not arrive."""
     await _impair(stage, Impairment("cut_there", there=False))
 
 
 async def cut_back(stage: Stage) -> None:
-    """What a process says arrives, but it never learns that."""
+    """Cut the way back: what a process says arrives, but it never learns that."""
     await _impair(stage, Impairment("cut_back", back=False))
 
 
 async def pause(stage: Stage) -> None:
-    """A process stands still for longer than its lease, then goes on."""
+    """Freeze a process, perhaps for longer than its lease; then it goes on."""
     await _impair(stage, Impairment("pause", frozen=True))
 
 
 async def flap(stage: Stage) -> None:
-    """A link comes and goes."""
+    """Let a link come and go."""
     host = stage.pick()
     if host is None:
         return
@@ -154,7 +154,7 @@ async def flap(stage: Stage) -> None:
 
 
 async def slow_bus(stage: Stage) -> None:
-    """The bus itself is slow, for everybody."""
+    """Slow the bus itself down, for everybody."""
     one = Impairment("slow_bus", delay=stage.random.uniform(0.02, 0.3))
     links = [stage.client_link, *(host.link for host in stage.hosts.values())]
     seconds = stage.seconds(5.0)
@@ -167,7 +167,7 @@ async def slow_bus(stage: Stage) -> None:
 
 
 async def repeat(stage: Stage) -> None:
-    """The last records of a partition come once more, as from a producer that repeats what it does not know."""
+    """Publish the last records of a partition once more, as a producer does that got no answer."""
     logical = [*(f"requests.{name}" for name in stage.topics.classes), "outcomes", "control"]
     topic = stage.random.choice([*logical, *(f"work.{pool}" for pool in sorted(stage.pools))])
     name = stage.topics.name(topic)
@@ -183,7 +183,7 @@ async def repeat(stage: Stage) -> None:
 
 
 async def rewind(stage: Stage) -> None:
-    """A group's positions are set back: its members read again what they have read."""
+    """Set the groups' positions back: their members read again what they have read."""
     positions = stage.cluster.positions
     for place, position in positions.items():
         begin = stage.cluster.log(place[1]).begin
@@ -194,7 +194,7 @@ async def rewind(stage: Stage) -> None:
 
 
 async def clock(stage: Stage) -> None:
-    """A host's wall clock is wrong for a while: it jumps, and jumps back."""
+    """Set a host's wall clock wrong for a while: it jumps, and jumps back."""
     host = stage.pick()
     if host is None:
         return
@@ -208,14 +208,14 @@ async def clock(stage: Stage) -> None:
 
 
 async def flood(stage: Stage) -> None:
-    """One tenant submits many jobs at once."""
+    """Let one tenant submit many jobs at once."""
     stage.bites["flood"] += 1
     stage.tell("clients", "mallory floods")
     await stage.clients.flood(stage.random.randrange(10, 40))
 
 
 async def drain(stage: Stage) -> None:
-    """An operator drains a pool and resumes it."""
+    """Drain a pool and resume it, as an operator does."""
     pool, seconds = stage.random.choice(sorted(stage.pools)), stage.seconds()
     stage.bites["drain"] += 1
     stage.tell(pool, f"is drained for {seconds:.1f} s")
@@ -225,7 +225,7 @@ async def drain(stage: Stage) -> None:
 
 
 async def empty(stage: Stage) -> None:
-    """FLUSHALL."""
+    """Empty the store."""
     stage.bites["empty"] += 1
     stage.tell("store", "is emptied")
     await stage.store.clear()
@@ -238,22 +238,22 @@ async def _mood(stage: Stage, mood: Mood, what: str) -> None:
 
 
 async def slow_store(stage: Stage) -> None:
-    """The store takes up to a second longer."""
+    """Make the store take up to a second longer."""
     await _mood(stage, Mood(delay=stage.random.uniform(0.1, 1.0)), "is slow")
 
 
 async def full_store(stage: Stage) -> None:
-    """The store is out of memory: reads work."""
+    """Fill the store's memory: reads work, writes do not."""
     await _mood(stage, Mood(full=True), "is out of memory")
 
 
 async def dead_store(stage: Stage) -> None:
-    """The store does not answer."""
+    """Make the store answer nothing."""
     await _mood(stage, Mood(dead=True), "does not answer")
 
 
 async def brownout(stage: Stage) -> None:
-    """The provider throttles everybody for a while."""
+    """Have the provider throttle everybody for a while."""
     provider, seconds = stage.provider, stage.seconds()
     stage.tell("provider", f"throttles everybody for {seconds:.1f} s")
     provider.brownouts += 1

@@ -230,6 +230,7 @@ class LinkedGroup(MemoryGroup):
 
     async def beat(self, member: int) -> None:
         await self._link.request()
+        await super().beat(member)
 
     def view(self) -> GroupView:
         self._link.check()

@@ -108,6 +108,7 @@ class Host:
         self,
         name: str,
         cluster: MemoryCluster,
+        *,
         link: Link,
         clock: SimulatedClock,
         build: Builder,

@@ -7,15 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
+from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import encode
-from shotbus.schemas.ids import circuit_id, job_id
+from shotbus.schemas.ids import circuit_id, job_id, keyed_partition
 from shotbus.schemas.layout import Layout, pack_layout
 from shotbus.simulation.child import POISON
 
 _TENANTS = ("ada", "bob", "eve")
 _TEXT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc[0] = measure q[0];\n'
+
+
+def circuit_record(topics: Topics) -> Outgoing:
+    """Return the record of the one circuit that all requests name."""
+    name = circuit_id(_TEXT)
+    fields = {"circuit_id": name, "language": "openqasm3", "text": _TEXT, "family": "", "family_version": ""}
+    place = keyed_partition(name, topics.partitions)
+    return Outgoing(topics.name("circuits"), place, name.encode(), encode("circuit", fields))
 
 
 class Requests:

@@ -11,7 +11,6 @@ from shotbus.broker.store.base import StoreError
 from shotbus.broker.store.memory import MemoryStore
 
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Mood:
     """What is wrong with the store: seconds a call takes longer, and what it refuses."""

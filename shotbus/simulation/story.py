@@ -1,4 +1,4 @@
-"""The story of a simulation: what was done when and by whom, and the life of an id that came to harm. Pure."""
+"""A simulation's story: what was done when and by whom, and the lives of ids that came to harm. Pure."""
 
 from __future__ import annotations
 

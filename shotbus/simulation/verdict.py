@@ -1,4 +1,4 @@
-"""What a simulated world has come to: the checker fed with every record, and when everything is over. Pure."""
+"""What a simulated world has come to: the checker fed with every record, and when all is over. Pure."""
 
 from __future__ import annotations
 
@@ -100,7 +100,12 @@ class Verdict:
         check = ReadModelCheck(topics)
         check.take(self._records)
         return [
-            Violation("I16", "read-models-catch-up", one.key.partition(":")[2], f"{one.key.partition(chr(58))[0]} {one.kind}: {one.seen}")
+            Violation(
+                "I16",
+                "read-models-catch-up",
+                one.key.partition(":")[2],
+                f"{one.key.partition(chr(58))[0]} {one.kind}: {one.seen}",
+            )
             for one in await check.compare(store)
             if not (emptied and one.kind == "missing")
         ]

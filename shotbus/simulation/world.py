@@ -10,10 +10,12 @@ from random import Random
 from shotbus.broker.bus.base import Bus
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.service import DispatcherService
+from shotbus.broker.inspection.inline import InlineInspector
 from shotbus.broker.invariants import History, Violation
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.reducers.service import ReducerService
+from shotbus.schemas.openqasm import CircuitLimits
 from shotbus.simulation.child import PaidChild, SimulatedAdapter, SimulatedChild, Temper
 from shotbus.simulation.clients import Clients
 from shotbus.simulation.cluster import SimulatedCluster
@@ -22,9 +24,9 @@ from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.network import Link, LinkedBus
 from shotbus.simulation.process import Builder, Host, Service, owned_task
 from shotbus.simulation.provider import Manners, Provider
-from shotbus.simulation.requests import Requests
-from shotbus.simulation.story import Story
+from shotbus.simulation.requests import Requests, circuit_record
 from shotbus.simulation.store import MoodyStore
+from shotbus.simulation.story import Story
 from shotbus.simulation.verdict import Verdict
 from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WorkerSettings
@@ -43,8 +45,8 @@ class Scenario:
     """
 
     seed: int
-    jobs: int = 100
-    seconds: float = 24.0
+    jobs: int = 80
+    seconds: float = 20.0
     settle: float = 300.0
     heal_seconds: float = 120.0
     dispatchers: int = 2
@@ -73,6 +75,11 @@ class Outcome:
     ended_at: float
     digest: str
 
+    @classmethod
+    def stuck(cls, seen: str) -> Outcome:
+        """Return what a world came to that stood still."""
+        return cls([Violation("I16", "the-world-goes-on", "", seen)], [seen], {}, {}, {}, 0.0, "")
+
 
 class World:
     """Runs one scenario on a simulated loop."""
@@ -97,10 +104,10 @@ class World:
             loop,
             self._client_bus,
             self._topics,
-            self._random,
-            Requests(self._random, self._config, self._clock),
-            History(complete=True),
-            self._tell,
+            random=self._random,
+            requests=Requests(self._random, self._config, self._clock),
+            history=History(complete=True),
+            tell=self._tell,
         )
 
     async def run(self) -> Outcome:
@@ -109,6 +116,7 @@ class World:
         await self._client_bus.start()
         await self._store.start()
         await self._client_bus.create_topics(self._topics.specs(self._config.pools))
+        await self._client_bus.publish([circuit_record(self._topics)])
         for host in self._hosts.values():
             await host.begin()
         await asyncio.gather(self._clients.submit_all(scenario.jobs, scenario.seconds), self._trouble())
@@ -161,7 +169,7 @@ class World:
 
     def _host(self, name: str, build: Builder) -> Host:
         link, clock = Link(self._random, self._bites), SimulatedClock(self._loop)
-        return Host(name, self._cluster, link, clock, build, self._tell)
+        return Host(name, self._cluster, link=link, clock=clock, build=build, tell=self._tell)
 
     def _dispatcher(self, host: Host, bus: Bus) -> Service:
         return DispatcherService(
@@ -172,6 +180,7 @@ class World:
             config=self._config,
             metrics=Metrics(role="dispatcher", version="simulated"),
             clock=host.clock,
+            inspector=InlineInspector(CircuitLimits(bytes=self._config.limits.max_circuit_bytes)),
         )
 
     def _reducer(self, host: Host, bus: Bus) -> Service:
@@ -210,7 +219,7 @@ class World:
         if pool == PAID_POOL:
             return PaidChild(random, temper, host.clock, self._bites, self._provider)
         if pool == SLOW_POOL:
-            temper = replace(temper, seconds=10 * temper.seconds)
+            temper = replace(temper, seconds=4 * temper.seconds)
         return SimulatedChild(random, temper, host.clock, self._bites)
 
     # -- what happens -----------------------------------------------------------------------------
@@ -255,5 +264,9 @@ def _config() -> Config:
     """Return the default configuration with pools that simulated time suits."""
     pool = PoolConfig(adapter="faulty", kind="none", slots=1, lease_seconds=4.0, start_seconds=6.0)
     base = Config()
-    pools = {POOL: pool, SLOW_POOL: replace(pool, seconds_per_point=0.1), PAID_POOL: replace(pool, bundle_jobs=4)}
+    pools = {
+        POOL: pool,
+        SLOW_POOL: replace(pool, seconds_per_point=0.04),
+        PAID_POOL: replace(pool, bundle_jobs=4),
+    }
     return replace(base, pools=pools, routing=replace(base.routing, default=POOL))

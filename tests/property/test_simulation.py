@@ -1,25 +1,25 @@
-"""The whole broker in simulated time: nothing is lost, doubled or out of order, whatever is killed when."""
+"""The whole broker in simulated time: nothing is lost, doubled or out of order, whatever goes wrong when."""
 
 import asyncio
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections import Counter
 
 import pytest
 import structlog
 from click.testing import CliRunner
 
 from shotbus.broker.dispatcher.done import DoneLog
-from shotbus.broker.dispatcher.judge import Judge
 from shotbus.cli.main import cli
-from shotbus.reducers.sweep import Sweep
-from shotbus.simulation import Scenario, simulate
+from shotbus.simulation import FAULTS, Scenario, simulate
 from shotbus.simulation.child import Temper
 from shotbus.simulation.loop import DeadlockError, LivelockError, run
+from shotbus.simulation.many import ENOUGH_SEEDS, run_seeds
+from shotbus.simulation.provider import Manners
 
-CALM = Temper(seconds=0.01)
+CALM = {"temper": Temper(seconds=0.01), "manners": Manners(throttles=0.0, forgets=0.0)}
 
 
 @pytest.fixture(autouse=True)
@@ -29,30 +29,34 @@ def quiet():
         yield
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_the_invariants_hold_under_faults(seed):
-    outcome = simulate(Scenario(seed))
-    assert outcome.violations == [], "\n".join(outcome.story)
-    assert outcome.answers["succeeded"] > 50
+@pytest.mark.parametrize("first", range(0, ENOUGH_SEEDS, 5))
+def test_the_invariants_hold_under_faults(first):
+    for seed, outcome in run_seeds(range(first, first + 5), Scenario, 1):
+        assert outcome.violations == [], f"seed {seed}\n" + "\n".join(outcome.story)
+        assert outcome.answers["succeeded"] > 30
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_each_kind_of_fault_bites_and_heals(kind):
+    bites = Counter()
+    for _, outcome in run_seeds((1, 2), lambda seed: Scenario(seed, kinds=(kind,), jobs=50), 1):
+        assert outcome.violations == [], "\n".join(outcome.story)
+        bites.update(outcome.bites)
+    assert bites[kind] > 0
 
 
 @pytest.mark.parametrize("seed", range(100, 104))
-def test_the_invariants_hold_when_something_dies_every_second(seed):
-    outcome = simulate(Scenario(seed, faults=60.0, jobs=60, temper=Temper(dies=0.1, fails=0.1, hangs=0.02)))
+def test_the_invariants_hold_when_something_breaks_every_second(seed):
+    outcome = simulate(Scenario(seed, faults=60.0, temper=Temper(dies=0.1, fails=0.1, hangs=0.02)))
     assert outcome.violations == [], "\n".join(outcome.story)
 
 
 def test_without_faults_every_sound_job_succeeds_at_its_first_attempt():
-    outcome = simulate(Scenario(7, faults=0.0, temper=CALM))
+    outcome = simulate(Scenario(7, faults=0.0, **CALM))
     assert outcome.violations == []
-    assert outcome.answers.keys() <= {
-        "succeeded",
-        "served_from_cache",
-        "refusal",
-        "located",
-        "cancelled",
-        "expired",
-    }
+    kinds = {"succeeded", "served_from_cache", "refusal", "located", "cancelled", "expired", "dead_lettered"}
+    assert outcome.answers.keys() <= kinds
+    assert outcome.judged["I3"] > 50
 
 
 def test_two_runs_of_a_seed_publish_the_same_records():
@@ -77,43 +81,6 @@ def test_the_order_of_hashes_does_not_show():
     assert len(digests) == 1
 
 
-def broken(names, monkeypatch, target, attribute, replacement):
-    """Plant a bug and return which of the invariants some seed breaks."""
-    monkeypatch.setattr(target, attribute, replacement)
-    scenario = Scenario(0, settle=60.0)
-    for seed in range(12):
-        found = {one.rule for one in simulate(replace(scenario, seed=seed)).violations}
-        if found & names:
-            return found & names
-    return set()
-
-
-def test_a_dispatcher_that_forgets_finished_jobs_is_found(monkeypatch):
-    names = {"one-terminal-result", "states-follow-the-table"}
-    assert broken(names, monkeypatch, DoneLog, "find", lambda *_: None)
-
-
-def test_a_dispatcher_that_swallows_an_answer_is_found(monkeypatch):
-    judge = Judge._judge
-
-    def swallowing(self, bundle, outcome, item, now):
-        commands = judge(self, bundle, outcome, item, now)
-        return [] if item["job_id"].endswith("0") else commands
-
-    names = {"a-submission-is-answered", "a-job-ends", "one-terminal-result", "an-end-has-a-result"}
-    assert broken(names, monkeypatch, Judge, "_judge", swallowing)
-
-
-def test_a_fold_that_counts_a_shard_twice_is_found(monkeypatch):
-    count = Sweep.count
-
-    def twice(self, shard, facts):
-        self.shots += facts.shots
-        count(self, shard, facts)
-
-    assert broken({"fan-in-conserves-shots"}, monkeypatch, Sweep, "count", twice)
-
-
 async def never():
     await asyncio.get_running_loop().create_future()
 
@@ -129,13 +96,31 @@ def test_a_world_that_stands_still_is_told_and_does_not_hang(work, error):
         run(lambda _: work())
 
 
-def test_the_command_tells_each_seed_and_the_story_of_one_that_broke(monkeypatch):
-    runner = CliRunner()
-    sound = runner.invoke(cli, ["simulate", "--seed", "3", "--seeds", "2", "--jobs", "20", "--json"])
-    assert sound.exit_code == 0
-    assert [json.loads(line)["seed"] for line in sound.stdout.splitlines()] == [3, 4]
+def test_the_command_tells_each_seed_on_one_process_as_on_two():
+    words = ["simulate", "--seed", "3", "--seeds", "3", "--jobs", "20", "--json", "--processes"]
+    told = []
+    for processes in ("1", "2"):
+        done = CliRunner().invoke(cli, [*words, processes])
+        assert done.exit_code == 0, done.output
+        told.append([json.loads(line) for line in done.stdout.splitlines()])
+    assert told[0] == told[1]
+    assert [one.get("seed") for one in told[0]] == [3, 4, 5, None]
+    assert (told[0][-1]["seeds"], told[0][-1]["broken"]) == (3, [])
+
+
+def test_the_command_tells_the_story_of_a_seed_that_broke(monkeypatch):
     monkeypatch.setattr(DoneLog, "find", lambda *_: None)
-    broken = runner.invoke(cli, ["simulate", "--seed", "0", "--seeds", "12"])
-    assert broken.exit_code == 1
-    assert "one-terminal-result" in broken.stdout
-    assert "dispatcher-0 serves" in broken.stdout
+    words = ["simulate", "--seeds", "6", "--processes", "1", "--only", "repeat"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 1
+    assert "I2 one-terminal-result" in done.stdout
+    assert "dispatcher-0: serves" in done.stdout
+    assert "records come again" in done.stdout
+    assert "submit by" in done.stdout
+
+
+def test_a_thousand_seeds_in_which_a_fault_never_bit_have_failed(monkeypatch):
+    monkeypatch.setattr("shotbus.simulation.many.ENOUGH_SEEDS", 2)
+    done = CliRunner().invoke(cli, ["simulate", "--seeds", "2", "--jobs", "10", "--processes", "1"])
+    assert done.exit_code == 1
+    assert "never bit" in done.stdout

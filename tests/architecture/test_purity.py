@@ -48,6 +48,22 @@ MACHINES = [
             "windows",
         )
     ),
+    *(
+        f"shotbus.broker.treasury.{name}"
+        for name in (
+            "account",
+            "allowance",
+            "answers",
+            "budgets",
+            "holding",
+            "machine",
+            "periods",
+            "prices",
+            "refusals",
+            "rows",
+        )
+    ),
+    "shotbus.broker.audit",
     "shotbus.broker.machine",
     "shotbus.broker.deadletters",
     "shotbus.broker.inspection.book",
@@ -58,7 +74,9 @@ MACHINES = [
     "shotbus.reducers.sweep",
     "shotbus.reducers.reductions",
     "shotbus.reducers.minima",
+    "shotbus.broker.bucket",
     "shotbus.workers.credits",
+    "shotbus.workers.parts",
 ]
 FORBIDDEN = {
     *(

@@ -136,6 +136,15 @@ class TreasuryRules(RuleBasedStateMachine):
             assert account.spent == world.witness.spent[purse], purse
             assert account.overdrawn == world.witness.overdrawn[purse], purse
         assert verify(world.audit()) == []
+        self.idle_units_go_where_they_are_wanted()
+
+    def idle_units_go_where_they_are_wanted(self):
+        """With everyone alive an answer takes no time, and a recall comes before a refusal."""
+        for shard, job in enumerate(("one", "two")):
+            self.world.reserve(shard, job, claim(19, tenant="cyd"))
+            self.world.settle_down(4)
+            assert job in self.world.witness.reserved
+            self.world.end(job, Cost(), "release")
 
 
 RULES = settings(max_examples=120, stateful_step_count=40, report_multiple_bugs=False)

@@ -1,9 +1,15 @@
-"""A worker's advertisement: what it is, what it reads, to whom it grants credits. Writes to the bus."""
+"""A worker's advertisement: what it is, what it reads, to whom it grants credits. Writes to the bus.
+
+Where the pool has limits of its provider, the worker's claim to a part of them stands among the grants,
+under :data:`OWN`; no dispatcher is called so.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -16,9 +22,12 @@ from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import encode
 from shotbus.workers.adapters.base import AdapterCapabilities
 from shotbus.workers.credits import Dispatchers, share_credits
+from shotbus.workers.parts import Parts, Turnstile
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
 
 _log = structlog.get_logger(__name__)
+#: Where the claimed units of the pool's limits stand among the grants.
+OWN = ""
 
 
 class Advertiser:
@@ -41,17 +50,73 @@ class Advertiser:
         self._counters = counters
         self._clock = clock
         self._dispatchers = Dispatchers(settings.dispatcher_silent_seconds)
+        units, now = settings.limits.units, clock.monotonic()
+        self._parts = Parts(settings.worker, units, settings.part_times)
+        self._turnstile = Turnstile(settings.limits, self._parts, now) if units else None
+        self._written = 0
         self._partitions: list[int] = []
         self._state = "ready"
         self._turn = 0
         self._grants: Mapping[str, int] = {}
         self._due = asyncio.Event()
+        self._news = asyncio.Event()
 
     def learn(self, key: bytes, status: Mapping[str, Any] | None, heard: float) -> None:
-        """Take another's advertisement, ``heard`` at this monotonic time."""
+        """Take another's advertisement, or this worker's own, ``heard`` at this monotonic time."""
         self._dispatchers.learn(key, status, heard)
-        if self._share() != self._grants:
+        if self._turnstile is not None:
+            self._learn_part(key, status, heard)
+        if self._told() != self._grants:
             self._due.set()
+
+    def _learn_part(self, key: bytes, status: Mapping[str, Any] | None, heard: float) -> None:
+        role, _, rest = key.decode("utf-8", "replace").partition("/")
+        pool, _, name = rest.partition("/")
+        if role != "w" or pool != self._settings.pool:
+            return
+        now = self._clock.monotonic()
+        if name == self._settings.worker:
+            if status is not None:
+                self._parts.echoed(status["at_ms"], now)
+        elif status is None:
+            self._parts.gone(name)
+        else:
+            # Whoever does not take part in the division may run anything.
+            claim = status["grants"].get(OWN, self._settings.limits.units)
+            self._parts.learn(name, claim, now, ready=status["state"] == "ready", heard=heard)
+        self._news.set()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Wait until the provider's limits let one more bundle of this worker begin; hold its place.
+
+        Gives False when the worker drains before: the bundle must not begin here any more.
+        """
+        if self._turnstile is None:
+            yield True
+            return
+        while self._state == "ready" and not self._turnstile.begin(self._clock.monotonic()):
+            await self._wait_for_turn(self._turnstile)
+        if self._state != "ready":
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._turnstile.end()
+            self._news.set()
+            if self._told() != self._grants:
+                self._due.set()
+
+    async def _wait_for_turn(self, turnstile: Turnstile) -> None:
+        """Wait for news or as long as the rate demands; all who wait look again."""
+        seconds = turnstile.wait(self._clock.monotonic())
+        self._news.clear()
+        try:
+            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
 
     def set_partitions(self, partitions: Sequence[int]) -> None:
         """Take note of the partitions that are read from now on."""
@@ -74,6 +139,7 @@ class Advertiser:
     async def drain(self) -> None:
         """Say that no more bundles are taken; credits are withdrawn with it."""
         self._state = "draining"
+        self._news.set()
         await self._try([Outgoing(self._topic, 0, self._settings.status_key, self._status())])
 
     async def withdraw(self) -> None:
@@ -94,13 +160,30 @@ class Advertiser:
     def _share(self) -> dict[str, int]:
         if self._state != "ready":
             return {}
-        settings = self._settings
+        settings, now = self._settings, self._clock.monotonic()
         total = settings.inline_bundles if self._capabilities.inline else settings.slots + settings.prefetch
-        backlogs = self._dispatchers.backlogs(settings.pool, self._clock.monotonic())
-        return share_credits(total, backlogs, self._turn)
+        if self._turnstile is not None:
+            total = self._turnstile.credits(total, now)
+        return share_credits(total, self._dispatchers.backlogs(settings.pool, now), self._turn)
+
+    def _told(self) -> dict[str, int]:
+        """Return what the advertisement says of credits: those of the dispatchers, and the own claim."""
+        if self._turnstile is None:
+            return self._share()
+        return {**self._share(), OWN: self._turnstile.wish(ready=self._state == "ready")}
+
+    def _stamp(self) -> int:
+        """Return wall time that rises from record to record: own records are told apart by it."""
+        self._written = max(self._written + 1, self._clock.wall_ms())
+        return self._written
 
     def _status(self) -> bytes:
-        self._grants = self._share()
+        stamp = self._stamp()
+        if self._turnstile is not None:
+            # Noted first: a lower claim binds from now on, credits included.
+            claim = self._turnstile.wish(ready=self._state == "ready")
+            self._parts.published(stamp, claim, self._clock.monotonic())
+        self._grants = self._told()
         settings = self._settings
         fields = {
             "role": "worker",
@@ -117,7 +200,7 @@ class Advertiser:
             "service_seconds": self._counters.service_seconds,
             "kind": self._capabilities.kind,
             "version": _version(),
-            "at_ms": self._clock.wall_ms(),
+            "at_ms": stamp,
         }
         return encode("pool_status", fields)
 

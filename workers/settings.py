@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shotbus.broker.clock import Clock
+from shotbus.workers.parts import Limits, PartTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class WorkerSettings:
     are granted instead by adapters that run inline. Seconds throughout: ``attempt_seconds`` bounds a
     bundle's run and, when that fails, each of its jobs alone; ``isolation_seconds`` bounds those runs
     together; ``stop_seconds`` bounds a graceful stop. ``memory_bytes`` caps a child's address space.
+    ``limits`` are the provider's, for all workers of the pool together, and ``part_times`` how they are
+    divided among them.
     """
 
     pool: str
@@ -33,6 +36,8 @@ class WorkerSettings:
     advertise_seconds: float = 1.0
     dispatcher_silent_seconds: float = 5.0
     memory_bytes: int = 8 << 30
+    limits: Limits = field(default_factory=Limits)
+    part_times: PartTimes = field(default_factory=PartTimes)
 
     @property
     def group(self) -> str:

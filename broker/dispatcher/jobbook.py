@@ -39,7 +39,6 @@ class JobBook:
         self._tenants: Tally[tuple[str, str]] = Tally()
         self._lows: dict[tuple[str, int], Least] = {}
         self._ages: dict[str, Least] = {}
-        self._by_tenant: Tally[str] = Tally()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -109,10 +108,9 @@ class JobBook:
     def park(self, job: Job) -> None:
         """Pack a job that only waits. The object is dead from now on: who needs the job asks again."""
         key = self._hot_keys[job.job_id]
-        fresh = not self._rows.is_written(key)
-        self._rows.write(key, job)
-        if fresh:
+        if not self._rows.is_written(key):
             self._index.insert(_entry(job.job_id, key))
+        self._rows.write(key, job)
         del self._hot_keys[job.job_id], self._hot[key]
 
     def remove(self, job: Job) -> None:
@@ -169,7 +167,8 @@ class JobBook:
 
     def of_tenant(self, tenant: str, priority: str | None = None) -> int:
         """Return how many jobs of a tenant are live, in one class or in all."""
-        return self._by_tenant[tenant] if priority is None else self._tenants[tenant, priority]
+        classes = self._ages if priority is None else (priority,)
+        return sum(self._tenants[tenant, name] for name in classes)
 
     def tenants(self) -> list[tuple[tuple[str, str], int]]:
         """Return the live jobs by tenant and class."""
@@ -189,7 +188,6 @@ class JobBook:
     def _count(self, key: int, job: Job | Glance) -> None:
         if job.sweep_id:
             self._sweeps.add(job.sweep_id, key)
-        self._by_tenant.add(job.tenant)
         self._tenants.add((job.tenant, job.priority))
         self._age(job.priority).add(job.accepted_us)
         place = job.reference[:2]
@@ -211,7 +209,6 @@ class JobBook:
             del self._hot_keys[job.job_id]
         if job.sweep_id:
             self._sweeps.discard(job.sweep_id, key)
-        self._by_tenant.discard(job.tenant)
         self._tenants.discard((job.tenant, job.priority))
         self._ages[job.priority].discard(job.accepted_us)
         self._lows[job.reference[:2]].discard(job.reference.offset)

@@ -58,6 +58,7 @@ _REFERENCES = 3 + len(TEXTS)
 _TEXTS_END = 1 + len(TEXTS)
 _ROW = struct.Struct(f"<{_REFERENCES}I16s16sBB" + "".join(number.code for number in NUMBERS))
 _HEAD = struct.Struct(f"<{_REFERENCES}I")
+_NO_HEAD = bytes(_HEAD.size)
 _ID_AT = _HEAD.size
 _ID = struct.Struct("<16s")
 _PHASES: tuple[Phase | None, ...] = (None, *Phase)
@@ -154,8 +155,12 @@ class PackedJobs:
 
     def give(self, key: int) -> None:
         """Free a key and what its row refers to."""
-        self._release(_HEAD.unpack_from(*self._slab.place(key)))
-        self._tails.pop(key, None)
+        if self.is_written(key):
+            block, start = self._slab.place(key)
+            self._release(_HEAD.unpack_from(block, start))
+            # Whoever takes the slot next has no row yet.
+            block[start : start + _HEAD.size] = _NO_HEAD
+            self._tails.pop(key, None)
         self._slab.give(key)
 
     def is_written(self, key: int) -> bool:
@@ -221,15 +226,16 @@ class PackedJobs:
         ]
         fixed = (parts.raw_id, payload, _PHASE_NUMBERS[parts.phase], parts.persisted)
         block, start = self._slab.place(key)
-        former = _HEAD.unpack_from(block, start)
+        former = _HEAD.unpack_from(block, start) if block[start : start + 4] != b"\0\0\0\0" else ()
         try:
             _ROW.pack_into(block, start, *references, *fixed, *numbers)
         except struct.error:
             _ROW.pack_into(block, start, *references, *fixed, *_fitting(numbers, tail))
-        self._release(former)
+        if former:
+            self._release(former)
         if tail:
             self._tails[key] = tail
-        else:
+        elif former:
             self._tails.pop(key, None)
 
     def _release(self, references: tuple[int, ...]) -> None:

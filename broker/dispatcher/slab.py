@@ -10,7 +10,7 @@ BLOCK = 1_024
 
 
 class Slab:
-    """Rows of ``width`` bytes in slots numbered from 0; a new row is zeroed."""
+    """Rows of ``width`` bytes in slots numbered from 0; a row that is taken again is as it was given back."""
 
     __slots__ = ("_blocks", "_free", "_top", "_used", "width")
 
@@ -30,18 +30,14 @@ class Slab:
     def take(self) -> int:
         """Return a free slot; the one that was freed last, else a new one."""
         slot = self._free.pop() if self._free else self._top
-        number, row = divmod(slot, BLOCK)
+        number = slot // BLOCK
         if slot == self._top:
             self._top += 1
             if number == len(self._blocks):
                 self._blocks.append(None)
                 self._used.append(0)
-        block = self._blocks[number]
-        if block is None:
+        if self._blocks[number] is None:
             self._blocks[number] = bytearray(self.width * BLOCK)
-        else:
-            start = row * self.width
-            block[start : start + self.width] = bytes(self.width)
         self._used[number] += 1
         return slot
 

@@ -76,6 +76,27 @@ class _Block:
             at += 1
         return None
 
+    def append(self, entry: Entry) -> bool:
+        """Add an entry behind the last one if it belongs there and there is room: the usual case, quickly."""
+        firsts, seconds, keys, costs = self.columns
+        first, second, key, cost = entry
+        length = len(firsts)
+        if (
+            length >= BLOCK
+            or not length
+            or first < firsts[-1]
+            or (first == firsts[-1] and second < seconds[-1])
+        ):
+            return False
+        firsts.append(first)
+        seconds.append(second)
+        keys.append(key)
+        if cost or costs:
+            costs.extend([0.0] * (length - len(costs)))
+            costs.append(cost)
+            self.cost += cost
+        return True
+
     def insert(self, at: int, entry: Entry) -> None:
         firsts, seconds, keys, costs = self.columns
         first, second, key, cost = entry
@@ -141,12 +162,15 @@ class SortedRun:
         if not self._blocks:
             self._blocks.append(_empty())
         self._length += 1
+        self.cost += entry.cost
+        block = self._blocks[-1]
+        if block.append(entry):
+            return
         number = bisect_right(self._bounds, entry[:2])
         block = self._blocks[number]
         if len(block.columns[0]) >= BLOCK:
             block = self._make_room(number, entry)
         block.insert(block.behind(entry.first, entry.second), entry)
-        self.cost += entry.cost
 
     def _make_room(self, number: int, entry: Entry) -> _Block:
         """Return the block for an entry whose block is full."""

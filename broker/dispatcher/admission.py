@@ -54,12 +54,17 @@ def solves_problems(pools: Mapping[str, PoolConfig], pool: str) -> bool:
     return settings is not None and "classical" in (settings.kind, settings.adapter or pool)
 
 
-def check_pool(request: Mapping[str, Any], pool: str, config: Config) -> list[Problem]:
-    """Return why ``pool`` cannot take the request."""
+def check_pool(request: Mapping[str, Any], pool: str, config: Config, *, qubits: int = 0) -> list[Problem]:
+    """Return why ``pool`` cannot take the request; ``qubits`` of its circuit, 0 is not known."""
     settings = config.pools.get(pool)
     if settings is None:
         return [Problem("SB-1102", "$.backend", limit=", ".join(sorted(config.pools)), actual=pool)]
-    return _check_fit(request, pool, settings, solves=solves_problems(config.pools, pool))
+    solves = solves_problems(config.pools, pool)
+    problems = _check_fit(request, pool, settings, solves=solves)
+    if qubits > settings.max_qubits and not solves and settings.kind != "none":
+        limit, actual = f"{settings.max_qubits} qubits on {pool}", f"{qubits} qubits"
+        problems.append(Problem("SB-1110", "$.circuit", limit=limit, actual=actual))
+    return problems
 
 
 def _check_fit(request: Mapping[str, Any], pool: str, settings: PoolConfig, *, solves: bool) -> list[Problem]:

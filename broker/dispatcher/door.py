@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from sys import intern
+from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.dispatcher.admission import check_pool, check_request
 from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, from_cache, problems_of, unique_mark
 from shotbus.broker.dispatcher.endings import give_up
-from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.messages import Relay, Submitted
+from shotbus.broker.dispatcher.job import Job, shared_chain
+from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.traits import traits_of
 from shotbus.broker.machine import Now
+from shotbus.broker.policy.decision import Decision
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
 
 # What is full now may have room when its submitter has waited this long.
 FULL_MS = 5_000
+_NO_TRAIL: Mapping[str, Any] = MappingProxyType({})
 
 
 class Door:
@@ -41,13 +45,71 @@ class Door:
             if not event.relayed:
                 return [Relay(event.reference, partition_of(request["job_id"], shard.partitions))]
             problems = [Problem("SB-1109", "$.job_id", detail="relayed to a shard that is not its own")]
-        problems += check_pool(request, event.pool, shard.config)
+        problems += self._misrouted(event)
         if problems:
             return [self._refusal(event, problems, now)]
         full = self._full(request["tenant"])
         if full:
             return [self._refusal(event, full, now, retry_after_ms=FULL_MS)]
-        return self._unique(event, now)
+        return self._validate(event, now) if event.uninspected else self._unique(event, now)
+
+    def learnt(self, event: Learnt, now: Now) -> list[Any]:
+        """Go on with what waited for a circuit; who still waits is asked for again."""
+        shard, name = self._shard, event.inspected.circuit_id
+        shard.router.book.put(event.inspected)
+        commands: list[Any] = []
+        if event.inspected.facts is None:
+            for job_id in list(shard.validating.get(name, ())):
+                commands += self._turn_away(shard.jobs[job_id], event.inspected.problems, now)
+            return commands
+        for submission in event.submissions:
+            job = shard.jobs.get(submission.request["job_id"])
+            if job is not None and job.phase is Phase.VALIDATING:
+                commands += self._go_on(job, submission, now)
+        return commands + ([Inspect(name)] if name in shard.validating else [])
+
+    def ask_again(self) -> list[Any]:
+        """Ask for every circuit that is waited for: after a restore."""
+        return [Inspect(name) for name in self._shard.validating]
+
+    def _validate(self, event: Submitted, now: Now) -> list[Any]:
+        job = self._job_of(event, now)
+        first = job.circuit_id not in self._shard.validating
+        self._shard.validate(job)
+        return [Inspect(job.circuit_id)] if first else []
+
+    def _go_on(self, job: Job, event: Submitted, now: Now) -> list[Any]:
+        """Admit, or refuse, what was being validated."""
+        shard = self._shard
+        problems = self._misrouted(event)
+        if problems:
+            return self._turn_away(job, problems, now)
+        shard.withdraw(job, now)
+        self._routed(job, event)
+        shard.admitted(job)
+        return self._place(job, event, now)
+
+    def _turn_away(self, job: Job, problems: Sequence[Problem], now: Now) -> list[Any]:
+        told = [problem if problem.path != "$" else problem.under("$.circuit") for problem in problems]
+        self._shard.refuse(job)
+        fields = {
+            "job_id": job.job_id,
+            "tenant": job.tenant,
+            "sweep_id": job.sweep_id,
+            "shard_index": job.shard_index,
+            "payload_hash": job.payload_hash,
+        }
+        return [self._shard.reports.refusal(fields, told, now, traceparent=job.traceparent)]
+
+    def _misrouted(self, event: Submitted) -> list[Problem]:
+        """Return why the request goes nowhere, or its pool cannot take it."""
+        decision = event.decision
+        if decision is not None and decision.refused:
+            return list(decision.problems)
+        if decision is not None and not decision.pool:
+            return []
+        qubits = event.facts.qubits if event.facts else 0
+        return check_pool(event.request, event.pool, self._shard.config, qubits=qubits)
 
     def _refusal(
         self, event: Submitted, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
@@ -108,33 +170,70 @@ class Door:
         return [located]
 
     def _accept(self, event: Submitted, now: Now) -> list[Any]:
-        shard, request = self._shard, event.request
-        job = Job(request, event.reference, event.pool)
-        seed = request["seed"]
-        job.seed = drawn_seed(job.job_id) if seed is None else seed
-        job.cost = job.points * shard.speed[job.pool]
-        job.bytes_in, job.traceparent, job.cache_key = event.size, event.traceparent, event.cache_key
-        job.traits = traits_of(request)
-        job.accepted_us = now.wall_ms * 1000
-        job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
-        if request["unique_key"]:
-            job.extras = {"unique": unique_mark(request)}
+        shard = self._shard
+        job = self._job_of(event, now)
+        self._routed(job, event)
         shard.accept(job)
         shard.admitted(job)
         return self._place(job, event, now)
 
+    def _job_of(self, event: Submitted, now: Now) -> Job:
+        request = event.request
+        job = Job(request, event.reference, event.pool)
+        seed = request["seed"]
+        job.seed = drawn_seed(job.job_id) if seed is None else seed
+        job.bytes_in, job.traceparent = event.size, event.traceparent
+        job.accepted_us = now.wall_ms * 1000
+        job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
+        if request["unique_key"]:
+            job.extras = {"unique": unique_mark(request)}
+        return job
+
+    def _routed(self, job: Job, event: Submitted) -> None:
+        """Note where the policy sends a job, and what it says besides."""
+        shard, decision = self._shard, event.decision
+        job.pool = intern(event.pool)
+        job.cost = job.points * shard.speed.get(job.pool, shard.pool(job.pool).seconds_per_point)
+        job.traits = traits_of(event.request, event.facts.qubits if event.facts else 0)
+        job.cache_key = event.cache_key
+        if decision is None:
+            return
+        job.rule = intern(f"{decision.rule}@{decision.version}")
+        if decision.fallback:
+            job.chain = shared_chain(tuple(map(str, decision.fallback)))
+        if decision.not_before_ms:
+            job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
+        if decision.priority:
+            job.priority = intern(decision.priority)
+        if decision.max_queue_seconds is not None:
+            impatient = job.accepted_us // 1000 + int(1000 * decision.max_queue_seconds)
+            job.extras = {**(job.extras or {}), "impatient_ms": impatient}
+        shard.router.sessions.went(job.tenant, job.session_id, job.pool)
+
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""
-        shard = self._shard
+        shard, decision = self._shard, event.decision
         if shard.standing.wanted_gone(job):
             return shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
         if event.cached is not None:
             return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
         shard.agenda.watch(job)
+        if decision is None or not decision.unusual:
+            return self._wait(job, now, _NO_TRAIL)
+        why: dict[str, Any] = {"trail": decision.trail}
+        if decision.action == "review" or "approval" in decision.requires:
+            job.move(Cause.REVIEW)
+            shard.note(job, Cause.REVIEW, **why)
+            return []
+        return self._recall(job, decision, why) if decision.action == "cache" else self._wait(job, now, why)
+
+    def _wait(self, job: Job, now: Now, why: Mapping[str, Any]) -> list[Any]:
+        """Have an accepted job wait: for its time, for another that computes the same, or in its queue."""
+        shard = self._shard
         if job.not_before_ms > now.wall_ms:
             job.move(Cause.ACCEPT_LATER)
             shard.agenda.later(job)
-            shard.note(job, Cause.ACCEPT_LATER)
+            shard.note(job, Cause.ACCEPT_LATER, **why)
             return []
         leader = shard.jobs.get(shard.sharing.leader(job.cache_key) or "") if job.cache_key else None
         if leader is not None:
@@ -142,8 +241,15 @@ class Door:
             return []
         job.move(Cause.ACCEPT)
         shard.enqueue(job, job.accepted_us)
-        shard.note(job, Cause.ACCEPT)
+        shard.note(job, Cause.ACCEPT, **why)
         return []
+
+    def _recall(self, job: Job, decision: Decision, why: Mapping[str, Any]) -> list[Any]:
+        seconds = decision.step.seconds if decision.step else 0.0
+        job.extras = {**(job.extras or {}), "fallback_from": job.pool, "recall_s": seconds}
+        job.move(Cause.RECALL)
+        self._shard.note(job, Cause.RECALL, **why)
+        return [Recall(job.job_id, job.reference, seconds)]
 
     def excuse(self, event: Submitted, now: Now) -> list[Any]:
         """Refuse a request that could not be handled; a job that is known gets an answer of its own."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from shotbus.broker.bus.base import Bus, Headers, Outgoing, Record, TopicPartition
+from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
+from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.bodies import Bodies
+from shotbus.broker.dispatcher.headers import check_headers
 from shotbus.broker.dispatcher.job import Reference
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import (
@@ -21,19 +23,24 @@ from shotbus.broker.dispatcher.messages import (
     Credit,
     Dispatch,
     Forward,
+    Inspect,
+    Learnt,
+    Recall,
     Relay,
     Reported,
     Revoke,
     Submitted,
 )
 from shotbus.broker.dispatcher.shard import Counters
+from shotbus.broker.inspection.facts import facts_of
+from shotbus.broker.inspection.service import lookup
 from shotbus.broker.machine import Emit, Input, Now
 from shotbus.broker.stages import Timings
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode, decode_untrusted, encode
-from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import digest
 from shotbus.schemas.payload import payload_hash
 
@@ -41,7 +48,11 @@ from shotbus.schemas.payload import payload_hash
 # does not run work again; after it the shorter one, so that a dead store does not slow the dispatcher.
 LOOKUP_SECONDS = 0.5
 SUSPICIOUS_LOOKUP_SECONDS = 0.02
-_REPEATED = {"job-id": "job_id", "tenant": "tenant", "priority": "priority"}
+#: Requests that are read again in one micro-batch when their circuit has been inspected.
+_AT_ONCE = 256
+_ERRANDS = (Inspect, Recall)
+#: Has a circuit inspected for a shard; see :meth:`InspectionDesk.ask`.
+Ask = Callable[[str, int], bool]
 FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
 
 
@@ -56,6 +67,8 @@ class DispatcherEdge:
         config: everything that can be configured.
         free_credits: called at the end of a micro-batch; see :class:`CreditBook`.
         metrics: of this process.
+        clock: wall time for the policy.
+        ask: has a circuit inspected for a shard; without it none is inspected.
 
     """
 
@@ -69,7 +82,10 @@ class DispatcherEdge:
         config: Config,
         free_credits: FreeCredits,
         metrics: Metrics,
+        clock: Clock,
+        ask: Ask | None = None,
     ) -> None:
+        self._clock, self._ask = clock, ask
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
         self._store_is_slow = False
@@ -103,7 +119,8 @@ class DispatcherEdge:
         if record.topic in self._requests:
             return self._submitted(record)
         if record.topic == self._outcomes:
-            return Reported(decode(record.value, "outcome")[1])
+            name, fields = decode(record.value, "outcome", "circuit_facts")
+            return Reported(fields) if name == "outcome" else Learnt(facts_of(fields))
         return Commanded(decode_untrusted(record.value, "control"))
 
     def _submitted(self, record: Record) -> Submitted:
@@ -120,7 +137,7 @@ class DispatcherEdge:
             headers.get("traceparent", b"").decode("ascii", "replace")[:64],
             "relayed" in headers,
             request["backend"] or self._config.routing.default,
-            contradictions=_contradictions(record.headers, request),
+            contradictions=check_headers(record.headers, request),
         )
 
     def must_catch_up(self, events: Sequence[Any]) -> bool:
@@ -129,8 +146,62 @@ class DispatcherEdge:
         return False
 
     async def attach(self, events: Sequence[Any]) -> Sequence[Any]:
+        """Add what decisions need: facts of circuits, the policy's word, cached results; one call each."""
+        if not any(isinstance(event, Submitted | Learnt) for event in events):
+            return events
+        learnt = [await self._resume(event) if isinstance(event, Learnt) else event for event in events]
+        waiting = [one for event in learnt for one in _submissions(event)]
+        if not waiting:
+            return learnt
+        routed = iter(await self._cached(await self._route(waiting)))
+        return [_replaced(event, routed) for event in learnt]
+
+    async def _resume(self, event: Learnt) -> Learnt:
+        """Read again the requests that waited for a circuit, so many at a time."""
+        shard = self._machine.shard
+        if event.inspected.facts is None:
+            return event
+        shard.router.book.put(event.inspected)
+        ids = list(shard.validating.get(event.inspected.circuit_id, ()))[:_AT_ONCE]
+        references = [shard.jobs[job_id].reference for job_id in ids]
+        bodies = await self._bodies.fetch(references)
+        again = tuple(self._submitted(bodies[reference]) for reference in references)
+        return dataclasses.replace(event, submissions=again)
+
+    async def _route(self, events: Sequence[Submitted]) -> list[Submitted]:
+        """Ask the policy about each; where its circuit has to be looked at first, say so."""
+        router = self._machine.shard.router
+        usual = [router.usual(event.request) for event in events]
+        wants = [
+            self._ask is not None and router.wants_facts(event.request, told)
+            for event, told in zip(events, usual, strict=True)
+        ]
+        if not any(wants) and all(usual):
+            # Nothing is configured that could change where these jobs go.
+            return [
+                dataclasses.replace(event, pool=told.pool, decision=told)
+                for event, told in zip(events, usual, strict=True)
+                if told is not None
+            ]
+        ids = [event.request["circuit_id"] for event, want in zip(events, wants, strict=True) if want]
+        unknown = [name for name in dict.fromkeys(ids) if router.book.get(name) is None]
+        if unknown:
+            for inspected in (await lookup(self._store, unknown)).values():
+                router.book.put(inspected)
+        return [self._decided(event, want) for event, want in zip(events, wants, strict=True)]
+
+    def _decided(self, event: Submitted, want: bool) -> Submitted:
+        router = self._machine.shard.router
+        facts = router.book.get(event.request["circuit_id"]) if want else None
+        if want and facts is None:
+            return dataclasses.replace(event, uninspected=True)
+        decision = router.decide(event.request, facts, self._clock.wall_ms())
+        pool = decision.pool or event.pool
+        return dataclasses.replace(event, pool=pool, decision=decision, facts=facts)
+
+    async def _cached(self, events: list[Submitted]) -> Sequence[Submitted]:
         """Look every cacheable request of the micro-batch up, in one call."""
-        keys = [self._cache_key(event) if isinstance(event, Submitted) else "" for event in events]
+        keys = [self._cache_key(event) for event in events]
         wanted = [key for key in keys if key]
         if not wanted:
             return events
@@ -141,6 +212,8 @@ class DispatcherEdge:
         ]
 
     def _cache_key(self, event: Submitted) -> str:
+        if event.uninspected or (event.decision is not None and event.decision.refused):
+            return ""
         solved = solves_problems(self._config.pools, event.pool)
         return cache_key(event.request, event.pool, solved=solved)
 
@@ -164,7 +237,7 @@ class DispatcherEdge:
     async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:
         """Encode commands; original requests are fetched by reference."""
         bodies = await self._bodies.fetch(_references(commands))
-        return [self._encode(command, bodies) for command in commands]
+        return [self._encode(command, bodies) for command in commands if not isinstance(command, _ERRANDS)]
 
     def _encode(self, command: Any, bodies: Mapping[Reference, Record]) -> Outgoing:
         if isinstance(command, Emit):
@@ -249,7 +322,9 @@ class DispatcherEdge:
         ended: Counter[tuple[str, str]] = Counter()
         shots: Counter[str] = Counter()
         for command in commands:
-            if not isinstance(command, Emit):
+            if isinstance(command, Inspect) and self._ask is not None:
+                self._ask(command.circuit_id, self._shard)
+            elif not isinstance(command, Emit):
                 self._count_letter(command)
             elif command.schema == "circuit_result":
                 fields = command.fields
@@ -290,6 +365,21 @@ class DispatcherEdge:
             self._metrics.retries.labels(error_class).inc(count)
 
 
+def _submissions(event: Any) -> Sequence[Submitted]:
+    if isinstance(event, Submitted):
+        return (event,)
+    return event.submissions if isinstance(event, Learnt) else ()
+
+
+def _replaced(event: Any, routed: Iterator[Submitted]) -> Any:
+    """Put the submissions back where they came from, in their order."""
+    if isinstance(event, Submitted):
+        return next(routed)
+    if isinstance(event, Learnt):
+        return dataclasses.replace(event, submissions=tuple(next(routed) for _ in event.submissions))
+    return event
+
+
 def cache_key(request: Mapping[str, Any], pool: str, *, solved: bool) -> str:
     """Return the key of a request's result, empty when the result must not be served to another job.
 
@@ -315,15 +405,6 @@ def cache_key(request: Mapping[str, Any], pool: str, *, solved: bool) -> str:
         problem["payload"] if problem and solved else b"",
     )
     return digest(*parts).hex()
-
-
-def _contradictions(headers: Headers, request: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Compare the headers that repeat a field: who filters by one must not see another job than we do."""
-    return tuple(
-        Problem("SB-1108", f"$.headers.{name}", limit=request[field], actual=value.decode("ascii", "replace"))
-        for name, value in headers
-        if (field := _REPEATED.get(name)) is not None and value != request[field].encode()
-    )
 
 
 def _usable(raw: bytes | None, event: Submitted) -> Mapping[str, Any] | None:

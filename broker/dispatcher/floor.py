@@ -7,6 +7,7 @@ from typing import Any
 
 from shotbus.broker.dispatcher.answers import problems_of
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
+from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem
@@ -20,15 +21,13 @@ from shotbus.broker.machine import Now
 class Floor:
     """Moves the waiting jobs of a shard."""
 
-    def __init__(self, shard: Shard, judge: Judge) -> None:
-        self._shard, self._judge = shard, judge
+    def __init__(self, shard: Shard, door: Door, judge: Judge) -> None:
+        self._shard, self._door, self._judge = shard, door, judge
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
-        if self._shard.fresh:
-            self._shard.fresh = False
-            self._shard.reunite(now)
-        commands = self._judge.expire_leases(now)
+        commands = self._begin(now) if self._shard.fresh else []
+        commands += self._judge.expire_leases(now)
         commands += self._expire_deadlines(now)
         self._wake_due(now)
         self._shard.touch(*self._shard.standing.forget(now))
@@ -39,6 +38,12 @@ class Floor:
         if told:
             self._shard.touch(SEQUENCE_KEY)
         return commands + told
+
+    def _begin(self, now: Now) -> list[Any]:
+        """After a restore: ask again for what others owe us."""
+        self._shard.fresh = False
+        self._shard.reunite(now)
+        return self._door.ask_again()
 
     def _expire_deadlines(self, now: Now) -> list[Any]:
         """End the jobs that did not leave the queue in time."""

@@ -17,7 +17,7 @@ from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
 from shotbus.broker.dispatcher.job import Job, Seat, decode_row, encode_row
 from shotbus.broker.dispatcher.judge import Judge
-from shotbus.broker.dispatcher.messages import Commanded, Dispatch, Reported, Submitted
+from shotbus.broker.dispatcher.messages import Commanded, Dispatch, Learnt, Reported, Submitted
 from shotbus.broker.dispatcher.shard import Counters, Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
@@ -58,9 +58,10 @@ class Dispatcher:
         judge = parts.judge(self.shard)
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
+            Learnt: self._door.learnt,
             Reported: judge.reported,
             Commanded: parts.desk(self.shard).commanded,
-            Dispatch: parts.floor(self.shard, judge).dispatch,
+            Dispatch: parts.floor(self.shard, self._door, judge).dispatch,
         }
 
     # --- the machine's contract ---

@@ -8,15 +8,19 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.job import Reference
+from shotbus.broker.inspection.facts import Inspected
 from shotbus.broker.machine import Tick
+from shotbus.broker.policy.decision import Decision
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.openqasm import CircuitFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """Event: a decoded request, with what was looked up for it.
 
-    ``contradictions``: what its record's headers say against it.
+    ``contradictions``: what its record's headers say against it. ``decision`` None: it goes to ``pool``.
+    ``uninspected``: its circuit has to be inspected first.
     """
 
     request: Mapping[str, Any]
@@ -29,6 +33,17 @@ class Submitted:
     cache_key: str = ""
     cached: Mapping[str, Any] | None = None
     contradictions: tuple[Problem, ...] = ()
+    decision: Decision | None = None
+    facts: CircuitFacts | None = None
+    uninspected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Event: what the inspection of a circuit found, with the requests that waited for it."""
+
+    inspected: Inspected
+    submissions: tuple[Submitted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,12 @@ class Revoke(NamedTuple):
     worker: str
     bundle_id: str
     jobs: tuple[str, ...]
+
+
+class Inspect(NamedTuple):
+    """Command: have a circuit inspected; the answer is a record on this shard's ``outcomes``."""
+
+    circuit_id: str
 
 
 class Recall(NamedTuple):

@@ -42,6 +42,7 @@ class Reports:
 
     def result(self, job: Job, outcome: str, now: Now, answer: Mapping[str, Any]) -> Emit:
         """Return the terminal result; ``answer`` overrides what a job without an answer has."""
+        rule, _, version = job.rule.partition("@")
         timings = _timings(job, answer.get("timings", b""))
         fields = {
             "job_id": job.job_id,
@@ -70,6 +71,8 @@ class Reports:
             "accepted_us": job.accepted_us,
             "finished_us": now.wall_ms * 1000,
             "traceparent": job.traceparent,
+            "rule": rule,
+            "policy_version": version,
             **answer,
             "timings": timings,
         }

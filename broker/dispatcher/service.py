@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Outgoing, TopicPartition
+from shotbus.broker.children.process import ChildStartError
 from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.credits import CreditBook
@@ -16,6 +17,9 @@ from shotbus.broker.dispatcher.edge import DispatcherEdge
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.host import ShardHost
+from shotbus.broker.inspection.inline import Inspecting
+from shotbus.broker.inspection.inspector import Inspector
+from shotbus.broker.inspection.service import InspectionDesk
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.runner import RunnerSettings, ShardRunner
 from shotbus.broker.store.base import Store
@@ -39,6 +43,7 @@ class DispatcherService:
         config: everything that can be configured.
         metrics: of this process.
         clock: None is this machine's.
+        inspector: looks at circuits; None starts the process that [inspection] asks for.
 
     """
 
@@ -52,6 +57,7 @@ class DispatcherService:
         config: Config,
         metrics: Metrics,
         clock: Clock | None = None,
+        inspector: Inspecting | None = None,
     ) -> None:
         self._name, self._bus, self._store, self._topics = name, bus, store, topics
         self._config, self._metrics = config, metrics
@@ -59,12 +65,22 @@ class DispatcherService:
         self._book = CreditBook(name)
         self._tail = PoolsTail(bus, topics, self._book.learn, self._clock)
         self._tasks: list[asyncio.Task[None]] = []
+        self._inspector = inspector or Inspector.configured(config)
+        self._desk = InspectionDesk(bus=bus, store=store, topics=topics, inspector=self._inspector)
         self._host = ShardHost(
             bus,
             group=topics.name("dispatchers"),
             topic=topics.name("shards"),
             make_runner=self._make_runner,
         )
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for part in (self._host.failure, self._desk.failure):
+            part.add_done_callback(self._fail)
+
+    def _fail(self, part: asyncio.Future[None]) -> None:
+        error = None if part.cancelled() else part.exception()
+        if error is not None and not self._failure.done():
+            self._failure.set_exception(error)
 
     async def start(self) -> None:
         """Begin to advertise and join the group."""
@@ -74,11 +90,22 @@ class DispatcherService:
             asyncio.create_task(self._keep(self._advertise_for_ever, "advertising")),
             asyncio.create_task(self._keep(self._watch_dead_letters, "counting dead letters")),
         ]
+        await self._desk.start()
+        if isinstance(self._inspector, Inspector) and self._config.inspection.mode != "off":
+            # Else the first circuit would wait for the process.
+            self._tasks.append(asyncio.create_task(self._warm(self._inspector)))
         await self._host.start()
+
+    async def _warm(self, inspector: Inspector) -> None:
+        try:
+            await inspector.start()
+        except ChildStartError as error:
+            _log.warning("no inspection process yet", error=str(error))
 
     async def stop(self) -> None:
         """Hand the shards over, withdraw the advertisement."""
         await self._host.stop()
+        await self._desk.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -86,8 +113,8 @@ class DispatcherService:
 
     @property
     def failure(self) -> asyncio.Future[None]:
-        """Fails when a shard's task ended by a defect."""
-        return self._host.failure
+        """Fails when a shard's task, or the inspection desk, ended by a defect."""
+        return self._failure
 
     def machines(self) -> list[Dispatcher]:
         """Return the machines of the shards that are held now."""
@@ -113,6 +140,8 @@ class DispatcherService:
             config=self._config,
             free_credits=self._free,
             metrics=self._metrics,
+            clock=self._clock,
+            ask=self._desk.ask,
         )
 
     def _free(self) -> Mapping[str, Sequence[Credit]]:

@@ -20,6 +20,7 @@ from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.fairqueue import FairQueue
 from shotbus.broker.dispatcher.job import Job, Seat
 from shotbus.broker.dispatcher.reports import Reports
+from shotbus.broker.dispatcher.routing import Router
 from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
@@ -83,6 +84,9 @@ class Shard:
         self.tenants: dict[str, int] = {}
         #: By pool, the jobs whose provider must be asked what became of them, the longest due first.
         self.lookups: dict[str, dict[str, None]] = {}
+        self.router = Router(config)
+        #: By circuit, the jobs that wait until it has been inspected.
+        self.validating: dict[str, dict[str, None]] = {}
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
@@ -159,8 +163,24 @@ class Shard:
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
             self.sharing.unfollow(job.cache_key, job.job_id)
+        elif job.phase is Phase.VALIDATING:
+            self._no_longer_validating(job)
         elif job.phase is Phase.RECONCILING:
             self.lookups.get(job.pool, {}).pop(job.job_id, None)
+
+    def validate(self, job: Job) -> None:
+        """Have a new job wait until its circuit has been inspected; it is not accepted yet."""
+        self.accept(job)
+        job.move(Cause.VALIDATE)
+        self.validating.setdefault(job.circuit_id, {})[job.job_id] = None
+        self.agenda.watch(job)
+        self.note(job, Cause.VALIDATE)
+
+    def _no_longer_validating(self, job: Job) -> None:
+        waiting = self.validating.get(job.circuit_id, {})
+        waiting.pop(job.job_id, None)
+        if not waiting:
+            self.validating.pop(job.circuit_id, None)
 
     def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
         """Tell a job's change of state with the terms of the decision, and have its row written."""
@@ -233,6 +253,7 @@ class Shard:
 
     def refuse(self, job: Job) -> None:
         """Let go of a job that was only being validated; the refusal itself is its submission's answer."""
+        self._no_longer_validating(job)
         job.move(Cause.REFUSE)
         self._forget(job)
         self.reports.note(job, Cause.REFUSE, "", _NO_TERMS)
@@ -332,6 +353,8 @@ class Shard:
             self.sharing.lead(job.cache_key, job.job_id)
         elif job.phase is Phase.SHARING:
             self.sharing.follow(job.cache_key, job.job_id)
+        elif job.phase is Phase.VALIDATING:
+            self.validating.setdefault(job.circuit_id, {})[job.job_id] = None
         elif job.phase in WITH_A_TIMER:
             self.agenda.later(job)
         self.agenda.watch(job)

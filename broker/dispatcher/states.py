@@ -108,6 +108,7 @@ _ENTRIES: dict[Cause, Phase] = {
     Cause.DEFER: Phase.DEFERRED,
     Cause.SHARE: Phase.SHARING,
     Cause.REVIEW: Phase.AWAITING_REVIEW,
+    Cause.RECALL: Phase.FALLING_BACK,
     Cause.CACHE_HIT: Phase.DONE,
     Cause.FALL_BACK: Phase.DONE,
     Cause.CANCEL: Phase.CANCELLED,

@@ -17,7 +17,7 @@ from shotbus.schemas.ids import digest
 
 #: The rule of the jobs that no other takes; its name is not a legal one, so that none can be called so.
 DEFAULT_RULE = "(default)"
-_POOL_KEYS = ("adapter", "kind", "modes", "max_qubits", "seconds_per_point", "price", "device", "access")
+_POOL_KEYS = ("adapter", "kind", "modes", "max_qubits", "max_depth", "seconds_per_point", "price", "device", "access")
 
 
 @dataclass(frozen=True, slots=True)

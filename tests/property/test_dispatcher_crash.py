@@ -11,7 +11,7 @@ from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
 from shotbus.broker.config import PoolConfig
 from shotbus.broker.dispatcher.edge import DispatcherEdge
 from shotbus.broker.dispatcher.messages import Credit
-from shotbus.broker.ledger import read_ledger, take_positions
+from shotbus.broker.ledger import LastRows, replay_ledger
 from shotbus.broker.runner import ShardRunner
 from shotbus.broker.store.memory import MemoryStore
 from shotbus.broker.telemetry import Metrics
@@ -105,7 +105,14 @@ class Broker:
 
         store = MemoryStore()
         return self.edge_class(
-            0, bus=bus, store=store, topics=TOPICS, config=CONFIG, free_credits=free, metrics=METRICS
+            0,
+            bus=bus,
+            store=store,
+            topics=TOPICS,
+            config=CONFIG,
+            free_credits=free,
+            metrics=METRICS,
+            clock=self.clock,
         )
 
     async def submit(self):
@@ -168,9 +175,9 @@ async def check_broker(broker, worker):
     assert letter.value == b"garbage"
     assert set(worker.attempts.values()) == {1}
     assert {attempt for job, attempt in worker.attempts if job in (job_id(2), job_id(3))} == {1, 2}
-    rows = await read_ledger(await broker.bus(), at("jobs"))
-    positions = take_positions(rows)
-    assert not [key for key in rows if not key.startswith((b"done/", b"meta/"))]
+    rows = LastRows()
+    positions = await replay_ledger(await broker.bus(), at("jobs"), rows.take)
+    assert not [key for key in rows.rows if not key.startswith((b"done/", b"meta/"))]
     ends = await (await broker.bus()).ends(positions)
     assert positions[at("requests.experiment")] == ends[at("requests.experiment")]
 

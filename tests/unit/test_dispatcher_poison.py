@@ -59,6 +59,7 @@ async def test_a_request_that_breaks_its_handling_is_refused_and_its_neighbour_i
             config=settings,
             free_credits=dict,
             metrics=metrics,
+            clock=clock,
         )
 
     letters = TopicPartition(topics.name("dead-letters"), SHARD)

@@ -1,0 +1,58 @@
+"""Where jobs go: the policy, with what this shard knows of circuits, pools and the past. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.admission import solves_problems
+from shotbus.broker.dispatcher.sessions import Sessions
+from shotbus.broker.inspection.book import FactsBook
+from shotbus.broker.policy.decision import Decision
+from shotbus.broker.policy.facts import Asked, Histories, Views
+from shotbus.broker.policy.policy import Policy
+from shotbus.schemas.openqasm import CircuitFacts
+
+
+class Router:
+    """Decides for one shard; ``views`` and ``flags`` are kept up by whoever knows better."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.policy = Policy.compile(config)
+        self.book = FactsBook(config.inspection.cache)
+        self.sessions = Sessions()
+        self.views: Views = {}
+        self.flags: Mapping[str, float] = {}
+        self.history: Histories = {}
+
+    def usual(self, request: Mapping[str, Any]) -> Decision | None:
+        """Return the decision for a request that needs no deciding; None for one that does."""
+        return self.policy.shortcut(request)
+
+    def wants_facts(self, request: Mapping[str, Any], usual: Decision | None) -> bool:
+        """Tell whether the circuit has to be inspected before its job may wait."""
+        if self._config.inspection.mode == "off" or _has_no_circuit(request):
+            return False
+        pool = usual.pool if usual else request["backend"]
+        settings = self._config.pools.get(pool)
+        if settings is None or not (usual or self.policy.plain):
+            return True
+        return settings.kind != "none" and not solves_problems(self._config.pools, pool)
+
+    def decide(self, request: Mapping[str, Any], circuit: CircuitFacts | None, now_ms: int) -> Decision:
+        """Return where a request goes; ``circuit`` None is not inspected."""
+        session = self.sessions.pool(request["tenant"], request["session_id"])
+        asked = Asked.of(request, circuit, session_pool=session)
+        return self.policy.decide(asked, self.views, flags=self.flags, history=self.history, now_ms=now_ms)
+
+
+def _has_no_circuit(request: Mapping[str, Any]) -> bool:
+    """Tell whether a request only asks for the answer to its problem."""
+    return request["mode"] == "estimate" and not request["observables"]
+
+
+def percent_of(value: str) -> float:
+    """Return what a flag was switched to, 0 to 100."""
+    return {"on": 100.0, "off": 0.0}[value] if value in ("on", "off") else float(value)

@@ -7,7 +7,8 @@ written in the same transaction as what the records before it decided.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 
 from shotbus.broker.bus.base import Bus, Outgoing, TopicPartition
 from shotbus.broker.bus.scan import scan
@@ -15,6 +16,7 @@ from shotbus.schemas.codec import decode, encode
 
 _POSITIONS_KEY = b"\0positions"
 _RESTORE_BATCH = 5_000
+TakeRow = Callable[[bytes, bytes | None], None]
 
 
 def positions_row(ledger: TopicPartition, positions: Mapping[TopicPartition, int]) -> Outgoing:
@@ -24,27 +26,52 @@ def positions_row(ledger: TopicPartition, positions: Mapping[TopicPartition, int
     return Outgoing(ledger.topic, ledger.partition, _POSITIONS_KEY, value)
 
 
-async def read_ledger(bus: Bus, ledger: TopicPartition) -> dict[bytes, bytes]:
-    """Return the last value of every key that still has one.
+async def replay_ledger(bus: Bus, ledger: TopicPartition, take: TakeRow) -> dict[TopicPartition, int]:
+    """Hand the ledger's rows to ``take(key, row)`` as they are read and return the positions.
 
-    Values stay raw until the caller decodes them.
+    Every record comes, in order: a key again and again, and None for one that has gone. No more than a batch
+    is held here. The positions are empty for a shard's first life. Raises BusError.
     """
-    rows: dict[bytes, bytes] = {}
-    async for batch in scan(bus, await bus.begins([ledger]), batch=_RESTORE_BATCH):
-        for record in batch:
-            key = record.key or b""
-            if record.value is None:
-                rows.pop(key, None)
-            else:
-                rows[key] = record.value
-    return rows
+    positions: bytes | None = None
+    async with aclosing(scan(bus, await bus.begins([ledger]), batch=_RESTORE_BATCH)) as batches:
+        async for batch in batches:
+            for record in batch:
+                if record.key == _POSITIONS_KEY:
+                    positions = record.value
+                else:
+                    take(record.key or b"", record.value)
+    return _positions(positions)
 
 
-def take_positions(rows: dict[bytes, bytes]) -> dict[TopicPartition, int]:
-    """Remove the positions from restored rows and return them; empty for a shard's first life."""
-    raw = rows.pop(_POSITIONS_KEY, None)
-    if raw is None:
+class LastRows:
+    """The last row of every key that still has one, raw, for a machine that takes each key once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def take(self, key: bytes, row: bytes | None) -> None:
+        """Take a row as :func:`replay_ledger` reads it."""
+        if row is None:
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = row
+
+    def give(self, restore: Callable[[bytes, bytes], None]) -> None:
+        """Pass all rows on; each is let go as soon as it is, or both forms would be held at once."""
+        for key in list(self.rows):
+            restore(key, self.rows.pop(key))
+
+
+async def read_ledger(bus: Bus, ledger: TopicPartition) -> dict[bytes, bytes]:
+    """Return the last raw row of every key that still has one, to look at. Raises BusError."""
+    rows = LastRows()
+    await replay_ledger(bus, ledger, rows.take)
+    return rows.rows
+
+
+def _positions(row: bytes | None) -> dict[TopicPartition, int]:
+    if row is None:
         return {}
-    _, page = decode(raw, "ledger_page")
+    _, page = decode(row, "ledger_page")
     entries = json.loads(page["data"])
     return {TopicPartition(topic, partition): offset for topic, partition, offset in entries}

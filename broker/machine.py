@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shotbus.broker.bus.base import Headers, Outgoing, Record, TopicPartition
 
@@ -58,7 +58,7 @@ class Machine(Protocol):
         ...
 
     def restore(self, key: bytes, snapshot: bytes) -> None:
-        """Take a row back; called once a key, before any event."""
+        """Take a row back; called once a key, before any event. See :class:`TakesRows` for large state."""
         ...
 
     def restored(self, now: Now) -> None:
@@ -67,6 +67,23 @@ class Machine(Protocol):
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds from now until the next timer, None without one."""
+        ...
+
+
+@runtime_checkable
+class TakesRows(Protocol):
+    """A machine that takes its ledger as it is read, because there is no room for it twice.
+
+    Where a machine has this method the runner calls it instead of :meth:`Machine.restore`, for every record
+    of the ledger in the order of writing. Compaction may have run or not: a key may come any number of times.
+    """
+
+    def restore_row(self, key: bytes, row: bytes | None) -> None:
+        """Let ``row`` replace whatever was taken for ``key``; None: the key is gone, if it was ever there.
+
+        Called before any event and before :meth:`Machine.restored`, which is the time for whatever needs
+        all rows (queues, timers, leases).
+        """
         ...
 
 

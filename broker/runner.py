@@ -32,8 +32,8 @@ from shotbus.broker.bus.base import (
 from shotbus.broker.bus.limits import OVERSIZE_BATCH
 from shotbus.broker.clock import Clock
 from shotbus.broker.deadletters import dead_letter
-from shotbus.broker.ledger import positions_row, read_ledger, take_positions
-from shotbus.broker.machine import Edge, Now
+from shotbus.broker.ledger import LastRows, positions_row, replay_ledger
+from shotbus.broker.machine import Edge, Now, TakesRows
 from shotbus.schemas.errors import ShotbusError, fail
 
 _log = structlog.get_logger()
@@ -139,11 +139,13 @@ class ShardRunner:
 
     async def _restore(self, edge: Edge) -> dict[TopicPartition, int]:
         """Give the machine its rows back; returns where its inputs are to be read from."""
-        rows = await read_ledger(self._bus, edge.ledger)
-        positions = take_positions(rows)
-        # A row's bytes are let go as soon as it is restored, or both forms would be held at once.
-        for key in list(rows):
-            edge.machine.restore(key, rows.pop(key))
+        machine = edge.machine
+        if isinstance(machine, TakesRows):
+            positions = await replay_ledger(self._bus, edge.ledger, machine.restore_row)
+        else:
+            rows = LastRows()
+            positions = await replay_ledger(self._bus, edge.ledger, rows.take)
+            rows.give(machine.restore)
         partitions = [one.partition for one in edge.inputs]
         begins = await self._bus.begins([p for p in partitions if p not in positions])
         return {p: positions.get(p, begins.get(p, 0)) for p in partitions}

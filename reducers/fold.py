@@ -112,9 +112,19 @@ class Fold:
 
     def restore(self, key: bytes, snapshot: bytes) -> None:
         """Take a row back; it is decoded when its sweep is next needed."""
+        self.restore_row(key, snapshot)
+
+    def restore_row(self, key: bytes, row: bytes | None) -> None:
+        """Take a row, or its end, as the ledger is read; see :class:`shotbus.broker.machine.TakesRows`."""
         sweep_id, place = _place(key)
-        self._rows.setdefault(sweep_id, {})[place] = snapshot
         self._live.pop(sweep_id, None)
+        rows = self._rows.setdefault(sweep_id, {})
+        if row is None:
+            rows.pop(place, None)
+        else:
+            rows[place] = row
+        if not rows:
+            del self._rows[sweep_id]
 
     def restored(self, now: Now) -> None:
         """Owe every sweep with counted shards a partial: the last one may have preceded the rows."""

@@ -7,7 +7,7 @@ from dispatcher_kit import SHARD
 
 from shotbus.broker.bus.base import Outgoing, TopicPartition, TopicSpec
 from shotbus.broker.bus.memory import MemoryBus, MemoryCluster
-from shotbus.broker.ledger import read_ledger, take_positions
+from shotbus.broker.ledger import LastRows, replay_ledger
 from shotbus.broker.machine import Emit, Input, Tick
 from shotbus.broker.runner import RunnerSettings, ShardRunner
 from shotbus.schemas.errors import fail
@@ -186,8 +186,8 @@ class Plant:
         return told
 
     async def positions_and_rows(self, ledger=LEDGER):
-        rows = await read_ledger(await self.bus(), ledger)
-        return take_positions(rows), rows
+        rows = LastRows()
+        return await replay_ledger(await self.bus(), ledger, rows.take), rows.rows
 
     async def ends(self, *places):
         return await (await self.bus()).ends(places)

@@ -94,6 +94,8 @@ class SimulatedChild(Child):
         results = await self._results(fields, items, seconds)
         claim = Claim(fields["bundle_id"], fields["pool"], head["worker"], head["lease_id"])
         told = [item_fields(item, result) for item, result in zip(items, results, strict=True)]
+        if fields["purpose"] == "look_up":
+            told = [{**one, "found": self._found(i)} for one, i in zip(told, fields["items"], strict=True)]
         # The lease is part of it, so that a result tells whose report it is.
         provenance = json.dumps({"lease": head["lease_id"]}).encode()
         records = claim.finished(
@@ -103,6 +105,11 @@ class SimulatedChild(Child):
             provenance=provenance,
         )
         return RunReport(records, sum(bool(result.error_class) for result in results))
+
+    def _found(self, item: Mapping[str, Any]) -> str:
+        """Return what a provider says of an item; there is none."""
+        del item
+        return ""
 
     async def kill(self) -> None:
         """Forget the process."""
@@ -142,7 +149,7 @@ class SimulatedChild(Child):
         if fate < self._temper.fails + self._temper.rejects:
             self._bites["backend_rejects"] += 1
             return _failed(Problem("SB-1301", "$.bindings", detail="simulated"))
-        return ItemResult(shots=item.request["shots"] * item.request["points"])
+        return ItemResult(shots=_shots(item))
 
 
 class PaidChild(SimulatedChild):
@@ -158,12 +165,19 @@ class PaidChild(SimulatedChild):
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
     ) -> list[ItemResult]:
         tokens = [self.token(one) for one in bundle["items"]]
+        if bundle["purpose"] == "look_up":
+            self._bites["look_up"] += len(items)
+            await asyncio.sleep(self._random.uniform(0.01, 0.1))
+            return [ItemResult(shots=_shots(item)) for item in items]
         results = [await self._submit(item, token) for item, token in zip(items, tokens, strict=True)]
         for token, result in zip(tokens, results, strict=True):
             if not result.error_class:
                 await self._provider.wait(token)
         await self._maybe_end(items, seconds)
         return results
+
+    def _found(self, item: Mapping[str, Any]) -> str:
+        return self._provider.find(self.token(item))
 
     @staticmethod
     def token(item: Mapping[str, Any]) -> str:
@@ -172,18 +186,20 @@ class PaidChild(SimulatedChild):
         return token or item["job_id"]
 
     async def _submit(self, item: BatchItem, token: str) -> ItemResult:
-        request = item.request
-        shots = request["shots"] * request["points"]
+        tenant, shots = item.request["tenant"], _shots(item)
         try:
-            await self._provider.submit(
-                token, item.job_id, item.attempt, tenant=request["tenant"], cost=shots / 1000
-            )
+            await self._provider.submit(token, item.job_id, item.attempt, tenant=tenant, cost=shots / 1000)
         except ThrottledError as error:
             problem = Problem("SB-5001", "$", detail="throttled")
             return ItemResult("THROTTLED", (problem,), retry_after_ms=error.retry_after_ms)
         except NoAnswerError:
             return ItemResult("UNKNOWN_OUTCOME", (Problem("SB-5001", "$", detail="no answer"),))
         return ItemResult(shots=shots)
+
+
+def _shots(item: BatchItem) -> int:
+    shots: int = item.request["shots"] * item.request["points"]
+    return shots
 
 
 def _failed(problem: Problem) -> ItemResult:

@@ -294,5 +294,5 @@ EVERYDAY: tuple[str, ...] = (
     "backend_rejects",
     "throttled",
     "no_answer",
-    "recognised",
+    "look_up",
 )

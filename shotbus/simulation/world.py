@@ -267,6 +267,6 @@ def _config() -> Config:
     pools = {
         POOL: pool,
         SLOW_POOL: replace(pool, seconds_per_point=0.04),
-        PAID_POOL: replace(pool, bundle_jobs=4),
+        PAID_POOL: replace(pool, kind="hardware", bundle_jobs=4),
     }
     return replace(base, pools=pools, routing=replace(base.routing, default=POOL))

@@ -216,8 +216,11 @@ class Allowance:
         data = json.dumps([[*purse, units] for purse, units in reservation.parts.items()]).encode()
         return encode("ledger_page", {"kind": "meta", "data": data})
 
-    def restore(self, key: bytes, row: bytes) -> None:
-        """Take a row back."""
+    def restore(self, key: bytes, row: bytes | None) -> None:
+        """Let a row replace what was taken for its key; None takes that away. A key may come again."""
+        if row is None:
+            self._unrestore(key)
+            return
         if key.startswith(_PURSE):
             fields = read_row(row)
             self._keep(holding_of(fields, purse_of(fields)))
@@ -228,6 +231,14 @@ class Allowance:
             return
         taken = {Purse(*words): units for *words, units in data}
         self._reserved[key.removeprefix(_JOB).decode()] = _Reservation(taken, persisted=True)
+
+    def _unrestore(self, key: bytes) -> None:
+        if key.startswith(_PURSE):
+            purse = self._by_key.pop(key.removeprefix(_PURSE), None)
+            if purse:
+                del self._holdings[purse]
+        else:
+            self._reserved.pop(key.removeprefix(_JOB).decode(), None)
 
     def restored(self, now: Now) -> None:
         """All rows are back: what is reserved is counted anew, and everything is told anew."""

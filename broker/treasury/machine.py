@@ -24,6 +24,8 @@ RECALL_SECONDS = 2.0
 KEEP_MS = 2 * DAY_MS
 #: Anyone may name an experiment: accounts beyond this are refused.
 MAX_ACCOUNTS = 100_000
+#: What a shard counts; for metrics.
+STATS = ("granted", "recalled", "refused", "duplicate", "unknown", "alert", "overdrawn")
 _SWEEPING_SECONDS = 60.0
 _PREFIX = b"account/"
 
@@ -55,7 +57,7 @@ class Treasury:
         self._touched: dict[bytes, None] = {}
         self._chain = AuditChain(self._name, shard)
         self._sweeping_due = 0.0
-        #: What happened, by word: granted, recalled, refused, duplicate, unknown, alert, overdrawn.
+        #: What happened, by word of :data:`STATS`.
         self.stats: Counter[str] = Counter()
 
     # --- the machine's contract ---

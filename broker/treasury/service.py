@@ -14,6 +14,7 @@ from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.broker.treasury.budgets import Budgets
 from shotbus.broker.treasury.edge import TreasuryEdge
+from shotbus.broker.treasury.machine import STATS
 from shotbus.broker.treasury.prices import MICRO
 
 
@@ -87,7 +88,7 @@ class TreasuryService:
     def _counts(self) -> dict[str, float]:
         """Return what the shards did, by word."""
         counted = sum(self._counting.values(), self._ended.copy())
-        return {f"answers_{word}": count for word, count in counted.items()}
+        return {word: counted[word] for word in STATS}
 
     def _spent(self, resource: str) -> dict[str, float]:
         """Return what was spent in the present periods, in currency units, seconds, shots."""

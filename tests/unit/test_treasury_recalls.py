@@ -289,5 +289,21 @@ def test_names_of_any_kind_have_bounded_keys_of_their_own(name):
     assert max(len(key) for node in (*world.shards, *world.treasuries) for key in node.ledger) < 60
 
 
+def test_rows_may_come_again_and_go_while_a_ledger_is_read():
+    world = World(shots(10))
+    for job in ("a", "b"):
+        world.reserve(0, job, claim(2))
+    world.settle_down()
+    ledger = dict(world.shards[0].ledger)
+    machine = world.shards[0].make()
+    for key in (*ledger, *ledger):
+        machine.restore(key, ledger[key])
+    machine.restore(b"allowance/job/b", None)
+    machine.restore(b"allowance/job/never", None)
+    machine.restored(world.now)
+    (holding,) = machine._holdings.values()
+    assert (holding.reserved, holding.free, machine.reserved("b")) == (2, 2, {})
+
+
 def test_no_budget_has_no_length():
     assert not Budgets({})

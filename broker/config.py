@@ -137,6 +137,7 @@ class PoolConfig:
     kind: str = "simulator"
     modes: tuple[str, ...] = MODES
     max_qubits: int = 28
+    max_depth: int = 20_000
     slots: int = 2
     prefetch: int = 1
     bundle_jobs: int = 16

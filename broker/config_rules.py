@@ -51,6 +51,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
     "pools": {
         "modes": _MODES,
         "max_qubits": _from(1),
+        "max_depth": _from(1),
         "slots": _from(1, 1_024),
         "prefetch": _from(0, 1_024),
         "bundle_jobs": _from(1, 100_000),

@@ -146,15 +146,20 @@ def _check_fit(program: Program, observables: PauliSums | None) -> list[Problem]
     return []
 
 
-def _check_width(question: Question, wishes: Wishes, config: Config) -> list[Problem]:
-    """Return a problem for a circuit that is too wide for the pool that would run it."""
+def _check_size(question: Question, wishes: Wishes, config: Config) -> list[Problem]:
+    """Return problems for a circuit that is too wide or too deep for the pool that would run it."""
     pool = wishes.backend or config.routing.default
     settings = config.pools.get(pool)
-    qubits = question.program.facts.qubits
-    if settings is None or settings.kind == "none" or qubits <= settings.max_qubits:
+    if settings is None or settings.kind == "none":
         return []
-    limit = f"{settings.max_qubits} qubits on {pool}"
-    return [Problem("SB-1110", "$.circuit", limit=limit, actual=f"{qubits} qubits")]
+    facts, problems = question.program.facts, []
+    if facts.qubits > settings.max_qubits:
+        limit = f"{settings.max_qubits} qubits on {pool}"
+        problems.append(Problem("SB-1116", "$.circuit", limit=limit, actual=f"{facts.qubits} qubits"))
+    if facts.depth_bound > settings.max_depth:
+        limit = f"{settings.max_depth} layers on {pool}"
+        problems.append(Problem("SB-1117", "$.circuit", limit=limit, actual=f"{facts.depth_bound} layers"))
+    return problems
 
 
 def build_request(
@@ -201,7 +206,7 @@ def build_request(
     }
     fields["payload_hash"] = payload_hash(fields)
     problems = check_request(fields, config, now_ms=now_us // 1000)
-    problems += _check_width(question, wishes, config)
+    problems += _check_size(question, wishes, config)
     most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
     if size > most:
         problems.append(Problem("SB-1201", "$.circuit", limit=f"{most} bytes", actual=f"{size} bytes"))

@@ -17,6 +17,8 @@ from shotbus.schemas.registry import SchemaKey, raw_schema
 
 FRAME_BYTES = 5
 _SIZED, _NUMBER, _ARRAY = range(3)
+# Of the tenth and last digit of a long.
+_LONGEST_SHIFT = 63
 
 _KINDS = {
     "string": _SIZED,
@@ -72,7 +74,7 @@ def skim(data: bytes, position: int, kinds: tuple[int, ...]) -> tuple[Encoded, i
     """Return the encoded fields from ``position`` on, and the position behind them.
 
     Raises:
-        ShotbusError: SB-1001 when the record ends early or a field can only be decoded (an array or a
+        ShotbusError: SB-1006 when the record ends early or a field can only be decoded (an array or a
             union that is not empty).
 
     """
@@ -87,19 +89,24 @@ def skim(data: bytes, position: int, kinds: tuple[int, ...]) -> tuple[Encoded, i
             else:
                 value = byte >> 1
             if kind == _SIZED:
+                if value < 0:
+                    raise fail("SB-1006", "$", detail="a length below zero")
                 position += value
             elif kind == _ARRAY and byte:
-                raise fail("SB-1001", "$", detail="a field cannot be stepped over")
+                raise fail("SB-1006", "$", detail="a field cannot be stepped over")
             fields.append(data[start:position])
     except IndexError as error:
-        raise fail("SB-1001", "$", detail="record ends early") from error
+        raise fail("SB-1006", "$", detail="record ends early") from error
     if position > len(data):
-        raise fail("SB-1001", "$", detail="record ends early")
+        raise fail("SB-1006", "$", detail="record ends early")
     return fields, position
 
 
 def number(data: bytes, position: int) -> tuple[int, int]:
-    """Return the (zigzag, variable length) number at ``position``, and the position behind it."""
+    """Return the (zigzag, variable length) number at ``position``, and the position behind it.
+
+    Raises IndexError at the data's end, ShotbusError (SB-1006) for more digits than a long has.
+    """
     shift = value = 0
     while True:
         byte = data[position]
@@ -108,6 +115,9 @@ def number(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return (value >> 1) ^ -(value & 1), position
         shift += 7
+        if shift > _LONGEST_SHIFT:
+            # A megabyte of digits would be a number that takes hours to build.
+            raise fail("SB-1006", "$", detail="a number without end")
 
 
 def text(encoded: bytes) -> str:
@@ -134,7 +144,7 @@ def items(data: bytes, before: str, array: str) -> tuple[Encoded, list[Encoded],
         The fields up to ``before``, the fields of each item, and the items' shape.
 
     Raises:
-        ShotbusError: SB-1001.
+        ShotbusError: SB-1001 for another record, SB-1006 for a damaged one.
 
     """
     key = identify(data)
@@ -151,5 +161,5 @@ def items(data: bytes, before: str, array: str) -> tuple[Encoded, list[Encoded],
                 found.append(fields)
             count, position = number(data, position)
     except IndexError as error:
-        raise fail("SB-1001", "$", detail="record ends early") from error
+        raise fail("SB-1006", "$", detail="record ends early") from error
     return head, found, form

@@ -56,9 +56,11 @@ def encode(name: str, fields: Mapping[str, Any]) -> bytes:
 
 
 def identify(data: bytes | None) -> SchemaKey:
-    """Return which record the frame announces. Raises ShotbusError (SB-1001)."""
-    if data is None or len(data) < _FRAME.size:
-        raise fail("SB-1001", "$", detail="empty or shorter than the frame")
+    """Return which record the frame announces. Raises ShotbusError (SB-1001, SB-1005, SB-1006)."""
+    if not data:
+        raise fail("SB-1005", "$", detail="null" if data is None else "no bytes")
+    if len(data) < _FRAME.size:
+        raise fail("SB-1006", "$", detail="shorter than the frame")
     magic, number = _FRAME.unpack_from(data)
     key = IDS.get(number)
     if magic != 0 or key is None:
@@ -74,7 +76,7 @@ def decode(data: bytes | None, *expected: str) -> tuple[str, Fields]:
         expected: names that may stand here; none given accepts any.
 
     Raises:
-        ShotbusError: SB-1001 for anything else.
+        ShotbusError: SB-1001 for another record, SB-1005 for none, SB-1006 for a damaged one.
 
     """
     key = identify(data)
@@ -89,7 +91,7 @@ def decode(data: bytes | None, *expected: str) -> tuple[str, Fields]:
         else:
             fields = fastavro.schemaless_reader(stream, parsed_schema(key), parsed_schema(newest))
     except _DECODE_ERRORS as error:
-        raise fail("SB-1001", "$", detail=f"{key.name}: {type(error).__name__}") from error
+        raise fail("SB-1006", "$", detail=f"{key.name}: {type(error).__name__}") from error
     return key.name, fields
 
 
@@ -97,7 +99,7 @@ def decode_untrusted(data: bytes | None, name: str, *, max_bytes: int = MAX_RECO
     """Return the fields of a record from outside, or refuse it.
 
     Raises:
-        ShotbusError: SB-1003 over ``max_bytes``, SB-1001 unreadable, SB-1002 readable but not canonical.
+        ShotbusError: SB-1003 over ``max_bytes``, SB-1002 readable but not canonical, or as :func:`decode`.
 
     """
     if data is not None and len(data) > max_bytes:

@@ -19,6 +19,8 @@ from shotbus.broker.policy.windows import Window
 from shotbus.broker.treasury.prices import MICRO, estimate
 
 _MEASURED = ("success", "turnaround_seconds", "deviation", "cost")
+#: Kinds of pools that do not run the circuit.
+_ANY_DEPTH = ("classical", "none")
 _DYNAMIC = ("fidelity", "t1_us", "t2_us", "calibration_age_seconds", "wait_seconds")
 
 
@@ -182,6 +184,8 @@ def _fit(candidate: Candidate, asked: Asked) -> Iterator[Reason]:
         yield Reason("never", "observables", "it runs circuits", "none")
     if circuit is not None and settings.kind != "classical" and circuit.qubits > settings.max_qubits:
         yield Reason("never", "qubits", str(settings.max_qubits), str(circuit.qubits))
+    if circuit is not None and settings.kind not in _ANY_DEPTH and circuit.depth_bound > settings.max_depth:
+        yield Reason("never", "depth", str(settings.max_depth), str(circuit.depth_bound))
     if asked.max_cost is not None and candidate.price > asked.max_cost:
         yield Reason("never", "price", f"{asked.max_cost:g} asked", f"{candidate.price:g}")
 

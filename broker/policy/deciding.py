@@ -347,10 +347,19 @@ class Deciding:
         self._trail.append({"step": step, **told})
 
 
+#: Term of a circuit that does not fit -> code and place.
+_MISFITS = {
+    "qubits": ("SB-1116", "$.circuit"),
+    "depth": ("SB-1117", "$.circuit"),
+    "native": ("SB-1118", "$.circuit"),
+}
+
+
 def _problem(pool: str, reason: Reason) -> Problem:
     if reason.kind == "late":
         return Problem("SB-1152", "$.deadline", limit=reason.limit, actual=f"{pool}: {reason.actual}")
     if reason.term == "data class":
         limit = f"{pool}: {reason.limit}"
         return Problem("SB-1153", "$.data_class", limit=limit, actual=reason.actual)
-    return Problem("SB-1110", "$", limit=f"{pool}: {reason.term} {reason.limit}", actual=reason.actual)
+    code, path = _MISFITS.get(reason.term, ("SB-1110", "$"))
+    return Problem(code, path, limit=f"{pool}: {reason.term} {reason.limit}", actual=reason.actual)

@@ -17,7 +17,8 @@ from shotbus.schemas.ids import digest
 
 #: The rule of the jobs that no other takes; its name is not a legal one, so that none can be called so.
 DEFAULT_RULE = "(default)"
-_POOL_KEYS = ("adapter", "kind", "modes", "max_qubits", "max_depth", "seconds_per_point", "price", "device", "access")
+_SIZE_KEYS = ("max_qubits", "max_depth", "seconds_per_point")
+_POOL_KEYS = ("adapter", "kind", "modes", *_SIZE_KEYS, "price", "device", "access")
 
 
 @dataclass(frozen=True, slots=True)

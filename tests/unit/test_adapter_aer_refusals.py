@@ -19,6 +19,8 @@ SAMPLED, NAMES = rotations(3)
 BARE, _ = rotations(3, measured=False)
 NO_ROWS = Bindings((), np.zeros((1, 0)))
 HEAD = 'OPENQASM 3.0; include "stdgates.inc"; '
+# 110 bytes that Aer would work on for hours.
+DEEP = HEAD + "qubit q; bit c; for int i in [1:500000] { h q; } c = measure q;"
 WIDE = HEAD + "qubit[40] q; bit[40] c; h q; c = measure q;"
 
 
@@ -42,11 +44,18 @@ def not_a_number():
     return fields(SAMPLED, Bindings(NAMES, matrix))
 
 
+def twice():
+    """A column of one parameter instead of that of another, and one of it besides."""
+    matrix = angles(NAMES, 2).matrix
+    return fields(SAMPLED, Bindings((*NAMES, NAMES[0]), np.concatenate([matrix, matrix[:, :1]], axis=1)))
+
+
 CASES = {
     "SB-1001": (b"no request", "INVALID"),
     "SB-1103": (fields(SAMPLED, shots=0), "INVALID"),
     "SB-1108": (fields(SAMPLED, options={"method": "magic"}), "INVALID"),
-    "SB-1110": (fields(WIDE, NO_ROWS), "CONSTRAINT"),
+    "SB-1116": (fields(WIDE, NO_ROWS), "CONSTRAINT"),
+    "SB-1117": (fields(DEEP, NO_ROWS), "CONSTRAINT"),
     "SB-1202": (fields('OPENQASM 3.0; include "/etc/passwd"; qubit q;', NO_ROWS), "INVALID"),
     "SB-1203": (fields(HEAD + "qubit[2] q; h q[0", NO_ROWS), "INVALID"),
     "SB-1218": (fields(BARE), "INVALID"),
@@ -55,10 +64,11 @@ CASES = {
     "SB-1302": (fields(SAMPLED, angles((*NAMES, "more"), 2)), "INVALID"),
     "SB-1303": (not_a_number(), "INVALID"),
     "SB-1304": (fields(SAMPLED, points=3), "INVALID"),
+    "SB-1306": (twice(), "INVALID"),
     "SB-1401": (fields(BARE, mode="estimate", observables=pack({"x": np.zeros(1)})), "INVALID"),
     "SB-1402": (observed("ZZZZ"), "INVALID"),
 }
-TEXTS = (SAMPLED, BARE, WIDE, 'OPENQASM 3.0; include "/etc/passwd"; qubit q;', HEAD + "qubit[2] q; h q[0")
+TEXTS = (SAMPLED, BARE, WIDE, DEEP, 'OPENQASM 3.0; include "/etc/passwd"; qubit q;', HEAD + "qubit[2] q; h q[0")
 
 
 @pytest.mark.parametrize("code", CASES)

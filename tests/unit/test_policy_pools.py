@@ -76,9 +76,17 @@ def test_a_job_that_fits_nowhere_is_refused_with_the_numbers_of_every_candidate(
     decision = decide(rule(f"then = {{ {BOTH} }}"), job(circuit=circuit("qubit[40] q; h q;")))
     assert decision.refused
     assert [(one.code, one.limit, one.actual) for one in decision.problems] == [
-        ("SB-1110", "cheap: qubits 8", "40"),
-        ("SB-1110", "good: qubits 30", "40"),
+        ("SB-1116", "cheap: qubits 8", "40"),
+        ("SB-1116", "good: qubits 30", "40"),
     ]
+
+
+def test_a_circuit_that_is_too_deep_for_every_pool_is_refused_with_the_numbers():
+    decision = decide(
+        rule(f"then = {{ {BOTH} }}"), job(circuit=circuit("qubit q; for int i in [1:30000] { h q; }"))
+    )
+    assert {(one.code, one.path) for one in decision.problems} == {("SB-1117", "$.circuit")}
+    assert decision.problems[0].limit == "cheap: depth 20000"
 
 
 def test_a_deadline_that_no_pool_can_meet_is_refused_with_the_numbers():

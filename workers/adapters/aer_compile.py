@@ -26,6 +26,8 @@ METHODS: Mapping[str, int] = {
     "matrix_product_state": 63,
     "stabilizer": 1_000,
 }
+#: The Aer SDK's time grows faster than the depth: minutes for a hundred thousand layers.
+MAX_DEPTH = 100_000
 _PARSED = 64
 _TRANSPILED = 64
 _BASES = 256
@@ -140,18 +142,18 @@ class Compiler:
         return self._backends[method]
 
     def parse(self, circuit_id: str, record: Fields) -> Parsed:
-        """Return the parsed circuit. Raises ShotbusError (SB-12xx)."""
+        """Return the parsed circuit. Raises ShotbusError (SB-12xx; SB-1117 for too many layers)."""
         return self._parsed.get(circuit_id) or self._parsed.put(circuit_id, _parse(record))
 
     def transpile(self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
         """Return the transpiled circuit; ``bare`` leaves out final measurements (for estimates).
 
-        Raises ShotbusError: SB-1110 for more qubits than the method is offered for, SB-1220.
+        Raises ShotbusError: SB-1116 for more qubits than the method is offered for, SB-1220.
         """
         limit = METHODS[options.method]
         if parsed.facts.qubits > limit:
             raise fail(
-                "SB-1110", "$.circuit", limit=f"{limit} qubits ({options.method})", actual=parsed.facts.qubits
+                "SB-1116", "$.circuit", limit=f"{limit} qubits ({options.method})", actual=parsed.facts.qubits
             )
         key = (circuit_id, options, bare)
         return self._transpiled.get(key) or self._transpiled.put(
@@ -197,6 +199,8 @@ def _without_final_measurements(circuit: Any) -> Any:
 
 def _parse(record: Fields) -> Parsed:
     facts = inspect(record["text"])
+    if facts.depth_bound > MAX_DEPTH:
+        raise fail("SB-1117", "$.circuit", limit=f"{MAX_DEPTH} layers", actual=f"{facts.depth_bound} layers")
     with refusals():
         circuit = _load(record["text"], facts.language)
     return Parsed(circuit, facts, frozenset(facts.parameters), _registers(circuit))

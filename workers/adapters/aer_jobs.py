@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def part_of(index: int, item: BatchItem) -> Part:
 
 
 def check_names(part: Part, parameters: frozenset[str]) -> None:
-    """Refuse bindings that do not name exactly the circuit's parameters (SB-1301, SB-1302, SB-1304)."""
+    """Refuse bindings that do not name exactly the circuit's parameters (SB-1301, SB-1302, SB-1306)."""
     given = part.bindings.names
     missing = sorted(parameters - set(given))[:_MAX_NAMED]
     surplus = sorted(set(given) - parameters)[:_MAX_NAMED]
@@ -76,7 +77,8 @@ def check_names(part: Part, parameters: frozenset[str]) -> None:
         Problem("SB-1302", f"$.bindings.{name}", hint="remove it, or check its name") for name in surplus
     ]
     if len(set(given)) != len(given):
-        problems.append(Problem("SB-1304", "$.bindings.names", detail="a parameter has two columns"))
+        twice = [name for name, count in Counter(given).items() if count > 1][:_MAX_NAMED]
+        problems += [Problem("SB-1306", f"$.bindings.{name}", detail="it has two columns") for name in twice]
     if problems:
         raise ShotbusError(problems)
 

@@ -33,6 +33,8 @@ REGISTRY: Mapping[str, str] = {
 #: Codes that say "not here" or "not now" rather than "never"; every other code is the job's own fault.
 _CLASSES: Mapping[str, str] = {
     "SB-1110": "CONSTRAINT",
+    "SB-1116": "CONSTRAINT",
+    "SB-1117": "CONSTRAINT",
     "SB-1113": "CONSTRAINT",
     "SB-1219": "TRANSIENT",
     "SB-5001": "TRANSIENT",

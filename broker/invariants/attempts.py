@@ -43,10 +43,10 @@ class _Worker:
 
 
 class Attempts:
-    """Follows leases and advertisements."""
+    """Follows leases and advertisements; ``whole``: every outcome since the beginning is fed."""
 
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, findings: Findings, *, whole: bool) -> None:
+        self._findings, self._whole = findings, whole
         self._leases: dict[str, str] = {}
         self._told: dict[tuple[str, int], list[_Told]] = {}
         self._workers: dict[str, _Worker] = {}
@@ -98,7 +98,7 @@ class Attempts:
 
     def finish(self, look: Look) -> None:
         """Compare results with reports, count what ran at a time."""
-        if self._reported and look.complete:
+        if self._reported and self._whole:
             for job_id, life in look.lives.items():
                 for answer in life.answers:
                     if answer.ran:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from shotbus.broker.bus.base import Record
@@ -51,11 +51,14 @@ class Checker:
 
     Args:
         complete: every record since the beginning is fed; else lives may begin in the middle.
+        trimmed: topics of which that is not so although it is of the others.
         bounds: numbers to judge by.
 
     """
 
-    def __init__(self, *, complete: bool, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, *, complete: bool, trimmed: Collection[str] = (), bounds: Bounds | None = None
+    ) -> None:
         self._complete, self._bounds = complete, bounds or Bounds()
         self.findings = Findings()
         wait = self._bounds.wait_seconds
@@ -64,7 +67,7 @@ class Checker:
         self._judges: list[Judge] = []
         for judge in (
             self._lives,
-            Attempts(self.findings),
+            Attempts(self.findings, whole=complete and "outcomes" not in trimmed),
             Sweeps(self.findings),
             Letters(self.findings),
             Clients(self.findings),
@@ -103,6 +106,7 @@ class Checker:
         history: History | None = None,
         ledger: ProviderLedger | None = None,
         horizon: Mapping[int, int] | None = None,
+        floor_ms: int = 0,
     ) -> Report:
         """Judge what can only be judged at the end.
 
@@ -112,12 +116,14 @@ class Checker:
             ledger: a provider's books.
             horizon: by partition of ``events`` the end at which the reading of everything else began. What
                 came later may have left traces that were not read. None: nothing came later.
+            floor_ms: what a life that ended before this left elsewhere may have been deleted since.
 
         """
 
         def settled(life: Life) -> bool:
             partition, offset = life.place
-            return horizon is None or offset < horizon.get(partition, 0)
+            early = horizon is None or offset < horizon.get(partition, 0)
+            return early and (life.last_ms >= floor_ms or not life.ended)
 
         look = Look(
             self._lives.known,

@@ -63,7 +63,7 @@ def test_what_is_not_the_backends_fault_never_opens_it(error_class):
 
 
 def test_every_class_of_the_retry_table_is_either_blamed_or_known_to_be_neutral():
-    assert set(REMEDIES) - BLAMED <= {*NEUTRAL, "CANCELLED_BY_PROVIDER"}
+    assert set(REMEDIES) - BLAMED <= {*NEUTRAL, "CANCELLED_BY_PROVIDER", "NOT_ACCEPTED"}
 
 
 def test_a_backend_that_says_it_is_down_opens_it_at_once():

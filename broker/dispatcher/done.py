@@ -110,6 +110,12 @@ class DoneLog:
         full = len(data) >= ENTRIES_A_PAGE * _ENTRY.size
         self._open = max(self._open, number + 1 if full else number)
 
+    def discard(self, key: bytes) -> None:
+        """Let a page go that was taken back and that the ledger then says is gone; one unknown is none."""
+        number = int(key.removeprefix(_PREFIX))
+        if number in self._pages:
+            self._drop(number)
+
     @staticmethod
     def key(page: int) -> bytes:
         """Return a page's ledger key."""

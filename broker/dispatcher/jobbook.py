@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.job import Job, Reference
 from shotbus.broker.dispatcher.packedjobs import Glance, PackedJobs, glance_of, raw_id
 from shotbus.broker.dispatcher.sortedrun import Entry, SortedRun
 from shotbus.broker.dispatcher.tallies import Least, Members, Tally
@@ -19,6 +19,16 @@ _HALVES = struct.Struct(">QQ")
 # Resolution of the oldest job (65 ms) and of the oldest request still referenced (1,024 offsets).
 _AGE_BITS = 16
 _OFFSET_BITS = 10
+
+
+class _Counted(NamedTuple):
+    """What is counted of a job."""
+
+    tenant: str
+    priority: str
+    sweep_id: str
+    accepted_us: int
+    reference: Reference
 
 
 class JobBook:
@@ -75,7 +85,9 @@ class JobBook:
             self._rows.give(key)
             raise
         self._index.insert(_entry(fields["job_id"], key))
-        self._count(key, self._rows.glance(key))
+        place = Reference(fields["request_topic"], fields["request_partition"], fields["request_offset"])
+        who = (fields["tenant"], fields["priority"], fields["sweep_id"])
+        self._count(key, _Counted(*who, fields["accepted_us"], place))
         return key
 
     def key_of(self, job_id: str) -> int | None:
@@ -146,9 +158,9 @@ class JobBook:
         return self._rows.text(key, name) if job is None else str(getattr(job, name))
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the keys of all jobs: those that are objects, then the packed ones by id."""
-        yield from self._hot
-        yield from (key for key in self._index if key not in self._hot)
+        """Yield the keys of all jobs, after a restore in the order of the ledger."""
+        yield from self._rows
+        yield from (key for key in self._hot if not self._rows.is_written(key))
 
     def objects(self) -> list[Job]:
         """Return the jobs that are objects."""
@@ -185,7 +197,7 @@ class JobBook:
         lows = ((place, low.least()) for place, low in self._lows.items())
         return {place: least for place, least in lows if least is not None}
 
-    def _count(self, key: int, job: Job | Glance) -> None:
+    def _count(self, key: int, job: Job | _Counted) -> None:
         if job.sweep_id:
             self._sweeps.add(job.sweep_id, key)
         self._tenants.add((job.tenant, job.priority))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from shotbus.broker.dispatcher.job import PATIENCE_MS, Job, Reference
-from shotbus.broker.dispatcher.slab import Rare, Shared, Slab
+from shotbus.broker.dispatcher.slab import BLOCK, Rare, Shared, Slab
 from shotbus.broker.dispatcher.states import Phase
 
 
@@ -55,10 +55,11 @@ PACKED: Final = frozenset(
 )
 
 _REFERENCES = 3 + len(TEXTS)
-_TEXTS_END = 1 + len(TEXTS)
+_SWEEP, _SESSION, _EXPERIMENT = (1 + TEXTS.index(name) for name in ("sweep_id", "session_id", "experiment"))
 _ROW = struct.Struct(f"<{_REFERENCES}I16s16sBB" + "".join(number.code for number in NUMBERS))
 _HEAD = struct.Struct(f"<{_REFERENCES}I")
 _NO_HEAD = bytes(_HEAD.size)
+_NO_ROW = bytes(4)
 _ID_AT = _HEAD.size
 _ID = struct.Struct("<16s")
 _PHASES: tuple[Phase | None, ...] = (None, *Phase)
@@ -149,6 +150,14 @@ class PackedJobs:
     def __len__(self) -> int:
         return len(self._slab)
 
+    def __iter__(self) -> Iterator[int]:
+        """Yield the keys that have a row, those first that were taken first as long as none was freed."""
+        size = _ROW.size
+        for key, block in self._slab.blocks():
+            for row in range(BLOCK):
+                if block[row * size : row * size + 4] != _NO_ROW:
+                    yield key + row
+
     def take(self) -> int:
         """Return a key for a job; it has no row yet."""
         return self._slab.take()
@@ -166,7 +175,7 @@ class PackedJobs:
     def is_written(self, key: int) -> bool:
         """Tell whether a key has a row; a row always has something in common with others."""
         block, start = self._slab.place(key)
-        return block[start : start + 4] != b"\0\0\0\0"
+        return block[start : start + 4] != _NO_ROW
 
     def id_of(self, key: int) -> str:
         """Return the id in a row."""
@@ -226,7 +235,7 @@ class PackedJobs:
         ]
         fixed = (parts.raw_id, payload, _PHASE_NUMBERS[parts.phase], parts.persisted)
         block, start = self._slab.place(key)
-        former = _HEAD.unpack_from(block, start) if block[start : start + 4] != b"\0\0\0\0" else ()
+        former = _HEAD.unpack_from(block, start) if block[start : start + 4] != _NO_ROW else ()
         try:
             _ROW.pack_into(block, start, *references, *fixed, *numbers)
         except struct.error:
@@ -278,7 +287,8 @@ class PackedJobs:
         shared = self._shared.value
         common: Any = shared(values[0])
         numbers = values[_NUMBERS_AT:]
-        sweep, session, _, experiment = (str(shared(number) or "") for number in values[1:_TEXTS_END])
+        sweep, session = shared(values[_SWEEP]) or "", shared(values[_SESSION]) or ""
+        experiment = shared(values[_EXPERIMENT]) or ""
         tenant, priority, pool = common[:3]
         return Glance(
             key,
@@ -286,9 +296,9 @@ class PackedJobs:
             tenant,
             priority,
             pool,
-            sweep,
-            session,
-            experiment,
+            str(sweep),
+            str(session),
+            str(experiment),
             _PHASES[values[_REFERENCES + 2]],
             numbers[_COST],
             numbers[_DEADLINE],

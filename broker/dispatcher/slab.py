@@ -12,10 +12,12 @@ BLOCK = 1_024
 class Slab:
     """Rows of ``width`` bytes in slots numbered from 0; a row that is taken again is as it was given back."""
 
-    __slots__ = ("_blocks", "_free", "_top", "_used", "width")
+    __slots__ = ("_blocks", "_free", "_spare", "_top", "_used", "width")
 
     def __init__(self, width: int) -> None:
         self.width = width
+        #: An empty block, kept: a slab whose rows come and go would else ask for a block each time.
+        self._spare: bytearray | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -37,7 +39,8 @@ class Slab:
                 self._blocks.append(None)
                 self._used.append(0)
         if self._blocks[number] is None:
-            self._blocks[number] = bytearray(self.width * BLOCK)
+            self._blocks[number] = self._spare or bytearray(self.width * BLOCK)
+            self._spare = None
         self._used[number] += 1
         return slot
 
@@ -47,7 +50,7 @@ class Slab:
         self._free.append(slot)
         self._used[number] -= 1
         if not self._used[number]:
-            self._blocks[number] = None
+            self._spare, self._blocks[number] = self._blocks[number], None
             if len(self._free) == self._top:
                 self._clear()
 
@@ -57,6 +60,10 @@ class Slab:
         block = self._blocks[number]
         assert block is not None, "the slot is free"
         return block, row * self.width
+
+    def blocks(self) -> list[tuple[int, bytearray]]:
+        """Return the blocks that have rows, each with its first slot."""
+        return [(number * BLOCK, block) for number, block in enumerate(self._blocks) if block is not None]
 
     def read(self, slot: int) -> bytes:
         """Return a row."""

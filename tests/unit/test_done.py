@@ -120,3 +120,15 @@ def test_an_emptied_log_starts_again_after_a_restore():
     twin = restored(rows)
     twin.add(job_id(1), bytes(8), "failed", NOW_MS, owner=ADA)
     assert twin.find(job_id(1)) is not None
+
+
+def test_a_page_may_come_back_several_times_and_go_again():
+    log, _ = log_of(200)
+    twin = DoneLog(retention_s=60, max_pages=8_192)
+    page, full = log.snapshot(log.key(1)), log.snapshot(log.key(0))
+    for data in (page[:32], page, full):
+        twin.restore(log.key(0) if data is full else log.key(1), data)
+    assert [number for number in range(200) if twin.find(job_id(number)) is None] == []
+    twin.discard(log.key(0))
+    twin.discard(log.key(7))
+    assert [number for number in range(200) if twin.find(job_id(number))] == list(range(128, 200))

@@ -112,6 +112,10 @@ CODES: Mapping[str, str] = {
     "SB-5004": "attempt took too long",
     "SB-5005": "result is implausible",
     "SB-5006": "bundle arrived too late to start",
+    "SB-5007": "outcome is unknown",
+    "SB-5008": "backend is down",
+    "SB-5009": "backend asks to come later",
+    "SB-5010": "result was not stable",
     # 90xx: our own defects
     "SB-9001": "internal error",
 }
@@ -207,6 +211,10 @@ HINTS: Mapping[str, str] = {
     "SB-5004": "cut it into smaller jobs or raise the limit",
     "SB-5005": "report it with the job id; nothing was counted",
     "SB-5006": "nothing: the dispatcher sends it again",
+    "SB-5007": "nothing: the provider is asked before the job may be sent again",
+    "SB-5008": "see shotbus pools list and the provider's status page",
+    "SB-5009": "nothing: it is sent again when the backend said, or later",
+    "SB-5010": "see detail; name another pool, or lower the bar of its quality gate",
     "SB-9001": "report it with shotbus dlq show",
 }
 

@@ -37,11 +37,16 @@ _CLASSES: Mapping[str, str] = {
     "SB-1117": "CONSTRAINT",
     "SB-1113": "CONSTRAINT",
     "SB-1219": "TRANSIENT",
+    "SB-4002": "REVOKED",
     "SB-5001": "TRANSIENT",
     "SB-5002": "TRANSIENT",
     "SB-5003": "CRASHED",
     "SB-5004": "TIMEOUT",
     "SB-5006": "NOT_STARTED",
+    "SB-5007": "UNKNOWN_OUTCOME",
+    "SB-5008": "BACKEND_DOWN",
+    "SB-5009": "THROTTLED",
+    "SB-5010": "UNSTABLE",
     "SB-9001": "INTERNAL",
 }
 

@@ -32,6 +32,15 @@ TOPICS: tuple[str, ...] = (
     "events",
 )
 
+#: What is missing when a need of the catalog is no topic.
+_WORDS = {
+    "history": "no client's history",
+    "ledger": "no provider's ledger",
+    "budgets": "no budgets",
+    "wait_seconds": "no bound was given",
+    "healed": "nobody says when faults healed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -85,6 +94,10 @@ class Checker:
     def add(self, judge: Judge) -> None:
         """Let another judge look on, such as the treasury's or the audit log's; before the first record."""
         self._judges.append(judge)
+
+    def expect(self, topic: str) -> None:
+        """Note that a topic is fed, even if it should have no record."""
+        self._fed.setdefault(topic, 0)
 
     def take(self, topic: str, record: Record) -> None:
         """Take a record; ``topic`` is its logical name, without the prefix."""
@@ -150,7 +163,7 @@ class Checker:
         told = {}
         for name, invariant in CATALOG.items():
             missing = [need for need in invariant.needs if not present.get(need, need in self._fed)]
-            told[name] = f"no {', no '.join(missing)}" if missing else ""
+            told[name] = ", ".join(_WORDS.get(need, f"no topic {need}") for need in missing)
             if not missing and not self.findings.judged[name]:
                 told[name] = "nothing to judge"
         return {name: reason for name, reason in told.items() if reason}

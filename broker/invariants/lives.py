@@ -240,6 +240,7 @@ class Lives:
                 )
         elif life.answers:
             self._findings.broke("I2", "an-end-has-a-result", job_id, f"still {life.state}, but has a result")
+        self._findings.judged["I12"] += life.state == "CANCELLED"
         if look.over:
             self._findings.judge("I1", "a-job-ends", job_id, f"still {life.state}", holds=life.ended)
 

@@ -73,6 +73,7 @@ async def _look(bus: Bus, topics: Topics, since_ms: int | None) -> Reading:
         starts = {place: begins[place] for place in places[name]}
         if since_ms is not None and name not in _COMPACTED:
             starts = {place: await bus.offset_at(place, since_ms) for place in places[name]}
+        checker.expect(name)
         count, first_ms = await _feed(bus, name, starts, checker)
         records[name] = count
         if name in _KEPT and name in deleted:

@@ -1,6 +1,7 @@
 """Regenerates what is generated in the repository; tests fail when it is stale. Writes files.
 
-``make docs``: the topic definitions in deploy/kafka, the diagram and the tables of docs/states.md.
+``make docs``: the topic definitions in deploy/kafka, the diagram and the tables of docs/states.md,
+the table of docs/invariants.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from shotbus.broker.config import Config
 from shotbus.broker.connect import KAFKA_PARTITIONS
 from shotbus.broker.dispatcher.states import WORDS, mermaid
+from shotbus.broker.invariants import CATALOG
 from shotbus.broker.topics import Topics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,6 +46,17 @@ def states_page() -> str:
     return _filled(_filled(text, "diagram", f"```mermaid\n{mermaid()}```"), "words", words)
 
 
+def invariants_page() -> str:
+    """Return docs/invariants.md with its table as it should be."""
+    rows = [
+        f"| {name} | **{one.title}** | {one.judged} | {', '.join(one.needs)} | {one.beyond} |"
+        for name, one in CATALOG.items()
+    ]
+    head = ["| | promise | judged by | needs | beyond this |", "|---|---|---|---|---|"]
+    text = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+    return _filled(text, "invariants", "\n".join([*head, *rows]))
+
+
 def _filled(text: str, name: str, content: str) -> str:
     start = f"<!-- generated: {name} -->"
     return re.sub(
@@ -56,6 +69,7 @@ def generated() -> dict[pathlib.Path, str]:
     return {
         ROOT / "deploy" / "kafka" / "topics.json": topic_definitions(),
         ROOT / "docs" / "states.md": states_page(),
+        ROOT / "docs" / "invariants.md": invariants_page(),
     }
 
 

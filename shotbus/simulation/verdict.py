@@ -57,6 +57,8 @@ class Verdict:
             heal_seconds=heal_seconds,
         )
         self._checker = Checker(complete=True, bounds=bounds)
+        for topic in _FED:
+            self._checker.expect(topic)
         self._hash = hashlib.blake2b(digest_size=16)
         self._ended_sweeps: set[str] = set()
         self._records: list[Record] = []

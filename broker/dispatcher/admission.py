@@ -63,7 +63,7 @@ def check_pool(request: Mapping[str, Any], pool: str, config: Config, *, qubits:
     problems = _check_fit(request, pool, settings, solves=solves)
     if qubits > settings.max_qubits and not solves and settings.kind != "none":
         limit, actual = f"{settings.max_qubits} qubits on {pool}", f"{qubits} qubits"
-        problems.append(Problem("SB-1110", "$.circuit", limit=limit, actual=actual))
+        problems.append(Problem("SB-1116", "$.circuit", limit=limit, actual=actual))
     return problems
 
 

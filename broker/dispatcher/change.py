@@ -79,10 +79,9 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now) -> None:
     if waits:
         shard.withdraw(job, now)
     if change.priority is not None:
-        job.priority = intern(change.priority)
+        shard.jobs.change_class(job, intern(change.priority))
     if change.deadline_ms is not None:
-        job.deadline_ms = change.deadline_ms
-        shard.agenda.watch(job)
+        shard.set_deadline(job, change.deadline_ms)
     if change.pool is not None and change.pool != job.pool:
         shard.move_to(job, change.pool, now)
     job.move(Cause.CHANGE)
@@ -93,8 +92,7 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now) -> None:
     if until and job.phase is Phase.WAITING:
         shard.put_off(job, Cause.DEFER, until, now)
     elif until:
-        job.not_before_ms = until
-        shard.agenda.later(job)
+        shard.set_timer(job, until)
 
 
 def _until(shard: Shard, change: Change, now: Now) -> int:

@@ -34,6 +34,7 @@ class CreditBook:
     def __init__(self, dispatcher: str) -> None:
         self._dispatcher = dispatcher
         self._adverts: dict[bytes, Advert] = {}
+        self._calibrated: dict[str, tuple[int, str]] = {}
         self._turn = 0
 
     def learn(self, key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
@@ -42,6 +43,13 @@ class CreditBook:
             self._adverts.pop(key, None)
         else:
             self._adverts[key] = Advert(fields, heard)
+            if fields.get("calibration_id"):
+                mark = (fields["calibrated_ms"], fields["calibration_id"])
+                self._calibrated[fields["pool"]] = max(mark, self._calibrated.get(fields["pool"], mark))
+
+    def calibration(self, pool: str) -> str:
+        """Return the newest calibration of a pool's backend that was heard of; empty for none."""
+        return self._calibrated.get(pool, (0, ""))[1]
 
     def workers(self, now: float) -> list[Mapping[str, Any]]:
         """Return the advertisements of workers that are alive."""

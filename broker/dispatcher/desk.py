@@ -103,9 +103,9 @@ class Desk:
         if target == "job":
             found = [job for job in [jobs.get(name)] if job is not None]
         elif target == "sweep":
-            found = [job for job in jobs.values() if name and job.sweep_id == name]
-        elif target == "experiment":
-            found = [job for job in jobs.values() if name and job.experiment == name]
+            found = [jobs.at(key) for key in (jobs.of_sweep(name) if name else ())]
+        elif target == "experiment" and name:
+            found = [jobs.at(key) for key in list(jobs) if jobs.text(key, "experiment") == name]
         else:
             found = []
         return [job for job in found if job.tenant == control["tenant"]]
@@ -126,7 +126,7 @@ class Desk:
             found = [job for job in [self._shard.jobs.get(name)] if job is not None]
             expected = not found and self._shard.done.find(name) is None
         else:
-            found = [job for job in self._shard.jobs.values() if job.sweep_id == name]
+            found = [self._shard.jobs.at(key) for key in self._shard.jobs.of_sweep(name)]
             expected = True
         if expected:
             self._shard.touch(*self._shard.standing.intend(name, tenant, now))
@@ -152,7 +152,7 @@ class Desk:
 
     def _locate_job(self, job_id: str, tenant: str, now: Now, correlation: str) -> Any:
         """Answer where a job is; another tenant's is not known."""
-        job, done = self._shard.jobs.get(job_id), self._shard.done.find(job_id)
+        job, done = self._shard.jobs.look(job_id), self._shard.done.find(job_id)
         if job is not None and job.tenant == tenant:
             return self._shard.reports.located(job_id, now, phase=job.phase, correlation=correlation)
         if job is None and done is not None and done.owner == owner_mark(tenant):
@@ -164,7 +164,8 @@ class Desk:
     def _count_sweep(self, sweep_id: str, tenant: str) -> tuple[str, int, int]:
         if not self._can_exist("sweep", sweep_id):
             return "UNKNOWN", 0, 0
-        mine = [job for job in self._shard.jobs.values() if job.sweep_id == sweep_id and job.tenant == tenant]
+        jobs = self._shard.jobs
+        mine = [job for key in jobs.of_sweep(sweep_id) if (job := jobs.glance(key)).tenant == tenant]
         return "LIVE" if mine else "UNKNOWN", len(mine), sum(job.phase in WITH_A_WORKER for job in mine)
 
     def _count_pool(self, pool: str) -> tuple[str, int, int]:

@@ -60,7 +60,7 @@ class Door:
         commands: list[Any] = []
         if event.inspected.facts is None:
             for job_id in list(shard.validating.get(name, ())):
-                commands += self._turn_away(shard.jobs[job_id], event.inspected.problems, now)
+                commands += self._turn_away(shard.live(job_id), event.inspected.problems, now)
             return commands
         for submission in event.submissions:
             job = shard.jobs.get(submission.request["job_id"])
@@ -124,7 +124,7 @@ class Door:
         most = max(1, limits.max_waiting // shard.partitions)
         if len(shard.jobs) >= most:
             return [Problem("SB-1111", "$", limit=str(most), actual=str(len(shard.jobs)))]
-        own, most = shard.tenants.get(tenant, 0), max(1, limits.max_waiting_tenant // shard.partitions)
+        own, most = shard.jobs.of_tenant(tenant), max(1, limits.max_waiting_tenant // shard.partitions)
         if own >= most:
             hint = "other tenants' jobs are taken; submit again after retry_after"
             return [Problem("SB-1111", "$.tenant", limit=str(most), actual=str(own), hint=hint)]
@@ -148,7 +148,7 @@ class Door:
     def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
         """Recognise a job id that is live or finished; None for a new one."""
         job_id, payload = event.request["job_id"], event.request["payload_hash"]
-        live = self._shard.jobs.get(job_id)
+        live = self._shard.jobs.look(job_id)
         done = None if live else self._shard.done.find(job_id)
         if live is None and done is None:
             return None
@@ -204,7 +204,7 @@ class Door:
         if decision.not_before_ms:
             job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
         if decision.priority:
-            job.priority = intern(decision.priority)
+            shard.jobs.change_class(job, intern(decision.priority))
         if decision.max_queue_seconds is not None:
             impatient = job.accepted_us // 1000 + int(1000 * decision.max_queue_seconds)
             job.extras = {**(job.extras or {}), "impatient_ms": impatient}
@@ -217,7 +217,7 @@ class Door:
             return shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
         if event.cached is not None:
             return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
-        shard.agenda.watch(job)
+        shard.agenda.watch(job, shard.key(job))
         if decision is None or not decision.unusual:
             return self._wait(job, now, _NO_TRAIL)
         why: dict[str, Any] = {"trail": decision.trail}
@@ -232,7 +232,7 @@ class Door:
         shard = self._shard
         if job.not_before_ms > now.wall_ms:
             job.move(Cause.ACCEPT_LATER)
-            shard.agenda.later(job)
+            shard.agenda.later(job, shard.key(job))
             shard.note(job, Cause.ACCEPT_LATER, **why)
             return []
         leader = shard.jobs.get(shard.sharing.leader(job.cache_key) or "") if job.cache_key else None

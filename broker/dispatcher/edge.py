@@ -12,10 +12,10 @@ from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
 from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import dead_letter
-from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.headers import check_headers
 from shotbus.broker.dispatcher.job import Reference
+from shotbus.broker.dispatcher.keys import Targets, cache_key
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import (
     Bury,
@@ -41,7 +41,6 @@ from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode, decode_untrusted, encode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.schemas.ids import digest
 from shotbus.schemas.payload import payload_hash
 
 # A lookup that takes longer is a miss. The first failure costs the longer time, so that a busy moment
@@ -54,6 +53,7 @@ _ERRANDS = (Inspect, Recall)
 #: Has a circuit inspected for a shard; see :meth:`InspectionDesk.ask`.
 Ask = Callable[[str, int], bool]
 FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
+Calibration = Callable[[str], str]
 
 
 class DispatcherEdge:
@@ -69,6 +69,7 @@ class DispatcherEdge:
         metrics: of this process.
         clock: wall time for the policy.
         ask: has a circuit inspected for a shard; without it none is inspected.
+        calibration: says which calibration of its backend a pool has, empty for none.
 
     """
 
@@ -84,11 +85,13 @@ class DispatcherEdge:
         metrics: Metrics,
         clock: Clock,
         ask: Ask | None = None,
+        calibration: Calibration = lambda _: "",
     ) -> None:
         self._clock, self._ask = clock, ask
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
         self._store_is_slow = False
+        self._targets = Targets(config, calibration)
         self._machine = Dispatcher(shard, topics.partitions, config)
         self._requests = {topics.requests(name): name for name in config.classes}
         self._outcomes, self._control = topics.name("outcomes"), topics.name("control")
@@ -163,7 +166,7 @@ class DispatcherEdge:
             return event
         shard.router.book.put(event.inspected)
         ids = list(shard.validating.get(event.inspected.circuit_id, ()))[:_AT_ONCE]
-        references = [shard.jobs[job_id].reference for job_id in ids]
+        references = [shard.live(job_id).reference for job_id in ids]
         bodies = await self._bodies.fetch(references)
         again = tuple(self._submitted(bodies[reference]) for reference in references)
         return dataclasses.replace(event, submissions=again)
@@ -214,8 +217,7 @@ class DispatcherEdge:
     def _cache_key(self, event: Submitted) -> str:
         if event.uninspected or (event.decision is not None and event.decision.refused):
             return ""
-        solved = solves_problems(self._config.pools, event.pool)
-        return cache_key(event.request, event.pool, solved=solved)
+        return cache_key(event.request, self._targets.of(event.pool))
 
     async def _lookup(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Ask the store; one that was slow or dead gets little time until it answers quickly again."""
@@ -378,33 +380,6 @@ def _replaced(event: Any, routed: Iterator[Submitted]) -> Any:
     if isinstance(event, Learnt):
         return dataclasses.replace(event, submissions=tuple(next(routed) for _ in event.submissions))
     return event
-
-
-def cache_key(request: Mapping[str, Any], pool: str, *, solved: bool) -> str:
-    """Return the key of a request's result, empty when the result must not be served to another job.
-
-    Cacheable are exact mode, an explicit seed, or a declared maximum age: ten unseeded repeats must
-    not return one sample with variance zero. The tenant is part of the key; the problem is where it is
-    ``solved``, elsewhere it does not change the answer.
-    """
-    exact = request["mode"] == "estimate" and request["shots"] == 0
-    if not exact and request["seed"] is None and request["max_result_age_ms"] is None:
-        return ""
-    problem = request["problem"]
-    options = "\n".join(f"{name}={value}" for name, value in sorted(request["options"].items()))
-    parts = (
-        request["tenant"],
-        pool,
-        request["circuit_id"],
-        request["mode"],
-        f"{request['shots']}/{request['points']}/{request['seed']}/{request['intent']}",
-        request["bindings"],
-        request["observables"],
-        options,
-        f"{problem['kind']}/{problem['version']}" if problem and solved else "",
-        problem["payload"] if problem and solved else b"",
-    )
-    return digest(*parts).hex()
 
 
 def _usable(raw: bytes | None, event: Submitted) -> Mapping[str, Any] | None:

@@ -68,7 +68,8 @@ class Fallback:
         if step.name not in self._shard.config.classes or step.name == job.priority:
             return None
         self._shard.withdraw(job, now)
-        before, job.priority = job.priority, step.name
+        before = job.priority
+        self._shard.jobs.change_class(job, step.name)
         self._shard.requeue(job, Cause.REROUTE, now, why=why, step=str(step), priority=[before, step.name])
         return []
 

@@ -14,7 +14,7 @@ from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, Forwar
 from shotbus.broker.dispatcher.packing import pack
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
-from shotbus.broker.dispatcher.states import Cause, Phase
+from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 
 
@@ -48,9 +48,10 @@ class Floor:
     def _expire_deadlines(self, now: Now) -> list[Any]:
         """End the jobs that did not leave the queue in time."""
         commands: list[Any] = []
-        for job in self._shard.agenda.late(now.wall_ms):
-            if job.phase is Phase.RECONCILING:
-                # What may have been paid for is found out first.
+        for key in self._shard.agenda.late(now.wall_ms):
+            job = self._shard.jobs.at(key)
+            if job.phase is Phase.RECONCILING or job.phase in WITH_A_WORKER:
+                # What runs may finish; what may have been paid for is found out first.
                 continue
             commands += self._shard.end(
                 job, Cause.EXPIRE, "expired", now, {"problems": problems_of("SB-4003")}
@@ -58,7 +59,8 @@ class Floor:
         return commands
 
     def _wake_due(self, now: Now) -> None:
-        for job in self._shard.agenda.due(now.wall_ms):
+        for key in self._shard.agenda.due(now.wall_ms):
+            job = self._shard.jobs.at(key)
             if job.phase is Phase.RECONCILING:
                 self._shard.lookups.setdefault(job.pool, {})[job.job_id] = None
                 job.not_before_ms = 0
@@ -67,7 +69,13 @@ class Floor:
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
         free, commands = self._look_up(pool, free, now)
-        packed = pack(self._shard.queues[pool], self._shard.config.pools[pool], free)
+        shard, queue = self._shard, self._shard.queues[pool]
+
+        def take() -> Job | None:
+            key = queue.pop(now.wall_ms)
+            return None if key is None else shard.jobs.at(key)
+
+        packed = pack(take, queue, shard.config.pools[pool], free)
         return commands + [self._send(pool, credit, jobs, now) for credit, jobs in packed]
 
     def _look_up(self, pool: str, free: Sequence[Credit], now: Now) -> tuple[Sequence[Credit], list[Any]]:
@@ -79,7 +87,7 @@ class Floor:
         ids = list(due)[: self._shard.config.pools[pool].bundle_jobs]
         for job_id in ids:
             del due[job_id]
-        jobs = [self._shard.jobs[job_id] for job_id in ids]
+        jobs = [self._shard.live(job_id) for job_id in ids]
         left = [credit._replace(bundles=credit.bundles - 1)] if credit.bundles > 1 else []
         return [*left, *others], [self._send(pool, credit, jobs, now, purpose=LOOK_UP)]
 

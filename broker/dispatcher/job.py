@@ -205,9 +205,8 @@ def encode_row(job: Job, seat: Seat) -> bytes:
     return encode("job_row", fields)
 
 
-def decode_row(row: bytes) -> tuple[Job, Seat]:
-    """Read a ledger row."""
-    _, fields = decode(row, "job_row")
+def job_of_row(fields: Mapping[str, Any]) -> tuple[Job, Seat]:
+    """Return the job of a decoded ledger row, and where it sits."""
     topic = intern(fields["request_topic"])
     reference = Reference(topic, fields["request_partition"], fields["request_offset"])
     job = Job(fields, reference, fields["pool"])
@@ -219,4 +218,14 @@ def decode_row(row: bytes) -> tuple[Job, Seat]:
     job.chain, job.rule = shared_chain(tuple(fields["chain"])), intern(fields["rule"])
     job.extras = json.loads(fields["extras"]) if fields["extras"] else None
     job.phase, job.persisted = Phase(fields["state"]), True
-    return job, Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])
+    return job, seat_of_row(fields)
+
+
+def seat_of_row(fields: Mapping[str, Any]) -> Seat:
+    """Return where the job of a decoded ledger row sits."""
+    return Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])
+
+
+def decode_row(row: bytes) -> tuple[Job, Seat]:
+    """Read a ledger row."""
+    return job_of_row(decode(row, "job_row")[1])

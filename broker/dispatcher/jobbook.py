@@ -109,6 +109,11 @@ class JobBook:
         key = self.key_of(job_id)
         return None if key is None else self.at(key)
 
+    def look(self, job_id: str) -> Job | None:
+        """Return a job to look at, None when it is not here; changing it may change nothing."""
+        key = self.key_of(job_id)
+        return None if key is None else self.peek(key)
+
     def at(self, key: int) -> Job:
         """Return the job with a key as an object, which it stays until it is parked."""
         job = self._hot.get(key)
@@ -151,6 +156,20 @@ class JobBook:
         """Return what is needed most of a job; it stays packed."""
         job = self._hot.get(key)
         return self._rows.glance(key) if job is None else glance_of(key, job)
+
+    def cache_key(self, key: int) -> str:
+        """Return under which key a job's result is cached, empty for none; it stays packed."""
+        job = self._hot.get(key)
+        return self._rows.cache_key(key) if job is None else job.cache_key
+
+    def is_rare(self, key: int) -> bool:
+        """Tell whether a job may have extras."""
+        job = self._hot.get(key)
+        return self._rows.has_tail(key) if job is None else bool(job.extras)
+
+    def peek(self, key: int) -> Job:
+        """Return a job to look at; changing it may change nothing."""
+        return self._hot.get(key) or self._rows.read(key)
 
     def text(self, key: int, name: str) -> str:
         """Return one text attribute of a job (tenant, session_id, …); it stays packed."""

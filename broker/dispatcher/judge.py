@@ -83,6 +83,7 @@ class Judge:
         if bundle.open.get(job_id) != item["attempt"]:
             self._shard.counters.fenced += 1
             return []
+        self._shard.landed(bundle, job_id)
         self._shard.bundles.close(bundle, job_id)
         if job is None or job.bundle_id != bundle.bundle_id:
             self._shard.exorcise(bundle, job_id)
@@ -203,6 +204,7 @@ class Judge:
             error_class = "LOST" if bundle.started else "NOT_STARTED"
             self._shard.bundles.drop(bundle)
             for job_id in bundle.open:
+                self._shard.landed(bundle, job_id)
                 self._shard.exorcise(bundle, job_id)
                 job = self._shard.jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:

@@ -15,7 +15,7 @@ from shotbus.broker.dispatcher.desk import Desk
 from shotbus.broker.dispatcher.done import is_done_key
 from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
-from shotbus.broker.dispatcher.job import Job, Seat, decode_row, encode_row
+from shotbus.broker.dispatcher.job import Job, Seat, encode_row
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import Commanded, Dispatch, Learnt, Reported, Submitted
 from shotbus.broker.dispatcher.shard import Counters, Shard
@@ -84,34 +84,42 @@ class Dispatcher:
             return shard.standing.snapshot(key)
         if key == AuditChain.KEY:
             return shard.audit.snapshot()
-        job = shard.jobs.get(key.decode()) or shard.ghosts.get(key.decode())
+        job = shard.jobs.get(key.decode())
         if job is None:
-            return None
+            ghost = shard.ghosts.get(key.decode())
+            return None if ghost is None else self._row(ghost)
+        row = self._row(job)
+        shard.park(job)
+        return row
+
+    def _row(self, job: Job) -> bytes:
         job.persisted = True
-        bundle = shard.bundles.get(job.bundle_id)
+        bundle = self.shard.bundles.get(job.bundle_id)
         return encode_row(job, bundle.seat() if bundle else _SEATLESS)
 
     def restore(self, key: bytes, snapshot: bytes) -> None:
         """Take a row back."""
+        self.restore_row(key, snapshot)
+
+    def restore_row(self, key: bytes, row: bytes | None) -> None:
+        """Let a row replace what was taken for its key; None takes that away."""
+        shard = self.shard
         if is_done_key(key):
-            self.shard.done.restore(key, decode(snapshot, "ledger_page")[1]["data"])
+            if row is None:
+                shard.done.discard(key)
+            else:
+                shard.done.restore(key, decode(row, "ledger_page")[1]["data"])
         elif is_standing_key(key):
-            self.shard.standing.restore(key, snapshot)
+            shard.standing.restore(key, row)
         elif key == AuditChain.KEY:
-            self.shard.audit.restore(snapshot)
+            if row is not None:
+                shard.audit.restore(row)
         else:
-            self.shard.restore_job(*decode_row(snapshot))
+            shard.take_row(key.decode(), row)
 
     def restored(self, now: Now) -> None:
-        """Give every lease a full period."""
-        shard = self.shard
-        longest = max((pool.lease_seconds for pool in shard.config.pools.values()), default=0.0)
-        shard.bundles.renew_all(now.seen + longest)
-        # The ledger gives rows back by key; everything else relies on the order of admission.
-        ordered = sorted(shard.jobs.values(), key=lambda job: job.order)
-        shard.jobs.clear()
-        shard.jobs.update((job.job_id, job) for job in ordered)
-        shard.fresh = True
+        """Give every job its place and every lease a full period."""
+        self.shard.settle(now)
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""
@@ -131,19 +139,18 @@ class Dispatcher:
 
     @property
     def live(self) -> Mapping[str, Job]:
-        """The live jobs by id."""
-        return self.shard.jobs
+        """The live jobs by id, to look at."""
+        jobs = map(self.shard.jobs.peek, self.shard.jobs)
+        return {job.job_id: job for job in sorted(jobs, key=lambda job: job.order)}
 
     @property
     def paused(self) -> frozenset[str]:
         """The pools that get no work."""
         return self.shard.standing.paused
 
-    @property
-    def oldest_us(self) -> int | None:
-        """Acceptance (wall time, microseconds) of the oldest live job: they are kept in that order."""
-        oldest = next(iter(self.shard.jobs.values()), None)
-        return oldest.accepted_us if oldest else None
+    def oldest_us(self, priority: str | None = None) -> int | None:
+        """Return the acceptance (wall time, microseconds) of the oldest live job, of a class or of all."""
+        return self.shard.jobs.oldest_us(priority)
 
     def take_counters(self) -> Counters:
         """Return what happened since the last call."""
@@ -159,9 +166,5 @@ class Dispatcher:
         return {pool: (queue.length, queue.seconds) for pool, queue in self.shard.queues.items()}
 
     def low_offsets(self) -> dict[tuple[str, int], int]:
-        """Return the oldest request offset that a live job still references, by partition."""
-        lows: dict[tuple[str, int], int] = {}
-        for job in self.shard.jobs.values():
-            place = (job.reference.topic, job.reference.partition)
-            lows[place] = min(lows.get(place, job.reference.offset), job.reference.offset)
-        return lows
+        """Return an offset below which no live job refers to a request, by partition."""
+        return self.shard.jobs.low_offsets()

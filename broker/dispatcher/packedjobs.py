@@ -307,6 +307,17 @@ class PackedJobs:
             Reference(common[_COMMON_LENGTH], common[_COMMON_LENGTH + 1], numbers[0]),
         )
 
+    def cache_key(self, key: int) -> str:
+        """Return the cache key in a row, empty for none."""
+        if key in self._tails:
+            return self.read(key).cache_key
+        block, start = self._slab.place(key)
+        return self._cache_keys.value(_HEAD.unpack_from(block, start)[_REFERENCES - 1]).hex()
+
+    def has_tail(self, key: int) -> bool:
+        """Tell whether a row has values beside it that hardly any has."""
+        return key in self._tails
+
     def text(self, key: int, name: str) -> str:
         """Return one of :data:`TEXTS` or :data:`COMMON` of a row."""
         references = _HEAD.unpack_from(*self._slab.place(key))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from shotbus.broker.config import PoolConfig
-from shotbus.broker.dispatcher.fairqueue import FairQueue
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.waiting import WaitingQueue
 
 MAX_BUNDLE_BYTES = 524_288
 # Work shorter than what a bundle costs to send is not spread over more bundles.
@@ -15,14 +15,17 @@ _LEAST_BUNDLE_SECONDS = 0.002
 
 
 def pack(
-    queue: FairQueue[Job], settings: PoolConfig, free: Sequence[Credit]
+    take: Callable[[], Job | None], queue: WaitingQueue, settings: PoolConfig, free: Sequence[Credit]
 ) -> Iterator[tuple[Credit, list[Job]]]:
-    """Yield bundles while there is work and room; the emptiest worker first, never more than its credits."""
+    """Yield bundles while there is work and room; the emptiest worker first, never more than its credits.
+
+    ``take`` gives the job of ``queue`` whose turn it is, None when none may go.
+    """
     room = {credit: credit.bundles for credit in free if credit.bundles > 0}
     while queue.length and room:
         credit = max(room, key=lambda one: (room[one], one.worker))
         share = max(-(-queue.length // sum(room.values())), _least(queue))
-        jobs = _take(queue, settings, share)
+        jobs = _take(take, settings, share)
         if not jobs:
             return
         yield credit, jobs
@@ -31,18 +34,18 @@ def pack(
             del room[credit]
 
 
-def _least(queue: FairQueue[Job]) -> int:
+def _least(queue: WaitingQueue) -> int:
     """Return how many jobs a bundle may hold before it is worth splitting: short ones travel together."""
     return int(_LEAST_BUNDLE_SECONDS * queue.length / queue.seconds) if queue.seconds else 1
 
 
-def _take(queue: FairQueue[Job], settings: PoolConfig, share: int) -> list[Job]:
+def _take(take: Callable[[], Job | None], settings: PoolConfig, share: int) -> list[Job]:
     """Pop one bundle: bounded by count, estimated time, bytes, and an even share of the backlog."""
     jobs: list[Job] = []
     seconds, size = 0.0, 0
     most = min(settings.bundle_jobs, max(1, share))
     while len(jobs) < most and seconds < settings.bundle_seconds and size < MAX_BUNDLE_BYTES:
-        job = queue.pop()
+        job = take()
         if job is None:
             break
         jobs.append(job)

@@ -142,6 +142,7 @@ class DispatcherService:
             metrics=self._metrics,
             clock=self._clock,
             ask=self._desk.ask,
+            calibration=self._book.calibration,
         )
 
     def _free(self) -> Mapping[str, Sequence[Credit]]:
@@ -224,7 +225,7 @@ class DispatcherService:
             alive[worker["pool"]] = alive.get(worker["pool"], 0) + 1
         for pool, settings in self._config.pools.items():
             self._metrics.health.labels(pool, settings.kind).set(alive.get(pool, 0))
-        accepted = [oldest for machine in machines if (oldest := machine.oldest_us) is not None]
+        accepted = [oldest for machine in machines if (oldest := machine.oldest_us()) is not None]
         now_us = self._clock.wall_ms() * 1000
         self._metrics.oldest.set(max(0.0, (now_us - min(accepted, default=now_us)) / 1e6))
         runners = self._host.runners.values()

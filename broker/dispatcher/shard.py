@@ -13,23 +13,29 @@ from typing import Any
 
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig, PriceConfig
-from shotbus.broker.dispatcher.agenda import Agenda
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
-from shotbus.broker.dispatcher.bundles import Bundle, BundleBook
+from shotbus.broker.dispatcher.bundles import RUN, Bundle, BundleBook
+from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
-from shotbus.broker.dispatcher.fairqueue import FairQueue
-from shotbus.broker.dispatcher.job import Job, Seat
+from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
+from shotbus.broker.dispatcher.jobbook import JobBook
+from shotbus.broker.dispatcher.packedjobs import Glance
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.routing import Router
 from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
+from shotbus.broker.dispatcher.timetable import Timetable
+from shotbus.broker.dispatcher.waiting import WaitingQueue
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.policy.windows import Window
+from shotbus.schemas.codec import decode
 from shotbus.schemas.outcomes import SUCCESSES
 
 _UNKNOWN_POOL = PoolConfig()
 _FREE = PriceConfig()
+#: Phases in which a job only waits: its object makes room for a packed row.
+_AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 _NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
@@ -62,10 +68,12 @@ class Shard:
     def __init__(self, number: int, partitions: int, config: Config) -> None:
         self.number, self.partitions, self.config = number, partitions, config
         self._weights = {name: entry.weight for name, entry in config.classes.items()}
-        self.queues: dict[str, FairQueue[Job]] = {
-            pool: FairQueue(self._weights) for pool in sorted(config.pools)
-        }
-        self.jobs: dict[str, Job] = {}
+        self.jobs = JobBook()
+        #: Jobs with workers, where that is limited.
+        self.running = Concurrency(config.limits.concurrency, number, partitions)
+        self.queues: dict[str, WaitingQueue] = {}
+        for pool in sorted(config.pools):
+            self.queue_of(pool)
         #: Jobs that were cancelled in flight: their rows keep the worker's credit occupied.
         self.ghosts: dict[str, Job] = {}
         self.bundles = BundleBook()
@@ -74,14 +82,12 @@ class Shard:
             max_pages=max(1, config.broker.remembered_jobs // ENTRIES_A_PAGE),
         )
         self.reports = Reports(number, partitions)
-        self.agenda = Agenda(self.jobs)
+        self.agenda = Timetable()
         self.standing = Standing()
         self.audit = AuditChain(f"dispatcher-{number}", number)
         self.sharing = Sharing()
         #: Live jobs by the mark of their tenant and unique key.
         self.uniques: dict[str, str] = {}
-        #: Live jobs by tenant.
-        self.tenants: dict[str, int] = {}
         #: By pool, the jobs whose provider must be asked what became of them, the longest due first.
         self.lookups: dict[str, dict[str, None]] = {}
         self.router = Router(config)
@@ -90,6 +96,8 @@ class Shard:
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
+        #: While the ledger is read: where jobs sit that a worker has.
+        self._seats: dict[str, Seat] = {}
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
         self._touched: dict[bytes, None] = {}
@@ -132,10 +140,21 @@ class Shard:
 
     # --- jobs ---
 
+    def live(self, job_id: str) -> Job:
+        """Return a job that is known to be live."""
+        job = self.jobs.get(job_id)
+        assert job is not None, "its id was kept only while it lived"
+        return job
+
+    def key(self, job: Job) -> int:
+        """Return the key by which queue and timetable know a job."""
+        key = self.jobs.key_of(job.job_id)
+        assert key is not None, "only live jobs are asked for"
+        return key
+
     def accept(self, job: Job) -> None:
         """Take a job in; it is not placed yet."""
-        self.jobs[job.job_id] = job
-        self._count(job, 1)
+        self.jobs.add(job)
         if job.extras and (unique := job.extras.get("unique")):
             self.uniques[unique] = job.job_id
 
@@ -146,20 +165,33 @@ class Shard:
     def enqueue(self, job: Job, at_us: int) -> None:
         """Put a waiting job into its pool's queue; from now on others may share its result."""
         job.queued_us = at_us
-        self.queue_of(job.pool).push(job)
+        self.queue_of(job.pool).push(job, self.key(job))
         self.sharing.lead(job.cache_key, job.job_id)
 
-    def queue_of(self, pool: str) -> FairQueue[Job]:
+    def queue_of(self, pool: str) -> WaitingQueue:
         """Return a pool's queue; jobs of a pool that is no longer configured wait for it."""
         queue = self.queues.get(pool)
         if queue is None:
-            queue = self.queues[pool] = FairQueue(self._weights)
+            queue = self.queues[pool] = WaitingQueue(
+                self._weights,
+                self.config.fairness,
+                pool=pool,
+                limits=self.running,
+                session_of=lambda key: self.jobs.text(key, "session_id"),
+            )
         return queue
+
+    def landed(self, bundle: Bundle, job_id: str) -> None:
+        """Count an attempt out that a worker has no more."""
+        if self.running and bundle.purpose == RUN:
+            job = self.jobs.get(job_id) or self.ghosts.get(job_id)
+            if job is not None:
+                self.running.give(job.tenant, job.session_id, bundle.pool)
 
     def withdraw(self, job: Job, now: Now) -> None:
         """Take a job that is at hand from where it waits; whoever calls moves it on."""
         if job.phase is Phase.WAITING:
-            self.queues[job.pool].remove(job)
+            self.queues[job.pool].remove(job, self.key(job))
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
             self.sharing.unfollow(job.cache_key, job.job_id)
@@ -173,7 +205,7 @@ class Shard:
         self.accept(job)
         job.move(Cause.VALIDATE)
         self.validating.setdefault(job.circuit_id, {})[job.job_id] = None
-        self.agenda.watch(job)
+        self.agenda.watch(job, self.key(job))
         self.note(job, Cause.VALIDATE)
 
     def _no_longer_validating(self, job: Job) -> None:
@@ -197,10 +229,12 @@ class Shard:
             self._abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
+        key = self.key(job)
+        self.agenda.forget(job, key)
         job.not_before_ms = until_ms
-        self.agenda.later(job)
+        self.agenda.later(job, key)
         # The deadline may have passed, unheeded, while the job ran.
-        self.agenda.watch(job)
+        self.agenda.watch(job, key)
         self.note(job, cause, detail, until_ms=until_ms, **terms)
 
     def requeue(self, job: Job, cause: Cause, now: Now, *, pool: str = "", **terms: Any) -> None:
@@ -211,7 +245,7 @@ class Shard:
         job.move(cause)
         job.bundle_id = ""
         self.enqueue(job, now.wall_ms * 1000)
-        self.agenda.watch(job)
+        self.agenda.watch(job, self.key(job))
         self.note(job, cause, **terms)
 
     def move_to(self, job: Job, pool: str, now: Now) -> None:
@@ -224,7 +258,24 @@ class Shard:
     def replace(self, job: Job, now: Now) -> None:
         """Put a waiting job back into its queue, where its class or deadline now puts it."""
         job.queued_us = job.queued_us or now.wall_ms * 1000
-        self.queue_of(job.pool).push(job)
+        self.queue_of(job.pool).push(job, self.key(job))
+
+    def set_deadline(self, job: Job, deadline_ms: int) -> None:
+        """Give a job that stands in no queue now another deadline."""
+        key, timed = self.key(job), job.phase in WITH_A_TIMER
+        self.agenda.forget(job, key)
+        job.deadline_ms = deadline_ms
+        self.agenda.watch(job, key)
+        if timed:
+            self.agenda.later(job, key)
+
+    def set_timer(self, job: Job, until_ms: int) -> None:
+        """Let a job that waits for its time wait for another."""
+        key = self.key(job)
+        self.agenda.forget(job, key)
+        job.not_before_ms = until_ms
+        self.agenda.later(job, key)
+        self.agenda.watch(job, key)
 
     def set_aside(self, job: Job, cause: Cause, now: Now, **terms: Any) -> None:
         """Have a job wait for an answer from elsewhere."""
@@ -232,7 +283,7 @@ class Shard:
         self._abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
-        self.agenda.watch(job)
+        self.agenda.watch(job, self.key(job))
         self.note(job, cause, **terms)
 
     def end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
@@ -260,8 +311,8 @@ class Shard:
 
     def _forget(self, job: Job) -> None:
         """Take a job out of every book; its row goes, unless a worker still has it."""
-        del self.jobs[job.job_id]
-        self._count(job, -1)
+        self.agenda.forget(job, self.key(job))
+        self.jobs.remove(job)
         if job.extras and (unique := job.extras.get("unique")) and self.uniques.get(unique) == job.job_id:
             del self.uniques[unique]
         key = job.job_id.encode()
@@ -269,13 +320,6 @@ class Shard:
             self.touch(key)
         else:
             self._touched.pop(key, None)
-
-    def _count(self, job: Job, change: int) -> None:
-        count = self.tenants.get(job.tenant, 0) + change
-        if count:
-            self.tenants[job.tenant] = count
-        else:
-            self.tenants.pop(job.tenant, None)
 
     # --- what is computed once for many ---
 
@@ -293,8 +337,9 @@ class Shard:
     def change_class(self, job: Job, priority: str, now: Now, **terms: Any) -> None:
         """Give a job another class; one that waits keeps its place in time."""
         if job.phase is Phase.WAITING:
-            self.queues[job.pool].remove(job)
-        before, job.priority = job.priority, intern(priority)
+            self.queues[job.pool].remove(job, self.key(job))
+        before = job.priority
+        self.jobs.change_class(job, intern(priority))
         if job.phase is Phase.WAITING:
             self.replace(job, now)
         job.move(Cause.CHANGE)
@@ -307,7 +352,7 @@ class Shard:
         told = dict(answer) | {"answered_by": "shared", "shots": 0, "cost": 0.0, "backend_seconds": 0.0}
         left: list[Job] = []
         for job_id in jobs:
-            job = self.jobs[job_id]
+            job = self.live(job_id)
             if room > 0:
                 commands += self.end(job, Cause.CACHE_HIT, "served_from_cache", now, told)
                 room -= len(answer["payload"]) + 1
@@ -319,7 +364,7 @@ class Shard:
     def _abdicate(self, job: Job, now: Now) -> None:
         """Have others compute for themselves what a job computes no longer."""
         jobs = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
-        self._go_on([self.jobs[one] for one in jobs], now)
+        self._go_on([self.live(one) for one in jobs], now)
 
     def _go_on(self, left: Sequence[Job], now: Now) -> None:
         """Have the first of those that waited compute, and the others wait for it."""
@@ -338,30 +383,72 @@ class Shard:
             del self.ghosts[job_id]
             self.touch(job_id.encode())
 
-    def restore_job(self, job: Job, seat: Seat) -> None:
-        """Take a job back from its row."""
-        if job.phase in TERMINAL:
-            self.ghosts[job.job_id] = job
-            self.bundles.restore(job, seat)
+    # --- the ledger ---
+
+    def take_row(self, job_id: str, row: bytes | None) -> None:
+        """Let a job's row replace what was taken for it; None: it is gone."""
+        self._seats.pop(job_id, None)
+        self.ghosts.pop(job_id, None)
+        if row is None:
+            self.jobs.discard(job_id)
             return
-        self.accept(job)
-        if job.phase in WITH_A_WORKER:
-            self.bundles.restore(job, seat)
-            self.sharing.lead(job.cache_key, job.job_id)
-        elif job.phase is Phase.WAITING:
-            self.queue_of(job.pool).push(job)
-            self.sharing.lead(job.cache_key, job.job_id)
+        fields = decode(row, "job_row")[1]
+        phase = Phase(fields["state"])
+        if phase in TERMINAL:
+            self.jobs.discard(job_id)
+            self.ghosts[job_id], self._seats[job_id] = job_of_row(fields)
+            return
+        self.jobs.put_row(fields)
+        if phase in WITH_A_WORKER:
+            self._seats[job_id] = seat_of_row(fields)
+
+    def settle(self, now: Now) -> None:
+        """All rows are here: give every job its place."""
+        for ghost in self.ghosts.values():
+            self._board(ghost, self._seats[ghost.job_id])
+        for key in list(self.jobs):
+            self._settle(key, self.jobs.glance(key))
+        self._seats.clear()
+        self.renew_leases(now)
+        self.fresh = True
+
+    def renew_leases(self, now: Now) -> None:
+        """Give every lease a full period, as after a taking."""
+        longest = max((pool.lease_seconds for pool in self.config.pools.values()), default=0.0)
+        self.bundles.renew_all(now.seen + longest)
+
+    def _settle(self, key: int, job: Glance) -> None:
+        self.agenda.watch(job, key)
+        if self.jobs.is_rare(key) and (unique := (self.jobs.at(key).extras or {}).get("unique")):
+            self.uniques[unique] = job.job_id
+        if job.phase is Phase.WAITING:
+            self.queue_of(job.pool).push(job, key)
+            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
+        elif job.phase in WITH_A_WORKER:
+            self._board(self.jobs.at(key), self._seats[job.job_id])
+            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
         elif job.phase is Phase.SHARING:
-            self.sharing.follow(job.cache_key, job.job_id)
+            self.sharing.follow(self.jobs.cache_key(key), job.job_id)
         elif job.phase is Phase.VALIDATING:
-            self.validating.setdefault(job.circuit_id, {})[job.job_id] = None
+            circuit = self.jobs.text(key, "circuit_id")
+            self.validating.setdefault(circuit, {})[job.job_id] = None
         elif job.phase in WITH_A_TIMER:
-            self.agenda.later(job)
-        self.agenda.watch(job)
+            self.agenda.later(job, key)
+
+    def _board(self, job: Job, seat: Seat) -> None:
+        self.bundles.restore(job, seat)
+        bundle = self.bundles.get(job.bundle_id)
+        if self.running and bundle is not None and bundle.purpose == RUN:
+            self.running.take(job.tenant, job.session_id, bundle.pool)
+
+    def park(self, job: Job) -> None:
+        """Let go of the object of a job that only waits, now that its row is written."""
+        if job.attempt == 0 and job.phase in _AT_REST and not job.extras:
+            self.jobs.park(job)
 
     def reunite(self, now: Now) -> None:
         """After a restore: have somebody compute what jobs wait for whose leader is gone."""
         for job_id in self.sharing.orphans():
-            job = self.jobs[job_id]
+            job = self.live(job_id)
             self.sharing.unfollow(job.cache_key, job_id)
             self._go_on([job], now)

@@ -123,8 +123,11 @@ class Standing:
             return None
         return encode("ledger_page", {"kind": "meta", "data": json.dumps(data).encode()})
 
-    def restore(self, key: bytes, row: bytes) -> None:
-        """Take a row back."""
+    def restore(self, key: bytes, row: bytes | None) -> None:
+        """Let a row replace what was taken for its key; None takes that away."""
+        if row is None:
+            self._intents.pop(key, None)
+            return
         data = json.loads(decode(row, "ledger_page")[1]["data"])
         if key == _PAUSED:
             self._paused = set(data)

@@ -77,15 +77,18 @@ class World(Driver):
 
 def check_places(machine):
     """Every live job is in exactly one of queue, timer and bundle, and the queues' sums are right."""
-    queued = Counter(job.job_id for queue in machine.shard.queues.values() for job in queue)
-    for queue in machine.shard.queues.values():
+    shard = machine.shard
+    queued = Counter(key for queue in shard.queues.values() for key in queue)
+    for queue in shard.queues.values():
         assert queue.length == len(list(queue))
-        assert queue.seconds == pytest.approx(sum(job.cost for job in queue), abs=1e-9)
-    timed = machine.shard.agenda.timed()
+        costs = [shard.jobs.glance(key).cost for key in queue]
+        assert queue.seconds == pytest.approx(sum(costs), abs=1e-9)
+    timed = shard.agenda.timed()
     for job_id, job in machine.live.items():
-        bundle = machine.shard.bundles.get(job.bundle_id)
+        key = shard.jobs.key_of(job_id)
+        bundle = shard.bundles.get(job.bundle_id)
         aboard = bundle is not None and bundle.open.get(job_id) == job.attempt
-        places = [queued[job_id] == 1, job_id in timed, aboard]
+        places = [queued[key] == 1, key in timed, aboard]
         assert places.count(True) == 1, f"{job_id} ({job.phase}) is in queue, timers, bundles: {places}"
     assert machine.wake_at(Now(0, 0.0)) is not None or not any(map(can_move, machine.live.values()))
 
@@ -103,14 +106,16 @@ def check_ledger(machine, ledger):
 
 def image(machine):
     """Everything that decides, comparable between a machine and its restored twin."""
-    bundles = machine.shard.bundles._bundles.values()
+    shard = machine.shard
+    bundles = shard.bundles._bundles.values()
+    ids = {key: shard.jobs.glance(key).job_id for key in shard.jobs}
     return {
-        "queues": {pool: sorted(job.job_id for job in queue) for pool, queue in machine.shard.queues.items()},
-        "timers": sorted(machine.shard.agenda.timed()),
+        "queues": {pool: sorted(ids[key] for key in queue) for pool, queue in shard.queues.items()},
+        "timers": sorted(ids[key] for key in shard.agenda.timed()),
         "bundles": {one.bundle_id: (one.seat(), one.pool, one.open) for one in bundles},
         "load": dict(machine.load()),
-        "standing": (machine.paused, machine.shard.standing._intents),
-        "done": dict(machine.shard.done._index),
+        "standing": (machine.paused, shard.standing._intents),
+        "done": dict(shard.done._index),
         "lows": machine.low_offsets(),
         "waiting": {pool: jobs for pool, (jobs, _) in machine.waiting().items()},
     }

@@ -60,7 +60,7 @@ def told(commands):
 
 
 def live(driver, number=1):
-    return driver.machine.live[job_id(number)]
+    return driver.machine.shard.jobs.get(job_id(number))
 
 
 def with_chain(driver, *steps):

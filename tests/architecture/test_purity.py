@@ -9,15 +9,15 @@ MACHINES = [
         f"shotbus.broker.dispatcher.{name}"
         for name in (
             "admission",
-            "agenda",
             "answers",
             "breaker",
             "bundles",
             "concurrency",
             "credits",
             "done",
+            "drain",
             "error_window",
-            "fairqueue",
+            "eta",
             "job",
             "jobbook",
             "lanes",

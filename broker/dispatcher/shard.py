@@ -65,6 +65,9 @@ class Shard:
 
     """
 
+    #: As many jobs may be objects before those that only wait are packed: to pack takes time too.
+    most_hot = 2_048
+
     def __init__(self, number: int, partitions: int, config: Config) -> None:
         self.number, self.partitions, self.config = number, partitions, config
         self._weights = {name: entry.weight for name, entry in config.classes.items()}
@@ -443,7 +446,7 @@ class Shard:
 
     def park(self, job: Job) -> None:
         """Let go of the object of a job that only waits, now that its row is written."""
-        if job.attempt == 0 and job.phase in _AT_REST and not job.extras:
+        if self.jobs.hot > self.most_hot and job.attempt == 0 and job.phase in _AT_REST and not job.extras:
             self.jobs.park(job)
 
     def reunite(self, now: Now) -> None:

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.machine import Dispatcher, Parts
+from shotbus.broker.dispatcher.shard import Shard
 
 TENANTS = ("ada", "bob")
 SWEEPS = ("", "s1", "s2")
@@ -279,3 +280,21 @@ RULES = settings(max_examples=150, stateful_step_count=40, report_multiple_bugs=
 
 def test_dispatcher_does_what_its_model_says_whatever_happens():
     run_state_machine_as_test(DispatcherRules, settings=RULES)
+
+
+class Packing(Shard):
+    """Packs whatever only waits at once."""
+
+    most_hot = 0
+
+
+class PackingDispatcher(Dispatcher):
+    parts = Parts(shard=Packing)
+
+
+class PackingRules(DispatcherRules):
+    machine_class = PackingDispatcher
+
+
+def test_it_does_so_too_when_every_waiting_job_is_packed():
+    run_state_machine_as_test(PackingRules, settings=RULES)

@@ -1,7 +1,8 @@
 """Running one bundle in a child, and finding out who was to blame when the child did not survive it.
 
 A bundle that killed or blocked its child is run again job by job. Only a death in a process that had run
-nothing before counts against a job; its neighbours' results are reported as if nothing had happened.
+nothing before counts against a job; its neighbours' results are reported as if nothing had happened. Where
+a run costs, nothing is run again here: what the provider has of it is not known, and is looked up.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Attempt:
     clock: Clock
     counters: WorkerCounters
     fetch: Fetch
+    paid: bool = False
 
     async def run(self, raw: bytes) -> RunReport:
         """Run the bundle, whose record is ``raw``; every job is in the report exactly once."""
@@ -39,6 +41,8 @@ class Attempt:
             return await self._ask(raw)
         except (ChildDiedError, ChildTimeoutError) as error:
             self._count(error)
+            if self.paid:
+                return self.failed(items, Problem("SB-5007", "$", detail=str(error)))
             # One job in a process that was started for it: there is nobody else to blame.
             if len(items) == 1 and self.child.runs == 1:
                 return self._blame(items[0], error)

@@ -16,10 +16,10 @@ from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, load
+from shotbus.workers.adapters.base import Adapter, BatchItem, load
 from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
-from shotbus.workers.running import provenance_of, run_safely
+from shotbus.workers.running import Ran, run_bundle
 
 _CIRCUITS = 256
 _CIRCUIT_BYTES = 64 * 1_048_576
@@ -61,24 +61,25 @@ class Server:
     def _answer(self, head: dict[str, Any], record: bytes) -> None:
         bundle = decode(record, "work_bundle")[1]
         lease_seconds = max(0.0, time.time() - bundle["sent_us"] / 1e6)
-        items = [
-            BatchItem(item["job_id"], item["attempt"], item["seed"], item["request"])
-            for item in bundle["items"]
-        ]
-        batch = Batch(items, self._gather(items))
-        results = run_safely(self._adapter, batch)
-        for result in {id(result): result for result in results}.values():
-            result.timings.add("lease", lease_seconds)
+        items = [BatchItem.of(item) for item in bundle["items"]]
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
-        records = claim.finished(
+        frames: list[bytes] = []
+        failures = 0
+        for ran in run_bundle(self._adapter, bundle["purpose"], items, self._gather(items)):
+            for result in {id(result): result for result in ran.results}.values():
+                result.timings.add("lease", lease_seconds)
+            frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
+            failures += sum(bool(result.error_class) for result in ran.results)
+        self._send(b"".join([*frames, json_frame(FrameKind.DONE, {"failed": failures})]))
+
+    def _records(self, claim: Claim, ran: Ran) -> list[bytes]:
+        return claim.finished(
             time.time_ns() // 1000,
-            [item_fields(item, result) for item, result in zip(items, results, strict=True)],
+            [item_fields(item, result) for item, result in zip(ran.items, ran.results, strict=True)],
             executed_on=self._adapter.capabilities.executed_on,
-            provenance=provenance_of(self._adapter, batch),
+            provenance=ran.provenance,
+            calibration_id=ran.calibration_id,
         )
-        failures = sum(bool(result.error_class) for result in results)
-        done = json_frame(FrameKind.DONE, {"failed": failures})
-        self._send(b"".join([*(frame(FrameKind.OUTCOME, data) for data in records), done]))
 
     def _gather(self, items: Sequence[BatchItem]) -> dict[str, Fields]:
         """Return the circuits of a batch, asking the worker for those that are not held here."""

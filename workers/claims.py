@@ -1,23 +1,29 @@
 """A claimed bundle's life: started, heartbeats, run, finished. Publishes, runs child processes.
 
 On free pools the run begins while ``started`` is still on its way; on paid pools only once it is durable.
+What was revoked by then is not run. A run that nobody wants any more is stopped on free pools; on paid ones
+it goes on, since ending a process here would not take back what its provider has, and its jobs are reported
+by what they did.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from shotbus.broker.failpoints import failpoint
+from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities
 from shotbus.workers.attempt import Attempt
 from shotbus.workers.lanes import Taken
-from shotbus.workers.outcomes import Claim
+from shotbus.workers.outcomes import Claim, failed_items
 from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.reporting import Reporter
+from shotbus.workers.revoked import Revoked
 from shotbus.workers.settings import Means, WorkerSettings
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +43,7 @@ class Claims:
         reporter: Reporter,
         *,
         settle: Callable[[Taken], None],
+        revoked: Revoked,
         means: Means,
     ) -> None:
         self._settings = settings
@@ -44,6 +51,7 @@ class Claims:
         self._fetch = fetch
         self._reporter = reporter
         self._settle = settle
+        self._revoked = revoked
         self._clock, self._counters, self._entropy = means
         self._starting: set[asyncio.Task[None]] = set()
 
@@ -54,8 +62,7 @@ class Claims:
 
     async def run(self, child: Child, taken: Taken) -> None:
         """Claim and run one bundle; returns when its outcome is durable."""
-        bundle = taken.bundle
-        claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
+        bundle, claim = taken.bundle, self._claim(taken)
         starting = asyncio.create_task(self._start(claim, taken))
         self._starting.add(starting)
         beating = asyncio.create_task(
@@ -64,12 +71,49 @@ class Claims:
         try:
             if self._capabilities.paid:
                 await starting
-            await self._run_claimed(child, claim, taken, starting)
+            taken = await self._without_revoked(claim, taken, starting)
+            if taken.bundle["items"]:
+                await self._run_claimed(child, claim, taken, starting)
         finally:
             beating.cancel()
             starting.cancel()
             await asyncio.gather(beating, starting, return_exceptions=True)
             self._starting.discard(starting)
+
+    async def decline(self, taken: Taken) -> None:
+        """Report a bundle that was revoked before it could begin; returns when that is durable."""
+        bundle = taken.bundle
+        await self._report_revoked(self._claim(taken), bundle["shard"], bundle["items"])
+        self._settle(taken)
+
+    def _claim(self, taken: Taken) -> Claim:
+        name, lease_id = taken.bundle["bundle_id"], self._entropy(8).hex()
+        return Claim(name, self._settings.pool, self._settings.worker, lease_id)
+
+    async def _without_revoked(self, claim: Claim, taken: Taken, starting: Awaitable[None]) -> Taken:
+        """Take out of a bundle what nobody wants any more, and report that.
+
+        Looks again after each report: what is revoked meanwhile must not begin either.
+        """
+        while True:
+            bundle = taken.bundle
+            wanted, unwanted = self._revoked.part(bundle)
+            if not unwanted:
+                return taken
+            await starting
+            await self._report_revoked(claim, bundle["shard"], unwanted)
+            bundle = {**bundle, "items": wanted}
+            taken = taken._replace(bundle=bundle, raw=encode("work_bundle", bundle))
+
+    async def _report_revoked(self, claim: Claim, shard: int, items: Sequence[Mapping[str, Any]]) -> None:
+        records = claim.finished(
+            self._clock.wall_ms() * 1000,
+            failed_items(items, Problem("SB-4002", "$", detail="its worker was told in time")),
+            executed_on=self._capabilities.executed_on,
+            provenance=b"",
+        )
+        await self._reporter.send([self._reporter.outgoing(claim, shard, one) for one in records])
+        self._counters.jobs_revoked += len(items)
 
     async def _start(self, claim: Claim, taken: Taken) -> None:
         failpoint("worker.before_started")
@@ -80,16 +124,33 @@ class Claims:
 
     async def _run_claimed(self, child: Child, claim: Claim, taken: Taken, starting: Awaitable[None]) -> None:
         begun, starts = self._clock.monotonic(), child.starts
-        report = await self._report(child, claim, taken)
+        report = await self._run_unless_revoked(child, claim, taken)
         self._counters.children_started += child.starts - starts
         # The outcome of a lease that was never announced would mean nothing to the dispatcher.
         await starting
-        failpoint("worker.before_finished")
         shard = taken.bundle["shard"]
+        if report is None:
+            await self._report_revoked(claim, shard, taken.bundle["items"])
+            return
+        failpoint("worker.before_finished")
         await self._reporter.send([self._reporter.outgoing(claim, shard, one) for one in report.outcomes])
         failpoint("worker.after_finished")
         seconds = self._clock.monotonic() - begun
         self._counters.finished(len(taken.bundle["items"]), report.failures, seconds)
+
+    async def _run_unless_revoked(self, child: Child, claim: Claim, taken: Taken) -> RunReport | None:
+        """Return the report, or nothing when the run was stopped because nobody wants any of it."""
+        if self._capabilities.paid:
+            return await self._report(child, claim, taken)
+        running = asyncio.create_task(self._report(child, claim, taken))
+        try:
+            with self._revoked.watching(taken.bundle, running.cancel):
+                await asyncio.wait({running})
+        finally:
+            # On the way out the run ends too, and its process with it.
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return None if running.cancelled() else running.result()
 
     async def _report(self, child: Child, claim: Claim, taken: Taken) -> RunReport:
         attempt = Attempt(
@@ -101,9 +162,11 @@ class Claims:
             clock=self._clock,
             counters=self._counters,
             fetch=self._fetch,
+            paid=self._capabilities.paid,
         )
         try:
             return await attempt.run(taken.raw)
         except Exception as error:  # noqa: BLE001 (a defect of ours: the jobs are told, the slot lives on)
             _log.exception("bundle failed in the worker", bundle=claim.bundle_id)
-            return attempt.failed(taken.bundle["items"], Problem("SB-9001", "$", detail=type(error).__name__))
+            code = "SB-5007" if self._capabilities.paid else "SB-9001"
+            return attempt.failed(taken.bundle["items"], Problem(code, "$", detail=type(error).__name__))

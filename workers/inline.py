@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.failpoints import failpoint
 from shotbus.schemas.codec import Fields
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, ItemResult
+from shotbus.workers.adapters.base import Adapter, BatchItem, ItemResult
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.reporting import Reporter
-from shotbus.workers.running import provenance_of, run_safely
+from shotbus.workers.running import run_bundle
 from shotbus.workers.settings import Means, WorkerSettings
 
 
@@ -58,21 +58,22 @@ class Inline:
         bundle = taken.bundle
         now_ms = self._clock.wall_ms()
         claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
-        items = [
-            BatchItem(item["job_id"], item["attempt"], item["seed"], item["request"])
-            for item in bundle["items"]
-        ]
-        batch = Batch(items)
-        results = run_safely(self._adapter, batch)
-        made = claim.finished(
-            now_ms * 1000,
-            _fields(items, results, max(0.0, now_ms / 1e3 - bundle["sent_us"] / 1e6)),
-            executed_on=self._adapter.capabilities.executed_on,
-            provenance=provenance_of(self._adapter, batch),
-        )
+        items = [BatchItem.of(item) for item in bundle["items"]]
+        lease_seconds = max(0.0, now_ms / 1e3 - bundle["sent_us"] / 1e6)
+        made: list[bytes] = []
+        failures = 0
+        for ran in run_bundle(self._adapter, bundle["purpose"], items, {}):
+            made += claim.finished(
+                now_ms * 1000,
+                _fields(ran.items, ran.results, lease_seconds),
+                executed_on=self._adapter.capabilities.executed_on,
+                provenance=ran.provenance,
+                calibration_id=ran.calibration_id,
+            )
+            failures += sum(bool(result.error_class) for result in ran.results)
         self._counters.bundles_started += 1
         outgoing = [self._reporter.outgoing(claim, bundle["shard"], record) for record in made]
-        return outgoing, sum(bool(result.error_class) for result in results)
+        return outgoing, failures
 
 
 def _fields(items: Sequence[BatchItem], results: Sequence[ItemResult], lease_seconds: float) -> list[Fields]:

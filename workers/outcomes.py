@@ -32,6 +32,7 @@ class Claim:
         *,
         executed_on: str = "",
         provenance: bytes = b"",
+        calibration_id: str = "",
         items: Sequence[Fields] = (),
     ) -> bytes:
         """Return an encoded Outcome of ``kind`` (started, heartbeat, finished)."""
@@ -45,15 +46,29 @@ class Claim:
             "executed_on": executed_on,
             "provenance": provenance,
             "items": items,
+            "calibration_id": calibration_id,
         }
         return encode("outcome", fields)
 
     def finished(
-        self, at_us: int, items: Iterable[Fields], *, executed_on: str, provenance: bytes
+        self,
+        at_us: int,
+        items: Iterable[Fields],
+        *,
+        executed_on: str,
+        provenance: bytes,
+        calibration_id: str = "",
     ) -> list[bytes]:
         """Return the Outcomes of kind ``finished``, one unless the items are too large for that."""
         return [
-            self.record("finished", at_us, executed_on=executed_on, provenance=provenance, items=part)
+            self.record(
+                "finished",
+                at_us,
+                executed_on=executed_on,
+                provenance=provenance,
+                calibration_id=calibration_id,
+                items=part,
+            )
             for part in split(items, MAX_RECORD_BYTES - len(provenance))
         ]
 
@@ -69,7 +84,18 @@ def item_fields(item: BatchItem, result: ItemResult) -> Fields:
         "payload": result.payload,
         "shots": result.shots,
         "timings": result.timings.pack(),
+        "provider_job_id": result.provider_job_id,
+        "found": result.found,
+        "cost": result.cost,
+        "backend_seconds": _backend_seconds(result),
     }
+
+
+def _backend_seconds(result: ItemResult) -> float:
+    """Return what an attempt took of its backend, negative where nobody measured it."""
+    if result.backend_seconds >= 0:
+        return result.backend_seconds
+    return result.timings.seconds("execute") or -1.0
 
 
 def failed_items(items: Iterable[Mapping[str, Any]], problem: Problem) -> list[Fields]:
@@ -105,6 +131,7 @@ def split(items: Iterable[Fields], limit: int) -> Iterator[list[Fields]]:
 def size_of(item: Fields) -> int:
     """Return an upper bound of an item's encoded size."""
     size = _ITEM_OVERHEAD + len(item["payload"]) + len(item["timings"])
+    size += 4 * len(item.get("provider_job_id", ""))
     for problem in item["problems"]:
         # Texts are bounded by Problem; a character may take four bytes.
         size += _PROBLEM_OVERHEAD + sum(4 * len(text) for text in problem.values())

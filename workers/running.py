@@ -3,27 +3,90 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from platform import python_version
+from typing import Any, NamedTuple
 
-from shotbus.workers.adapters.base import Adapter, Batch, ItemResult, internal
+from shotbus.schemas.codec import Fields
+from shotbus.schemas.errors import fail
+from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanLookUp, ItemResult, failed, internal
+
+#: ``purpose`` of a bundle that asks what became of its jobs.
+LOOK_UP = "look_up"
+
+
+class Ran(NamedTuple):
+    """Items that ran together, one result each, and what describes the run of them all."""
+
+    items: Sequence[BatchItem]
+    results: list[ItemResult]
+    provenance: bytes
+    calibration_id: str
+
+
+def run_bundle(
+    adapter: Adapter, purpose: str, items: Sequence[BatchItem], circuits: Mapping[str, Fields]
+) -> Iterator[Ran]:
+    """Run the items of a bundle, or look them up, as ``purpose`` says.
+
+    Those for which something else replaces what their requests ask run apart, because the description of
+    a run is that of every job in it: it must name what applied to this job, and nothing of others.
+    """
+    work = look_up_safely if purpose == LOOK_UP else run_safely
+    for group in _groups(items):
+        batch = Batch(group, circuits)
+        results = work(adapter, batch)
+        yield Ran(group, results, *_described(adapter, batch))
+
+
+def _groups(items: Sequence[BatchItem]) -> Sequence[Sequence[BatchItem]]:
+    """Part the items by what is replaced for them; almost always they are one group."""
+    if not any(item.overrides or item.shots >= 0 for item in items):
+        return [items]
+    groups: dict[str, list[BatchItem]] = {}
+    for item in items:
+        groups.setdefault(json.dumps(item.replaced, sort_keys=True), []).append(item)
+    return list(groups.values())
 
 
 def run_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
     """Run a batch; a defect in the adapter becomes an item's result instead of a dead process.
 
-    Which item brought the defect out is found by running each alone, so that its neighbours succeed.
+    Which item brought the defect out is found by running each alone, so that its neighbours succeed. Where
+    a run costs, nothing runs twice: nobody knows what was submitted before the defect.
     """
+    if adapter.capabilities.paid:
+        return _checked(adapter.run, batch, _not_known)
+    results = _checked(adapter.run, batch, internal if len(batch.items) == 1 else None)
+    return results or [run_safely(adapter, replace(batch, items=[item]))[0] for item in batch.items]
+
+
+def look_up_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
+    """Ask an adapter what became of a batch; one that cannot be asked answers by what it is."""
+    if isinstance(adapter, CanLookUp):
+        return _checked(adapter.look_up, batch, lambda _: ItemResult(found="unknown"))
+    return [ItemResult(found="unknown" if adapter.capabilities.paid else "absent") for _ in batch.items]
+
+
+def _checked(
+    work: Callable[[Batch], list[ItemResult]],
+    batch: Batch,
+    otherwise: Callable[[BaseException], ItemResult] | None,
+) -> list[ItemResult]:
+    """Return one result an item; after a defect those that ``otherwise`` makes, without it none."""
     try:
-        results = adapter.run(batch)
+        results = work(batch)
         assert len(results) == len(batch.items), "one result an item"
     except Exception as error:  # noqa: BLE001 (whatever the adapter raises is its own defect)
-        if len(batch.items) == 1:
-            return [internal(error)]
-        return [run_safely(adapter, replace(batch, items=[item]))[0] for item in batch.items]
+        return [otherwise(error) for _ in batch.items] if otherwise else []
     return results
+
+
+def _not_known(error: BaseException) -> ItemResult:
+    return failed(fail("SB-5007", "$", detail=type(error).__name__))
 
 
 @cache
@@ -31,8 +94,11 @@ def _own_versions() -> dict[str, str]:
     return {"shotbus": version("shotbus"), "python": python_version()}
 
 
-def provenance_of(adapter: Adapter, batch: Batch) -> bytes:
-    """Return the JSON bytes that say how the batch was run."""
-    facts = adapter.provenance(batch)
+def _described(adapter: Adapter, batch: Batch) -> tuple[bytes, str]:
+    """Return the JSON bytes that say how the batch was run, and the calibration it ran under."""
+    facts: dict[str, Any] = adapter.provenance(batch)
     versions = {**_own_versions(), **facts.pop("versions", {})}
-    return json.dumps({**facts, "versions": versions}, separators=(",", ":")).encode()
+    told = {**facts, "versions": versions}
+    if batch.items and (replaced := batch.items[0].replaced):
+        told["overrides"] = replaced
+    return json.dumps(told, separators=(",", ":")).encode(), facts.get("calibration_id", "")

@@ -27,6 +27,8 @@ from shotbus.workers.intake import Intake
 from shotbus.workers.lanes import Taken
 from shotbus.workers.process import Child
 from shotbus.workers.reporting import Reporter
+from shotbus.workers.revocations import RevocationsTail
+from shotbus.workers.revoked import Revoked
 from shotbus.workers.settings import Means, WorkerCounters, WorkerSettings
 
 _log = structlog.get_logger(__name__)
@@ -75,12 +77,23 @@ class WorkerService:
         means = Means(self._clock, self.counters, entropy)
         self._inline = Inline(self._adapter, settings, self._reporter, means)
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
+        self._unwanted: asyncio.Queue[Taken] = asyncio.Queue()
+        self._revoked = Revoked(settings.revocation_seconds)
+        self._revocations = RevocationsTail(
+            bus,
+            topics,
+            settings.pool,
+            self._take_revocation,
+            clock=self._clock,
+            seconds=settings.revocation_seconds,
+        )
         self._claims = Claims(
             settings,
             self._capabilities,
             source.fetch,
             self._reporter,
             settle=self._settle,
+            revoked=self._revoked,
             means=means,
         )
         self._intake = Intake(
@@ -115,18 +128,19 @@ class WorkerService:
         """Serve until :meth:`stop`, then drain.
 
         Raises:
-            BusError: the group could not be joined.
+            BusError: the bus was away at the start, or the group could not be joined.
             ExceptionGroup: a defect in one of the service's own tasks.
 
         """
+        works = [self._tail.run, self._advertiser.run, self._commit_for_ever]
+        if not self._capabilities.inline:
+            # Inline bundles are answered as they are read: there is nothing that could be taken back.
+            works += [self._revocations.run, self._decline_for_ever]
+            await self._revocations.catch_up()
         await self._intake.join()
         try:
             async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(self._keep(self._tail.run)),
-                    group.create_task(self._keep(self._advertiser.run)),
-                    group.create_task(self._keep(self._commit_for_ever)),
-                ]
+                background = [group.create_task(self._keep(work)) for work in works]
                 slots = [group.create_task(self._serve(child)) for child in self._children]
                 await self._read_until_stopped()
                 await self._drain(slots)
@@ -151,6 +165,23 @@ class WorkerService:
             self._settle(taken)
             return
         await self._claims.run(child, taken)
+
+    def _take_revocation(self, bundle_id: str, jobs: Sequence[str]) -> None:
+        """Take note; a bundle in hand that nobody wants any more makes room at once."""
+        self._revoked.learn(bundle_id, jobs, self._clock.monotonic())
+        for taken in [self._hand.get_nowait() for _ in range(self._hand.qsize())]:
+            if taken is None or taken.bundle["bundle_id"] != bundle_id or self._revoked.part(taken.bundle)[0]:
+                self._hand.put_nowait(taken)
+            else:
+                self._unwanted.put_nowait(taken)
+                self.counters.in_hand -= 1
+                self._freed.set()
+
+    async def _decline_for_ever(self) -> None:
+        while True:
+            taken = await self._unwanted.get()
+            if self._intake.holds(taken):
+                await self._claims.decline(taken)
 
     async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         """Repeat a task while the bus comes and goes."""

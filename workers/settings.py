@@ -18,6 +18,7 @@ class WorkerSettings:
     are granted instead by adapters that run inline. Seconds throughout: ``attempt_seconds`` bounds a
     bundle's run and, when that fails, each of its jobs alone; ``isolation_seconds`` bounds those runs
     together; ``stop_seconds`` bounds a graceful stop. ``memory_bytes`` caps a child's address space.
+    A revocation is remembered for ``revocation_seconds``, longer than a bundle may lie on the bus.
     ``limits`` are the provider's, for all workers of the pool together, and ``part_times`` how they are
     divided among them.
     """
@@ -36,6 +37,7 @@ class WorkerSettings:
     advertise_seconds: float = 1.0
     dispatcher_silent_seconds: float = 5.0
     memory_bytes: int = 8 << 30
+    revocation_seconds: float = 600.0
     limits: Limits = field(default_factory=Limits)
     part_times: PartTimes = field(default_factory=PartTimes)
 
@@ -63,6 +65,7 @@ class WorkerCounters:
     bundles_unreadable: int = 0
     jobs_done: int = 0
     jobs_failed: int = 0
+    jobs_revoked: int = 0
     children_started: int = 0
     children_crashed: int = 0
     children_timed_out: int = 0

@@ -10,13 +10,17 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, cast
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from shotbus.broker.stages import Timings
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 
 Kind = Literal["simulator", "classical", "none"]
+#: What a provider says of a submission token: it has the result, it works on it, it never had it, or
+#: nobody can tell. The empty word is that of an item that was run, not looked up.
+Found = Literal["", "done", "running", "absent", "unknown"]
 
 #: A packed result above this travels nowhere: outcome records stay under a megabyte with their frame.
 MAX_PAYLOAD_BYTES = 900_000
@@ -74,19 +78,68 @@ class AdapterCapabilities:
         return self.kind == "simulator"
 
 
-class BatchItem:
-    """One attempt; its request is decoded when first asked for. Raises ShotbusError then (SB-1001)."""
+_AS_REQUESTED: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, job_id: str, attempt: int, seed: int, raw: bytes) -> None:
+
+class BatchItem:
+    """One attempt; its request is decoded when first asked for. Raises ShotbusError then (SB-1001).
+
+    ``overrides`` are options that replace the request's for this attempt, and ``shots``, unless negative,
+    replaces its shots: :attr:`request` already has them.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        attempt: int,
+        seed: int,
+        raw: bytes,
+        *,
+        overrides: Mapping[str, str] = _AS_REQUESTED,
+        shots: int = -1,
+        token: str = "",
+    ) -> None:
         self.job_id = job_id
         self.attempt = attempt
         self.seed = seed
         self.raw = raw
+        self.overrides = overrides
+        self.shots = shots
+        self._token = token
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> BatchItem:
+        """Return what a bundle's item asks for."""
+        return cls(
+            item["job_id"],
+            item["attempt"],
+            item["seed"],
+            item["request"],
+            overrides=item["overrides"],
+            shots=item["shots"],
+            token=item["token"],
+        )
 
     @cached_property
     def request(self) -> Fields:
-        """The decoded CircuitRequest."""
-        return decode(self.raw, "circuit_request")[1]
+        """The decoded CircuitRequest, as this attempt is to answer it."""
+        fields = decode(self.raw, "circuit_request")[1]
+        if self.overrides:
+            fields["options"] = {**fields["options"], **self.overrides}
+        if self.shots >= 0:
+            fields["shots"] = self.shots
+        return fields
+
+    @property
+    def token(self) -> str:
+        """What the job is submitted under: the same for all its attempts until one is proven absent."""
+        return self._token or f"{self.job_id}.0"
+
+    @property
+    def replaced(self) -> dict[str, Any]:
+        """What this attempt does otherwise than its request asks, for provenance; mostly nothing."""
+        found: dict[str, Any] = {"options": dict(self.overrides)} if self.overrides else {}
+        return {**found, "shots": self.shots} if self.shots >= 0 else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +155,9 @@ class ItemResult:
     """What became of one attempt.
 
     ``payload`` is packed (:mod:`shotbus.schemas.pub`), ``shots`` counts all that were taken over points
-    and measurement bases. Problems and an empty ``error_class`` exclude each other.
+    and measurement bases. Problems and an empty ``error_class`` exclude each other. ``cost`` is what the
+    provider billed, in budget units, and ``backend_seconds`` what it took of the backend; negative is not
+    known, and then the seconds of stage ``execute`` stand for the latter. ``found`` answers a look-up.
     """
 
     error_class: str = ""
@@ -111,6 +166,10 @@ class ItemResult:
     shots: int = 0
     retry_after_ms: int = 0
     timings: Timings = field(default_factory=Timings)
+    found: Found = ""
+    cost: float = -1.0
+    backend_seconds: float = -1.0
+    provider_job_id: str = ""
 
 
 class Adapter(Protocol):
@@ -124,7 +183,27 @@ class Adapter(Protocol):
         ...
 
     def provenance(self, batch: Batch) -> dict[str, Any]:
-        """Return facts about the batch that just ran: backend, versions, options, transpiled circuits."""
+        """Return facts about the batch that just ran: backend, versions, options, transpiled circuits.
+
+        ``calibration_id``, where there is one, is the content address of the calibration it ran under.
+        """
+        ...
+
+
+@runtime_checkable
+class CanLookUp(Protocol):
+    """An adapter whose provider remembers what it was given. Every paid one has to be.
+
+    The others answer for themselves: of a run that leaves nothing outside this host there is nothing to
+    be found, so a job whose outcome is not known may simply run again.
+    """
+
+    def look_up(self, batch: Batch) -> list[ItemResult]:
+        """Ask what became of the items' tokens; submit nothing.
+
+        Returns one result an item, in order, with ``found`` set: ``done`` comes with what the item came
+        to, its failure included. Whatever cannot be told for certain is ``unknown``.
+        """
         ...
 
 
@@ -142,9 +221,14 @@ def error_class_of(problems: Sequence[Problem]) -> str:
     return "INVALID" if "INVALID" in classes else classes[0]
 
 
-def failed(error: ShotbusError, timings: Timings | None = None) -> ItemResult:
-    """Return the result of an attempt that ended with ``error``."""
-    return ItemResult(error_class_of(error.problems), error.problems, timings=timings or Timings())
+def failed(error: ShotbusError, timings: Timings | None = None, *, retry_after_ms: int = 0) -> ItemResult:
+    """Return the result of an attempt that ended with ``error``, to be tried again after so long at least."""
+    return ItemResult(
+        error_class_of(error.problems),
+        error.problems,
+        retry_after_ms=retry_after_ms,
+        timings=timings or Timings(),
+    )
 
 
 def internal(error: BaseException) -> ItemResult:

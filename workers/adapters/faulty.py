@@ -1,7 +1,9 @@
 """The adapter that misbehaves on request, for fault runs. May kill its own process.
 
 The option ``fault`` of a request says what happens when its item is reached; without it the item
-succeeds with an empty payload. No default pool uses this adapter.
+succeeds with an empty payload. It also stands in for a provider: what it has taken under a token it
+answers for, as long as its process lives, unless the option ``found`` says what to answer. No default pool
+uses this adapter.
 """
 
 from __future__ import annotations
@@ -9,10 +11,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
+from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import fail
-from shotbus.workers.adapters.base import AdapterCapabilities, Batch, BatchItem, ItemResult, failed
+from shotbus.workers.adapters.base import (
+    AdapterCapabilities,
+    Batch,
+    BatchItem,
+    Found,
+    ItemResult,
+    failed,
+)
 
 _CAPABILITIES = AdapterCapabilities(
     pool="faulty",
@@ -23,21 +34,52 @@ _CAPABILITIES = AdapterCapabilities(
     paid=False,
     executed_on="faulty",
 )
+#: Faults that are an answer, by the code that they are told with.
+_ANSWERS: Mapping[str, str] = {
+    "transient": "SB-5001",
+    "unknown": "SB-5007",
+    "down": "SB-5008",
+    "throttled": "SB-5009",
+    "unstable": "SB-5010",
+}
+_RETRY_AFTER_MS = 1_000
+_TOKENS = 10_000
 
 
 class FaultyAdapter:
-    """Does what the option ``fault`` says: crash, hang, memory, raise, print, transient."""
+    """Does what the option ``fault`` says: crash, hang, memory, raise, print, or one of the answers.
+
+    After ``unknown`` its books have the job although its answer says that nobody knows.
+    """
+
+    def __init__(self) -> None:
+        self._taken: Lru[str, bool] = Lru(_TOKENS)
 
     @property
     def capabilities(self) -> AdapterCapabilities:
         return _CAPABILITIES
 
     def run(self, batch: Batch) -> list[ItemResult]:
-        return [_act(item) for item in batch.items]
+        return [self._run(item) for item in batch.items]
+
+    def look_up(self, batch: Batch) -> list[ItemResult]:
+        """Answer from the option ``found``, else from the books."""
+        return [ItemResult(found=self._found(item)) for item in batch.items]
 
     def provenance(self, batch: Batch) -> dict[str, Any]:
         del batch
         return {"backend": "faulty", "environment": sorted(os.environ)}
+
+    def _run(self, item: BatchItem) -> ItemResult:
+        fault = item.request["options"].get("fault", "")
+        result = _act(fault)
+        if fault in ("", "unknown"):
+            self._taken.put(item.token, True)
+        return result
+
+    def _found(self, item: BatchItem) -> Found:
+        told = item.request["options"].get("found", "")
+        return cast("Found", told) or ("done" if self._taken.get(item.token) else "absent")
 
 
 def create() -> FaultyAdapter:
@@ -45,8 +87,7 @@ def create() -> FaultyAdapter:
     return FaultyAdapter()
 
 
-def _act(item: BatchItem) -> ItemResult:
-    fault = item.request["options"].get("fault", "")
+def _act(fault: str) -> ItemResult:
     if fault == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang":
@@ -58,8 +99,9 @@ def _act(item: BatchItem) -> ItemResult:
     if fault == "print":
         # Lands on the standard output that the SDKs see; it must not damage the frames.
         os.write(1, b"noise on standard output\n")
-    if fault == "transient":
-        return failed(fail("SB-5001", "$", hint="asked to fail"))
+    if fault in _ANSWERS:
+        wait_ms = _RETRY_AFTER_MS if fault == "throttled" else 0
+        return failed(fail(_ANSWERS[fault], "$", hint="asked to fail"), retry_after_ms=wait_ms)
     return ItemResult()
 
 

@@ -21,6 +21,8 @@ from shotbus.schemas.outcomes import OUTCOMES
 _CAUSES = {cause.value: cause for cause in Cause}
 _ENDED = frozenset(WORDS[phase].status for phase in TERMINAL)
 _FULL = "SB-1111"
+#: Each of these goes to a worker under a number of its own.
+_SENT = frozenset({Cause.FORWARD.value, Cause.LOOK_UP.value})
 
 Phases = tuple[Phase | None, ...]
 
@@ -168,7 +170,7 @@ class Lives:
     def _attempts(self, job_id: str, life: Life, attempt: int) -> None:
         if attempt < life.attempt:
             self._findings.broke("I4", "attempts-rise", job_id, f"{attempt} after {life.attempt}")
-        if life.cause == Cause.FORWARD.value:
+        if life.cause in _SENT:
             life.forwards += 1
             seen = f"attempt {attempt} of a job that was forwarded {life.forwards} times"
             holds = not life.whole or attempt == life.forwards

@@ -1,4 +1,4 @@
-"""How fast a pool's queue drains: measured while something waits, and what that says about a longer wait. Pure."""
+"""How fast a pool's queue drains while something waits, and what that says about a longer wait. Pure."""
 
 from __future__ import annotations
 

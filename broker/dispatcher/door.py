@@ -8,15 +8,18 @@ from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.dispatcher.admission import check_pool, check_request
-from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, from_cache, problems_of, unique_mark
+from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, problems_of, unique_mark
+from shotbus.broker.dispatcher.earlier import asks_for_earlier, check_reuse, enough
 from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.job import Job, shared_chain
-from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted
+from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted, Told
+from shotbus.broker.dispatcher.reuse import remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.traits import traits_of
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
+from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Waits
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
 
@@ -38,6 +41,8 @@ class Door:
         if known is not None:
             return known
         problems = [*event.contradictions, *check_request(request, shard.config, now_ms=now.wall_ms)]
+        if asks_for_earlier(request):
+            problems += check_reuse(request)
         if not event.reference.topic.endswith(f"requests.{request['priority']}"):
             limit = f"the class of its topic, {event.reference.topic}"
             problems.append(Problem("SB-1101", "$.priority", limit=limit, actual=request["priority"]))
@@ -51,7 +56,30 @@ class Door:
         full = self._full(request["tenant"])
         if full:
             return [self._refusal(event, full, now, retry_after_ms=FULL_MS)]
-        return self._validate(event, now) if event.uninspected else self._unique(event, now)
+        problems = self._taken(request)
+        if problems:
+            return [self._refusal(event, problems, now)]
+        return self._validate(event, now) if event.uninspected else self._accept(event, now)
+
+    def told(self, event: Told, now: Now) -> list[Any]:
+        """Take the Treasury's word: go on with what waited for it."""
+        allowance = self._shard.funds.allowance
+        return self.decided(allowance.told(event.fields, now), now) if allowance is not None else []
+
+    def decided(self, answers: Sequence[Decided], now: Now) -> list[Any]:
+        """Admit or refuse submissions whose budgets have answered; others look again by themselves."""
+        commands: list[Any] = []
+        for job_id, answer in answers:
+            job = self._shard.jobs.get(job_id) if job_id in self._shard.asking else None
+            if job is None:
+                continue
+            if isinstance(answer, Refused):
+                commands += self._turn_away(job, answer.problems, now, retry_after_ms=answer.retry_after_ms)
+                continue
+            self._shard.withdraw(job, now)
+            self._shard.admitted(job)
+            commands += self._wait(job, now, _NO_TRAIL)
+        return commands
 
     def learnt(self, event: Learnt, now: Now) -> list[Any]:
         """Go on with what waited for a circuit; who still waits is asked for again."""
@@ -68,9 +96,17 @@ class Door:
                 commands += self._go_on(job, submission, now)
         return commands + ([Inspect(name)] if name in shard.validating else [])
 
-    def ask_again(self) -> list[Any]:
-        """Ask for every circuit that is waited for: after a restore."""
-        return [Inspect(name) for name in self._shard.validating]
+    def ask_again(self, now: Now) -> list[Any]:
+        """Ask for every circuit, earlier result and unit of a budget that is waited for: after a restore."""
+        shard = self._shard
+        jobs = [shard.live(job_id) for job_id in shard.recalling]
+        recalls = [Recall(job.job_id, job.reference, (job.extras or {})["recall_s"]) for job in jobs]
+        commands: list[Any] = [*(Inspect(name) for name in shard.validating), *recalls]
+        for job_id in list(shard.asking):
+            answer = shard.funds.reserve(shard.live(job_id), now)
+            if not isinstance(answer, Waits):
+                commands += self.decided([Decided(job_id, answer or UNLIMITED)], now)
+        return commands
 
     def _validate(self, event: Submitted, now: Now) -> list[Any]:
         job = self._job_of(event, now)
@@ -81,15 +117,30 @@ class Door:
     def _go_on(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Admit, or refuse, what was being validated."""
         shard = self._shard
-        problems = self._misrouted(event)
+        problems = self._misrouted(event) or self._taken(event.request)
         if problems:
             return self._turn_away(job, problems, now)
         shard.withdraw(job, now)
         self._routed(job, event)
+        lacking = self._unfunded(job, event, now)
+        if isinstance(lacking, Refused):
+            return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
+        gone = self._supersede(event, now)
+        if lacking is not None:
+            shard.ask_for(job)
+            return gone
         shard.admitted(job)
-        return self._place(job, event, now)
+        return gone + self._place(job, event, now)
 
-    def _turn_away(self, job: Job, problems: Sequence[Problem], now: Now) -> list[Any]:
+    def _unfunded(self, job: Job, event: Submitted, now: Now) -> Waits | Refused | None:
+        """Reserve what the job may cost; what is served at once, or waits for a person, costs nothing yet."""
+        decision = event.decision
+        later = decision is not None and (decision.action != "run" or "approval" in decision.requires)
+        return None if event.cached is not None or later else self._shard.funds.reserve(job, now)
+
+    def _turn_away(
+        self, job: Job, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
+    ) -> list[Any]:
         told = [problem if problem.path != "$" else problem.under("$.circuit") for problem in problems]
         self._shard.refuse(job)
         fields = {
@@ -99,7 +150,11 @@ class Door:
             "shard_index": job.shard_index,
             "payload_hash": job.payload_hash,
         }
-        return [self._shard.reports.refusal(fields, told, now, traceparent=job.traceparent)]
+        return [
+            self._shard.reports.refusal(
+                fields, told, now, retry_after_ms=retry_after_ms, traceparent=job.traceparent
+            )
+        ]
 
     def _misrouted(self, event: Submitted) -> list[Problem]:
         """Return why the request goes nowhere, or its pool cannot take it."""
@@ -130,20 +185,25 @@ class Door:
             return [Problem("SB-1111", "$.tenant", limit=str(most), actual=str(own), hint=hint)]
         return []
 
-    def _unique(self, event: Submitted, now: Now) -> list[Any]:
-        """Obey the policy of a unique key that a live job has already."""
-        request = event.request
+    def _taken(self, request: Mapping[str, Any]) -> list[Problem]:
+        """Return why a unique key that a live job has already speaks against a request."""
+        other = self._rival(request)
+        if other is None or request["unique_policy"] == "supersede":
+            return []
+        code = "SB-1115" if request["unique_policy"] == "reject" else "SB-1114"
+        return [Problem(code, "$.unique_key", limit="one live job a key", actual=other.job_id)]
+
+    def _rival(self, request: Mapping[str, Any]) -> Job | None:
         if not request["unique_key"]:
-            return self._accept(event, now)
-        other = self._shard.jobs.get(self._shard.uniques.get(unique_mark(request), ""))
+            return None
+        return self._shard.jobs.get(self._shard.uniques.get(unique_mark(request), ""))
+
+    def _supersede(self, event: Submitted, now: Now) -> list[Any]:
+        """Let a job that is accepted take the place of the one that has its unique key."""
+        other = self._rival(event.request)
         if other is None:
-            return self._accept(event, now)
-        if request["unique_policy"] != "supersede":
-            code = "SB-1115" if request["unique_policy"] == "reject" else "SB-1114"
-            problem = Problem(code, "$.unique_key", limit="one live job a key", actual=other.job_id)
-            return [self._refusal(event, [problem], now)]
-        gone = give_up(self._shard, other, Cause.SUPERSEDE, now, by=request["job_id"])
-        return gone + self._accept(event, now)
+            return []
+        return give_up(self._shard, other, Cause.SUPERSEDE, now, by=event.request["job_id"])
 
     def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
         """Recognise a job id that is live or finished; None for a new one."""
@@ -172,10 +232,19 @@ class Door:
     def _accept(self, event: Submitted, now: Now) -> list[Any]:
         shard = self._shard
         job = self._job_of(event, now)
+        shard.jobs.add(job)
         self._routed(job, event)
-        shard.accept(job)
+        lacking = self._unfunded(job, event, now)
+        if isinstance(lacking, Refused):
+            shard.jobs.remove(job)
+            problems = lacking.problems
+            return [self._refusal(event, problems, now, retry_after_ms=lacking.retry_after_ms)]
+        gone = self._supersede(event, now)
+        if lacking is not None:
+            shard.ask_for(job)
+            return gone
         shard.admitted(job)
-        return self._place(job, event, now)
+        return gone + self._place(job, event, now)
 
     def _job_of(self, event: Submitted, now: Now) -> Job:
         request = event.request
@@ -196,6 +265,7 @@ class Door:
         job.cost = job.points * shard.speed.get(job.pool, shard.pool(job.pool).seconds_per_point)
         job.traits = traits_of(event.request, event.facts.qubits if event.facts else 0)
         job.cache_key = event.cache_key
+        remember(job, event)
         if decision is None:
             return
         job.rule = intern(f"{decision.rule}@{decision.version}")
@@ -215,8 +285,9 @@ class Door:
         shard, decision = self._shard, event.decision
         if shard.standing.wanted_gone(job):
             return shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
-        if event.cached is not None:
-            return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, from_cache(event.cached))
+        told = enough(event, job, now.wall_ms)
+        if told is not None:
+            return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, told)
         shard.agenda.watch(job, shard.key(job))
         if decision is None or not decision.unusual:
             return self._wait(job, now, _NO_TRAIL)
@@ -248,6 +319,7 @@ class Door:
         seconds = decision.step.seconds if decision.step else 0.0
         job.extras = {**(job.extras or {}), "fallback_from": job.pool, "recall_s": seconds}
         job.move(Cause.RECALL)
+        self._shard.recalling[job.job_id] = None
         self._shard.note(job, Cause.RECALL, **why)
         return [Recall(job.job_id, job.reference, seconds)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +12,11 @@ from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.dispatcher.bodies import Bodies
+from shotbus.broker.dispatcher.earlier import read_result
 from shotbus.broker.dispatcher.headers import check_headers
 from shotbus.broker.dispatcher.job import Reference
-from shotbus.broker.dispatcher.keys import Targets, cache_key
+from shotbus.broker.dispatcher.keys import Targets
+from shotbus.broker.dispatcher.lookups import Lookups, recalls_of
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import (
     Bury,
@@ -26,27 +27,25 @@ from shotbus.broker.dispatcher.messages import (
     Inspect,
     Learnt,
     Recall,
+    Recalled,
     Relay,
     Reported,
     Revoke,
     Submitted,
+    Told,
 )
 from shotbus.broker.dispatcher.shard import Counters
 from shotbus.broker.inspection.facts import facts_of
 from shotbus.broker.inspection.service import lookup
 from shotbus.broker.machine import Emit, Input, Now
 from shotbus.broker.stages import Timings
-from shotbus.broker.store.base import Store, StoreError
+from shotbus.broker.store.base import Store
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import decode, decode_untrusted, encode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.payload import payload_hash
 
-# A lookup that takes longer is a miss. The first failure costs the longer time, so that a busy moment
-# does not run work again; after it the shorter one, so that a dead store does not slow the dispatcher.
-LOOKUP_SECONDS = 0.5
-SUSPICIOUS_LOOKUP_SECONDS = 0.02
 #: Requests that are read again in one micro-batch when their circuit has been inspected.
 _AT_ONCE = 256
 _ERRANDS = (Inspect, Recall)
@@ -54,6 +53,9 @@ _ERRANDS = (Inspect, Recall)
 Ask = Callable[[str, int], bool]
 FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
 Calibration = Callable[[str], str]
+#: Has an earlier result looked for; see :meth:`RecallDesk.ask`.
+LookFor = Callable[[str, str, int], None]
+_NO_PRIORS: Mapping[str, bytes] = {}
 
 
 class DispatcherEdge:
@@ -69,6 +71,7 @@ class DispatcherEdge:
         metrics: of this process.
         clock: wall time for the policy.
         ask: has a circuit inspected for a shard; without it none is inspected.
+        recall: has an earlier result looked for; without it none is.
         calibration: says which calibration of its backend a pool has, empty for none.
 
     """
@@ -85,16 +88,18 @@ class DispatcherEdge:
         metrics: Metrics,
         clock: Clock,
         ask: Ask | None = None,
+        recall: LookFor | None = None,
         calibration: Calibration = lambda _: "",
     ) -> None:
-        self._clock, self._ask = clock, ask
+        self._clock, self._ask, self._recall = clock, ask, recall
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
-        self._store_is_slow = False
-        self._targets = Targets(config, calibration)
         self._machine = Dispatcher(shard, topics.partitions, config)
+        self._lookups = Lookups(store, metrics, Targets(config, calibration), self._remembers_all)
+        self._recalls: Mapping[str, str] = {}
         self._requests = {topics.requests(name): name for name in config.classes}
         self._outcomes, self._control = topics.name("outcomes"), topics.name("control")
+        self._grants = topics.name("grants")
         self._bodies = Bodies(bus, [TopicPartition(topic, shard) for topic in self._requests])
 
     @property
@@ -110,6 +115,8 @@ class DispatcherEdge:
             for rank, topic in enumerate(self._requests)
         ]
         control = Input(TopicPartition(self._control, self._shard), 0, trimmed=True)
+        if self._config.budgets:
+            requests.insert(0, Input(TopicPartition(self._grants, self._shard), 1, trimmed=True))
         return [control, Input(TopicPartition(self._outcomes, self._shard), 1, trimmed=True), *requests]
 
     @property
@@ -122,8 +129,12 @@ class DispatcherEdge:
         if record.topic in self._requests:
             return self._submitted(record)
         if record.topic == self._outcomes:
-            name, fields = decode(record.value, "outcome", "circuit_facts")
+            name, fields = decode(record.value, "outcome", "circuit_facts", "recalled")
+            if name == "recalled":
+                return Recalled(fields["job_id"], read_result(fields["found"] or None))
             return Reported(fields) if name == "outcome" else Learnt(facts_of(fields))
+        if record.topic == self._grants:
+            return Told(decode(record.value, "grant")[1])
         return Commanded(decode_untrusted(record.value, "control"))
 
     def _submitted(self, record: Record) -> Submitted:
@@ -156,7 +167,7 @@ class DispatcherEdge:
         waiting = [one for event in learnt for one in _submissions(event)]
         if not waiting:
             return learnt
-        routed = iter(await self._cached(await self._route(waiting)))
+        routed = iter(await self._lookups.attach(await self._route(waiting)))
         return [_replaced(event, routed) for event in learnt]
 
     async def _resume(self, event: Learnt) -> Learnt:
@@ -202,36 +213,6 @@ class DispatcherEdge:
         pool = decision.pool or event.pool
         return dataclasses.replace(event, pool=pool, decision=decision, facts=facts)
 
-    async def _cached(self, events: list[Submitted]) -> Sequence[Submitted]:
-        """Look every cacheable request of the micro-batch up, in one call."""
-        keys = [self._cache_key(event) for event in events]
-        wanted = [key for key in keys if key]
-        if not wanted:
-            return events
-        found = dict(zip(wanted, await self._lookup(wanted), strict=True))
-        return [
-            dataclasses.replace(event, cache_key=key, cached=_usable(found[key], event)) if key else event
-            for event, key in zip(events, keys, strict=True)
-        ]
-
-    def _cache_key(self, event: Submitted) -> str:
-        if event.uninspected or (event.decision is not None and event.decision.refused):
-            return ""
-        return cache_key(event.request, self._targets.of(event.pool))
-
-    async def _lookup(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Ask the store; one that was slow or dead gets little time until it answers quickly again."""
-        patience = SUSPICIOUS_LOOKUP_SECONDS if self._store_is_slow else LOOKUP_SECONDS
-        try:
-            async with asyncio.timeout(patience):
-                found = await self._store.get_many([f"cache:{key}" for key in keys])
-        except (StoreError, TimeoutError):
-            self._store_is_slow = True
-            self._metrics.cache_failures.labels("result").inc(len(keys))
-            return [None] * len(keys)
-        self._store_is_slow = False
-        return found
-
     def tick(self) -> Dispatch:
         """Close the micro-batch with the credits that are free now."""
         return Dispatch(self._free_credits())
@@ -239,15 +220,24 @@ class DispatcherEdge:
     async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:
         """Encode commands; original requests are fetched by reference."""
         bodies = await self._bodies.fetch(_references(commands))
-        return [self._encode(command, bodies) for command in commands if not isinstance(command, _ERRANDS)]
+        self._recalls = recalls_of(commands, bodies)
+        priors = await self._lookups.priors(commands)
+        return [
+            self._encode(command, bodies, priors) for command in commands if not isinstance(command, _ERRANDS)
+        ]
 
-    def _encode(self, command: Any, bodies: Mapping[Reference, Record]) -> Outgoing:
+    def _remembers_all(self) -> bool:
+        return self._config.cache.history or self._machine.shard.router.policy.recalls
+
+    def _encode(
+        self, command: Any, bodies: Mapping[Reference, Record], priors: Mapping[str, bytes] = _NO_PRIORS
+    ) -> Outgoing:
         if isinstance(command, Emit):
             value = encode(command.schema, command.fields)
             topic = self._topics.name(command.topic)
             return Outgoing(topic, command.partition, command.key, value, command.headers)
         if isinstance(command, Forward):
-            return self._bundle(command, bodies)
+            return self._bundle(command, bodies, priors)
         if isinstance(command, Revoke):
             return self._revocation(command)
         record = bodies[command.reference]
@@ -256,7 +246,9 @@ class DispatcherEdge:
             return Outgoing(record.topic, command.partition, record.key, record.value, headers)
         return self._letter(command, record)
 
-    def _bundle(self, command: Forward, bodies: Mapping[Reference, Record]) -> Outgoing:
+    def _bundle(
+        self, command: Forward, bodies: Mapping[Reference, Record], priors: Mapping[str, bytes]
+    ) -> Outgoing:
         items = [
             {
                 "job_id": item.job_id,
@@ -266,7 +258,9 @@ class DispatcherEdge:
                 "request": bodies[item.reference].value,
                 "overrides": item.overrides,
                 "token": item.token,
-                "shots": item.shots,
+                # Without the earlier shots all of them are taken.
+                "shots": -1 if item.top_up and item.job_id not in priors else item.shots,
+                "prior": priors.get(item.job_id, b""),
             }
             for item in command.items
         ]
@@ -326,6 +320,8 @@ class DispatcherEdge:
         for command in commands:
             if isinstance(command, Inspect) and self._ask is not None:
                 self._ask(command.circuit_id, self._shard)
+            elif isinstance(command, Recall) and self._recall is not None:
+                self._recall(command.job_id, self._recalls[command.job_id], self._shard)
             elif not isinstance(command, Emit):
                 self._count_letter(command)
             elif command.schema == "circuit_result":
@@ -382,24 +378,11 @@ def _replaced(event: Any, routed: Iterator[Submitted]) -> Any:
     return event
 
 
-def _usable(raw: bytes | None, event: Submitted) -> Mapping[str, Any] | None:
-    """Decode a cached result; None when there is none, it is unreadable or too old for this request."""
-    if raw is None:
-        return None
-    try:
-        _, cached = decode(raw, "circuit_result")
-    except ShotbusError:
-        return None
-    oldest = event.request["max_result_age_ms"]
-    age_ms = event.published_ms - cached["finished_us"] // 1000
-    return cached if oldest is None or age_ms <= oldest else None
-
-
 def _references(commands: Sequence[Any]) -> list[Reference]:
     found: list[Reference] = []
     for command in commands:
         if isinstance(command, Forward):
             found += [item.reference for item in command.items]
-        elif isinstance(command, Relay | Bury):
+        elif isinstance(command, Relay | Bury | Recall):
             found.append(command.reference)
     return found

@@ -31,6 +31,8 @@ class Floor:
         commands += self._expire_deadlines(now)
         self._wake_due(now)
         self._shard.touch(*self._shard.standing.forget(now))
+        asked, answers = self._shard.funds.tick(now)
+        commands += asked + self._door.decided(answers, now)
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
@@ -43,7 +45,7 @@ class Floor:
         """After a restore: ask again for what others owe us."""
         self._shard.fresh = False
         self._shard.reunite(now)
-        return self._door.ask_again()
+        return self._door.ask_again(now)
 
     def _expire_deadlines(self, now: Now) -> list[Any]:
         """End the jobs that did not leave the queue in time."""
@@ -112,6 +114,7 @@ class Floor:
             job.bundle_id = bundle.bundle_id
             bundle.open[job.job_id] = job.attempt
             self._shard.note(job, cause)
+            self._shard.funds.forwarded(job)
         self._shard.bundles.add(bundle)
         return Forward(
             bundle.bundle_id,
@@ -130,5 +133,8 @@ def _item(job: Job) -> ForwardedItem:
     plain = ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference)
     if not extras:
         return plain
+    if "top_up" in extras:
+        top_up, missing = extras["top_up"]
+        plain = plain._replace(top_up=top_up, shots=missing)
     epoch, overrides = extras.get("token", 0), extras.get("overrides", {})
     return plain._replace(token=f"{job.job_id}.{epoch}" if epoch else "", overrides=overrides)

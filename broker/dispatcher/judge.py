@@ -9,16 +9,17 @@ from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
 from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
-from shotbus.broker.dispatcher.endings import called_off, end_called_off
+from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.messages import Bury, Reported
+from shotbus.broker.dispatcher.messages import Reported
+from shotbus.broker.dispatcher.recalling import remember_failure
 from shotbus.broker.dispatcher.retry import Verdict, decide
+from shotbus.broker.dispatcher.reuse import filed
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
-from shotbus.schemas.errors import Problem
 
 #: After these nobody but the provider knows whether it took the job.
 _UNKNOWN = frozenset({"UNKNOWN_OUTCOME", "LOST", "CRASHED", "TIMEOUT"})
@@ -93,11 +94,15 @@ class Judge:
             return self._looked_up(job, outcome, item, now)
         if not item["error_class"]:
             return self._succeed(job, outcome, item, now)
+        if item["cost"] > 0 or item["backend_seconds"] > 0:
+            self._shard.funds.bill(job, job.pool, item, 0.0)
         return self._failed(job, item["error_class"], item["problems"], now, item["retry_after_ms"])
 
     def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its answer; one from another pool than it was sent to says so."""
-        told = answer(outcome, item)
+        spent = Timings.unpack(item["timings"]).seconds("execute") if item["timings"] else 0.0
+        told = {**answer(outcome, item), **self._shard.funds.bill(job, job.pool, item, spent)}
+        told |= filed(job, outcome, now.wall_ms)
         before = (job.extras or {}).get("fallback_from", "")
         if not before:
             return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
@@ -175,16 +180,13 @@ class Judge:
         self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
     ) -> list[Any]:
         records = [dict(problem) for problem in problems] or problems_of("SB-5001")
+        failure = Failure(verdict.outcome, records, "POISON" if verdict.death else error_class)
         if error_class not in _OWN_FAULT and job.phase in _MAY_STEP:
             commands = self._fallback.step(job, now, f"{error_class}: {records[0]['code']}")
             if commands is not None:
+                remember_failure(job, failure)
                 return commands
-        commands = self._shard.end(job, Cause.FAIL, verdict.outcome, now, {"problems": records})
-        if verdict.outcome == "dead_lettered":
-            buried_as = "POISON" if verdict.death else error_class
-            problem = Problem.from_record(records[0])
-            commands.append(Bury(job.reference, job.job_id, buried_as, problem, job.attempt))
-        return commands
+        return end_failed(self._shard, job, failure, now)
 
     def _measure(self, bundle: Bundle, items: Sequence[Mapping[str, Any]]) -> None:
         """Learn how long a point takes; the estimate is what fairness and bundles are counted in."""

@@ -17,10 +17,20 @@ from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
 from shotbus.broker.dispatcher.job import Job, Seat, encode_row
 from shotbus.broker.dispatcher.judge import Judge
-from shotbus.broker.dispatcher.messages import Commanded, Dispatch, Learnt, Reported, Submitted
+from shotbus.broker.dispatcher.messages import (
+    Commanded,
+    Dispatch,
+    Learnt,
+    Recalled,
+    Reported,
+    Submitted,
+    Told,
+)
+from shotbus.broker.dispatcher.recalling import Recalling
 from shotbus.broker.dispatcher.shard import Counters, Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
+from shotbus.broker.treasury.allowance import is_allowance_key
 from shotbus.schemas.codec import decode, encode
 
 # While work waits for credits, another shard or a new worker may free one at any time.
@@ -59,6 +69,8 @@ class Dispatcher:
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
             Learnt: self._door.learnt,
+            Told: self._door.told,
+            Recalled: Recalling(self.shard).recalled,
             Reported: judge.reported,
             Commanded: parts.desk(self.shard).commanded,
             Dispatch: parts.floor(self.shard, self._door, judge).dispatch,
@@ -84,6 +96,8 @@ class Dispatcher:
             return shard.standing.snapshot(key)
         if key == AuditChain.KEY:
             return shard.audit.snapshot()
+        if is_allowance_key(key):
+            return shard.funds.allowance.snapshot(key) if shard.funds.allowance is not None else None
         job = shard.jobs.get(key.decode())
         if job is None:
             ghost = shard.ghosts.get(key.decode())
@@ -114,6 +128,9 @@ class Dispatcher:
         elif key == AuditChain.KEY:
             if row is not None:
                 shard.audit.restore(row)
+        elif is_allowance_key(key):
+            if shard.funds.allowance is not None:
+                shard.funds.allowance.restore(key, row)
         else:
             shard.take_row(key.decode(), row)
 
@@ -129,6 +146,8 @@ class Dispatcher:
             waits.append((next_ms - now.wall_ms) / 1000)
         if any(queue.length for pool, queue in shard.queues.items() if not shard.standing.is_paused(pool)):
             waits.append(_HUNGRY_SECONDS)
+        if shard.funds.allowance is not None and (due := shard.funds.allowance.wake_at(now)) is not None:
+            waits.append(due)
         return max(0.0, min(waits)) if waits else None
 
     def excuse(self, event: Submitted, now: Now) -> list[Any]:

@@ -20,7 +20,9 @@ class Submitted:
     """Event: a decoded request, with what was looked up for it.
 
     ``contradictions``: what its record's headers say against it. ``decision`` None: it goes to ``pool``.
-    ``uninspected``: its circuit has to be inspected first.
+    ``uninspected``: its circuit has to be inspected first. ``history_key``: of its work, where that is to be
+    remembered. ``calibration``: what its keys were made with. ``earlier``: the newest result of the same
+    work on the same target, for a request that such a one may be enough for.
     """
 
     request: Mapping[str, Any]
@@ -36,6 +38,9 @@ class Submitted:
     decision: Decision | None = None
     facts: CircuitFacts | None = None
     uninspected: bool = False
+    history_key: str = ""
+    calibration: str = ""
+    earlier: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,25 @@ class Learnt:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Event: a record of ``grants``, the Treasury's word."""
+
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Reported:
     """Event: a worker's outcome record."""
 
     outcome: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Event: what was found of a job's earlier results; None is nothing."""
+
+    job_id: str
+    found: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,10 @@ class Dispatch(Tick):
 
 
 class ForwardedItem(NamedTuple):
-    """One attempt in a bundle; its request is fetched by reference."""
+    """One attempt in a bundle; its request is fetched by reference.
+
+    ``top_up``: the job whose result has the shots that are missing in ``shots``.
+    """
 
     job_id: str
     attempt: int
@@ -86,6 +109,7 @@ class ForwardedItem(NamedTuple):
     token: str = ""
     overrides: Mapping[str, str] = MappingProxyType({})
     shots: int = -1
+    top_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.bundles import RUN, Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
+from shotbus.broker.dispatcher.funds import Funds, wait_ms
 from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
 from shotbus.broker.dispatcher.jobbook import JobBook
 from shotbus.broker.dispatcher.packedjobs import Glance
 from shotbus.broker.dispatcher.reports import Reports
+from shotbus.broker.dispatcher.reuse import forget_place
 from shotbus.broker.dispatcher.routing import Router
 from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.standing import Standing
@@ -87,6 +89,9 @@ class Shard:
         self.reports = Reports(number, partitions)
         self.agenda = Timetable()
         self.standing = Standing()
+        self.funds = Funds(number, partitions, config)
+        #: Jobs whose submission waits for the Treasury's word.
+        self.asking: dict[str, None] = {}
         self.audit = AuditChain(f"dispatcher-{number}", number)
         self.sharing = Sharing()
         #: Live jobs by the mark of their tenant and unique key.
@@ -96,6 +101,8 @@ class Shard:
         self.router = Router(config)
         #: By circuit, the jobs that wait until it has been inspected.
         self.validating: dict[str, dict[str, None]] = {}
+        #: Jobs for which an earlier result is looked for.
+        self.recalling: dict[str, None] = {}
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
@@ -121,7 +128,7 @@ class Shard:
     def take_touched(self) -> list[bytes]:
         """Return the keys whose rows changed since the last call, in order."""
         keys, self._touched = list(self._touched), {}
-        return keys
+        return keys + self.funds.allowance.touched() if self.funds.allowance is not None else keys
 
     def pool(self, name: str) -> PoolConfig:
         """Return a pool's settings, defaults for one that is no longer configured."""
@@ -158,11 +165,11 @@ class Shard:
     def accept(self, job: Job) -> None:
         """Take a job in; it is not placed yet."""
         self.jobs.add(job)
-        if job.extras and (unique := job.extras.get("unique")):
-            self.uniques[unique] = job.job_id
 
     def admitted(self, job: Job) -> None:
-        """Count an accepted submission."""
+        """Count an accepted submission; from now on it has its unique key."""
+        if job.extras and (unique := job.extras.get("unique")):
+            self.uniques[unique] = job.job_id
         self.counters.accepted[job.priority] = self.counters.accepted.get(job.priority, 0) + 1
 
     def enqueue(self, job: Job, at_us: int) -> None:
@@ -200,6 +207,8 @@ class Shard:
             self.sharing.unfollow(job.cache_key, job.job_id)
         elif job.phase is Phase.VALIDATING:
             self._no_longer_validating(job)
+        elif job.phase is Phase.FALLING_BACK:
+            self.recalling.pop(job.job_id, None)
         elif job.phase is Phase.RECONCILING:
             self.lookups.get(job.pool, {}).pop(job.job_id, None)
 
@@ -211,7 +220,19 @@ class Shard:
         self.agenda.watch(job, self.key(job))
         self.note(job, Cause.VALIDATE)
 
+    def ask_for(self, job: Job, **terms: Any) -> None:
+        """Have a submission wait for the Treasury; its circuit, if it has one, has been inspected."""
+        if job.phase is None:
+            job.move(Cause.VALIDATE)
+            self.agenda.watch(job, self.key(job))
+        job.extras = {**(job.extras or {}), "funding": 1}
+        self.asking[job.job_id] = None
+        self.note(job, Cause.VALIDATE, why="budget", **terms)
+
     def _no_longer_validating(self, job: Job) -> None:
+        self.asking.pop(job.job_id, None)
+        if job.extras and job.extras.pop("funding", None) and not job.extras:
+            job.extras = None
         waiting = self.validating.get(job.circuit_id, {})
         waiting.pop(job.job_id, None)
         if not waiting:
@@ -241,10 +262,17 @@ class Shard:
         self.note(job, cause, detail, until_ms=until_ms, **terms)
 
     def requeue(self, job: Job, cause: Cause, now: Now, *, pool: str = "", **terms: Any) -> None:
-        """Have a job wait in a queue again, in another pool's when ``pool`` says so."""
+        """Have a job wait in a queue again, in another pool's when ``pool`` says so.
+
+        Where there are budgets and its units are not at hand, it is put off until they are.
+        """
         self.withdraw(job, now)
         if pool and pool != job.pool:
             self.move_to(job, pool, now)
+        lacking = self.funds.reserve(job, now)
+        if lacking is not None:
+            self.put_off(job, Cause.DEFER, now.wall_ms + wait_ms(lacking), now, why="budget", **terms)
+            return
         job.move(cause)
         job.bundle_id = ""
         self.enqueue(job, now.wall_ms * 1000)
@@ -256,6 +284,7 @@ class Shard:
         # Another pool's result is not what its followers wait for.
         self._abdicate(job, now)
         job.pool, job.cache_key = intern(pool), ""
+        forget_place(job)
         job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
 
     def replace(self, job: Job, now: Now) -> None:
@@ -314,6 +343,7 @@ class Shard:
 
     def _forget(self, job: Job) -> None:
         """Take a job out of every book; its row goes, unless a worker still has it."""
+        self.funds.release(job)
         self.agenda.forget(job, self.key(job))
         self.jobs.remove(job)
         if job.extras and (unique := job.extras.get("unique")) and self.uniques.get(unique) == job.job_id:
@@ -353,6 +383,7 @@ class Shard:
         commands: list[Any] = []
         room = SHARED_BYTES if outcome in SUCCESSES else 0
         told = dict(answer) | {"answered_by": "shared", "shots": 0, "cost": 0.0, "backend_seconds": 0.0}
+        told["history_key"] = ""
         left: list[Job] = []
         for job_id in jobs:
             job = self.live(job_id)
@@ -412,6 +443,8 @@ class Shard:
         for key in list(self.jobs):
             self._settle(key, self.jobs.glance(key))
         self._seats.clear()
+        if self.funds.allowance is not None:
+            self.funds.allowance.restored(now)
         self.renew_leases(now)
         self.fresh = True
 
@@ -422,8 +455,9 @@ class Shard:
 
     def _settle(self, key: int, job: Glance) -> None:
         self.agenda.watch(job, key)
-        if self.jobs.is_rare(key) and (unique := (self.jobs.at(key).extras or {}).get("unique")):
-            self.uniques[unique] = job.job_id
+        extras = (self.jobs.at(key).extras or {}) if self.jobs.is_rare(key) else {}
+        if "unique" in extras and job.phase is not Phase.VALIDATING:
+            self.uniques[extras["unique"]] = job.job_id
         if job.phase is Phase.WAITING:
             self.queue_of(job.pool).push(job, key)
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)
@@ -432,9 +466,13 @@ class Shard:
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)
         elif job.phase is Phase.SHARING:
             self.sharing.follow(self.jobs.cache_key(key), job.job_id)
+        elif job.phase is Phase.VALIDATING and "funding" in extras:
+            self.asking[job.job_id] = None
         elif job.phase is Phase.VALIDATING:
             circuit = self.jobs.text(key, "circuit_id")
             self.validating.setdefault(circuit, {})[job.job_id] = None
+        elif job.phase is Phase.FALLING_BACK:
+            self.recalling[job.job_id] = None
         elif job.phase in WITH_A_TIMER:
             self.agenda.later(job, key)
 

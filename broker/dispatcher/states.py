@@ -150,6 +150,8 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
         for cause, target in _STEPS.items()
     },
     (Phase.SCHEDULED, Cause.DUE): Phase.WAITING,
+    (Phase.SCHEDULED, Cause.DEFER): Phase.DEFERRED,
+    (Phase.DEFERRED, Cause.DEFER): Phase.DEFERRED,
     (Phase.DEFERRED, Cause.DUE): Phase.WAITING,
     (Phase.RETRYING, Cause.DUE): Phase.WAITING,
     (Phase.SHARING, Cause.ALONE): Phase.WAITING,

@@ -1,0 +1,93 @@
+"""What jobs may cost: reserved before they wait, billed by what they took, freed at their end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.config import Config, PoolConfig
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.machine import Emit, Now
+from shotbus.broker.treasury.allowance import Allowance
+from shotbus.broker.treasury.answers import Decided, Refused, Waits
+from shotbus.broker.treasury.budgets import Budgets, Claim
+from shotbus.broker.treasury.prices import MICRO, Cost, Usage, actual, estimate
+
+#: Backend seconds are estimated: so many times as much is set aside.
+HEADROOM = 2.0
+#: A job that needs units which have been asked for looks again after this long.
+LOOK_AGAIN_MS = 250
+_HOPELESS_MS = 60_000
+_MOST = 1e9
+_UNKNOWN_POOL = PoolConfig()
+
+
+class Funds:
+    """The budgets as one shard sees them; without budgets nothing is ever asked."""
+
+    def __init__(self, shard: int, partitions: int, config: Config) -> None:
+        self._pools = config.pools
+        budgets = Budgets(config.budgets)
+        self.allowance = Allowance(shard, partitions, budgets) if config.budgets else None
+
+    def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
+        """Set aside what a job may cost where it is to run; None when it is, or need not be."""
+        allowance = self.allowance
+        if allowance is None or not allowance.limits(job.tenant):
+            return None
+        claim = Claim(job.tenant, job.experiment, job.pool, self._estimate(job))
+        answer = allowance.reserve(job.job_id, claim, now)
+        return answer if isinstance(answer, Waits | Refused) else None
+
+    def bill(self, job: Job, pool: str, item: Mapping[str, Any], seconds: float) -> Mapping[str, float]:
+        """Charge what an attempt took; returns what its result says about it.
+
+        ``seconds``: execution time, where the worker does not tell the backend's own.
+        """
+        took = _sound(item["backend_seconds"]) if item["backend_seconds"] >= 0 else _sound(seconds)
+        billed = int(_sound(item["cost"]) * MICRO) if item["cost"] >= 0 else None
+        settings = self._pools.get(pool, _UNKNOWN_POOL)
+        usage = Usage(shots=item["shots"], seconds=took)
+        cost = actual(settings.price, usage, billed=billed) if settings.price != _FREE else _free(usage)
+        if self.allowance is not None:
+            self.allowance.charge(job.job_id, cost)
+        return {"cost": cost.money / MICRO, "backend_seconds": took}
+
+    def forwarded(self, job: Job) -> None:
+        """Note that a job no longer counts as waiting."""
+        if self.allowance is not None:
+            self.allowance.left_queue(job.job_id)
+
+    def release(self, job: Job) -> None:
+        """Free what is left of a job's units."""
+        if self.allowance is not None:
+            self.allowance.release(job.job_id)
+
+    def tick(self, now: Now) -> tuple[list[Emit], list[Decided]]:
+        """Close a micro-batch: what to tell the Treasury, and answers that never came."""
+        return self.allowance.tick(now) if self.allowance is not None else ([], [])
+
+    def _estimate(self, job: Job) -> Cost:
+        settings = self._pools.get(job.pool, _UNKNOWN_POOL)
+        return estimate(
+            settings.price, points=job.points, shots=job.shots, seconds=job.cost, headroom=HEADROOM
+        )
+
+
+def wait_ms(answer: Waits | Refused) -> int:
+    """Return how long a job that is live already waits before its units are asked for again."""
+    if isinstance(answer, Waits):
+        return LOOK_AGAIN_MS
+    return answer.retry_after_ms or _HOPELESS_MS
+
+
+_FREE = _UNKNOWN_POOL.price
+
+
+def _sound(number: float) -> float:
+    """Return what a worker says it took; nonsense is nothing."""
+    return number if 0 <= number < _MOST else 0.0
+
+
+def _free(usage: Usage) -> Cost:
+    return Cost(backend_us=int(usage.seconds * MICRO), shots=usage.shots)

@@ -112,8 +112,8 @@ class BreakerConfig:
 class FlowConfig:
     """How many bundles a dispatcher keeps in flight at a pool, between 1 and the credits it was granted.
 
-    The window shrinks when a bundle's service time per estimated second grows above ``tolerance`` times
-    its long average, or more than ``error_rate`` of the bundles fail by the backend's fault.
+    The window shrinks when bundles take more than ``tolerance`` times as long as the same work usually
+    does, or more than ``error_rate`` of the bundles fail by the backend's fault.
     """
 
     adaptive: bool = True
@@ -190,6 +190,17 @@ class InspectionConfig:
     seconds: float = 1.0
     memory_mb: int = 256
     cache: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """What is kept for later jobs: with ``history`` the newest result of every piece of work.
+
+    Without it those of jobs that may themselves ask for an earlier one, and all of them where a rule of the
+    policy has the step ``cache:SECONDS``. It takes about a kilobyte more for each waiting job.
+    """
+
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +370,7 @@ class Config:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
     inspection: InspectionConfig = field(default_factory=InspectionConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     shedding: dict[str, SheddingConfig] = field(default_factory=dict)

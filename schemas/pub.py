@@ -227,6 +227,12 @@ class Counts:
         """Number of rows."""
         return int(self.indptr.size - 1)
 
+    @property
+    def least_shots(self) -> int:
+        """Shots of the point that has the fewest; 0 without points."""
+        ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])[self.indptr]
+        return int(np.diff(ends).min(initial=np.iinfo(np.int64).max)) if self.points else 0
+
     def row(self, row: int) -> dict[str, int]:
         """Return one point's counts as Qiskit writes them: last register first, separated by a space."""
         start, stop = int(self.indptr[row]), int(self.indptr[row + 1])
@@ -239,6 +245,25 @@ class Counts:
             parts.append(bits[len(bits) - low - width : len(bits) - low])
             low += width
         return " ".join(reversed(parts))
+
+
+def merge_counts(one: Counts, other: Counts) -> Counts:
+    """Add the counts of two runs of the same points, outcomes in ascending order within a point.
+
+    Raises ShotbusError (SB-1004) when their points or registers differ.
+    """
+    if (one.registers, one.points) != (other.registers, other.points):
+        raise fail("SB-1004", "$.payload", detail="counts of different points or registers do not add up")
+    rows = [np.repeat(np.arange(part.points), np.diff(part.indptr)) for part in (one, other)]
+    # Whole entries as numbers written out, the highest byte first: sorting them sorts points, then outcomes.
+    places = np.concatenate(rows).astype(">u4").view(np.uint8).reshape(-1, 4)
+    outcomes = np.concatenate([one.outcomes, other.outcomes])[:, ::-1]
+    entries, inverse = np.unique(np.hstack([places, outcomes]), axis=0, return_inverse=True)
+    counts = np.zeros(entries.shape[0], dtype="<i4")
+    np.add.at(counts, inverse.reshape(-1), np.concatenate([one.counts, other.counts]))
+    points = np.ascontiguousarray(entries[:, :4]).view(">u4").reshape(-1)
+    indptr = np.searchsorted(points, np.arange(one.points + 1)).astype("<i4")
+    return Counts(one.registers, indptr, np.ascontiguousarray(entries[:, :3:-1]), counts)
 
 
 @dataclass(frozen=True, slots=True)

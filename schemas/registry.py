@@ -57,6 +57,7 @@ IDS: Mapping[int, SchemaKey] = {
     1032: SchemaKey("grant", 1),
     1033: SchemaKey("treasury_row", 1),
     1034: SchemaKey("audit_entry", 1),
+    1036: SchemaKey("recalled", 1),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -105,7 +105,17 @@ def submitted(fields, *, offset=0, pool="aer", topic=None, partition=SHARD, cach
 
 def cached_result():
     """What the result cache holds for a request."""
-    return {"executed_on": "aer_simulator", "provenance": b"{}", "payload": b"kept", "seed": 5}
+    return {
+        "job_id": job_id(900),
+        "tenant": "ada",
+        "points": 1,
+        "executed_on": "aer_simulator",
+        "provenance": b"{}",
+        "payload": b"kept",
+        "seed": 5,
+        "answered_by": "run",
+        "finished_us": (START_MS - 4_000) * 1000,
+    }
 
 
 def item(job, attempt, error_class="", retry_after_ms=0):

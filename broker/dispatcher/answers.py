@@ -62,9 +62,3 @@ def answer(outcome: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any
         "shots": item["shots"],
         "timings": item["timings"],
     }
-
-
-def from_cache(cached: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a result takes from an earlier one."""
-    names = ("executed_on", "provenance", "payload", "seed")
-    return {name: cached[name] for name in names} | {"shots": 0}

@@ -1,11 +1,15 @@
-"""How a live job is called off: at once where nobody has it, by its worker's word where it may cost. Pure."""
+"""How a live job is called off, or given up when nothing else can be done for it. Pure.
+
+It is called off at once where nobody has it, by its worker's word where it may cost.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.messages import Revoke
+from shotbus.broker.dispatcher.messages import Bury, Revoke
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import AT_HAND, Cause, Phase
 from shotbus.broker.machine import Now
@@ -13,6 +17,23 @@ from shotbus.schemas.errors import Problem
 
 _OUTCOMES = {Cause.CANCEL: "cancelled", Cause.SUPERSEDE: "superseded"}
 _CODES = {Cause.CANCEL: "SB-4002", Cause.SUPERSEDE: "SB-4009"}
+
+
+class Failure(NamedTuple):
+    """How a job ends that nothing else can be done for; ``buried_as``: the class of its dead letter."""
+
+    outcome: str
+    problems: Sequence[Mapping[str, Any]]
+    buried_as: str = ""
+
+
+def end_failed(shard: Shard, job: Job, failure: Failure, now: Now) -> list[Any]:
+    """End a job without an answer."""
+    commands = shard.end(job, Cause.FAIL, failure.outcome, now, {"problems": list(failure.problems)})
+    if failure.outcome == "dead_lettered":
+        problem = Problem.from_record(failure.problems[0])
+        commands.append(Bury(job.reference, job.job_id, failure.buried_as, problem, job.attempt))
+    return commands
 
 
 def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "") -> list[Any]:

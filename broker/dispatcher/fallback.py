@@ -54,6 +54,7 @@ class Fallback:
 
     def _cache(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
         self._shard.set_aside(job, Cause.RECALL, now, why=why, step=str(step))
+        self._shard.recalling[job.job_id] = None
         job.extras = {**(job.extras or {}), "fallback_from": first_pool(job), "recall_s": step.seconds}
         return [Recall(job.job_id, job.reference, step.seconds)]
 

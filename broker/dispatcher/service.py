@@ -16,6 +16,7 @@ from shotbus.broker.dispatcher.credits import CreditBook
 from shotbus.broker.dispatcher.edge import DispatcherEdge
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.recalls import RecallDesk
 from shotbus.broker.host import ShardHost
 from shotbus.broker.inspection.inline import Inspecting
 from shotbus.broker.inspection.inspector import Inspector
@@ -67,6 +68,7 @@ class DispatcherService:
         self._tasks: list[asyncio.Task[None]] = []
         self._inspector = inspector or Inspector.configured(config)
         self._desk = InspectionDesk(bus=bus, store=store, topics=topics, inspector=self._inspector)
+        self._recalls = RecallDesk(bus=bus, store=store, topics=topics)
         self._host = ShardHost(
             bus,
             group=topics.name("dispatchers"),
@@ -74,7 +76,7 @@ class DispatcherService:
             make_runner=self._make_runner,
         )
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for part in (self._host.failure, self._desk.failure):
+        for part in (self._host.failure, self._desk.failure, self._recalls.failure):
             part.add_done_callback(self._fail)
 
     def _fail(self, part: asyncio.Future[None]) -> None:
@@ -91,6 +93,7 @@ class DispatcherService:
             asyncio.create_task(self._keep(self._watch_dead_letters, "counting dead letters")),
         ]
         await self._desk.start()
+        await self._recalls.start()
         if isinstance(self._inspector, Inspector) and self._config.inspection.mode != "off":
             # Else the first circuit would wait for the process.
             self._tasks.append(asyncio.create_task(self._warm(self._inspector)))
@@ -106,6 +109,7 @@ class DispatcherService:
         """Hand the shards over, withdraw the advertisement."""
         await self._host.stop()
         await self._desk.stop()
+        await self._recalls.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,6 +146,7 @@ class DispatcherService:
             metrics=self._metrics,
             clock=self._clock,
             ask=self._desk.ask,
+            recall=self._recalls.ask,
             calibration=self._book.calibration,
         )
 

@@ -54,10 +54,12 @@ class Policy:
     :func:`shotbus.broker.policy.diff.diff`.
     """
 
-    __slots__ = ("_book", "_by_name", "_plain", "_reads", "_usual")
+    __slots__ = ("_book", "_by_name", "_plain", "_reads", "_recalls", "_usual")
 
     def __init__(self, book: Rulebook) -> None:
         self._book, self._plain = book, book.plain
+        steps = [step for rule in (*book.rules, book.last) for step in rule.chain]
+        self._recalls = any(step.kind == "cache" for step in steps)
         self._by_name: dict[str, Rule] = {rule.name: rule for rule in (*book.rules, book.last)}
         self._usual = Decision(
             rule=book.last.name,
@@ -86,6 +88,11 @@ class Policy:
     def plain(self) -> bool:
         """Whether no rule, family or window can change where a usual job goes."""
         return self._plain
+
+    @property
+    def recalls(self) -> bool:
+        """Whether a rule may answer with an earlier result."""
+        return self._recalls
 
     def decide(
         self,

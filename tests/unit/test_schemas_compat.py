@@ -45,6 +45,7 @@ GOLDEN = {
     1032: ("grant", 1),
     1033: ("treasury_row", 1),
     1034: ("audit_entry", 1),
+    1036: ("recalled", 1),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 
@@ -228,3 +229,30 @@ def test_a_recursive_schema_is_compared_without_end():
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="SIDEWAYS"):
         check_versions("SIDEWAYS", [])
+
+
+def takes_bytes(schema, named, above=()):
+    """Whether every value of a schema takes a byte at least; fails for one that contains itself."""
+    if isinstance(schema, list):
+        return all(takes_bytes(branch, named, above) or branch == "null" for branch in schema)
+    if isinstance(schema, str):
+        return schema != "null" if schema not in named else takes_bytes(named[schema], named, above)
+    if schema["type"] == "record":
+        assert schema["name"] not in above, f"{schema['name']} contains itself"
+        named[schema["name"]] = schema
+        inside = (*above, schema["name"])
+        fields = [takes_bytes(field["type"], named, inside) for field in schema["fields"]]
+        return any(fields)
+    if schema["type"] in ("array", "map"):
+        items = schema.get("items", "string")
+        assert takes_bytes(items, named, above), (
+            "a count of two thousand million would cost memory and no bytes"
+        )
+        takes_bytes(schema.get("values", "string"), named, above)
+        return True
+    return schema["type"] != "fixed" or schema["size"] > 0
+
+
+@pytest.mark.parametrize("key", IDS.values(), ids=str)
+def test_no_schema_contains_itself_and_every_item_of_an_array_takes_a_byte(key):
+    assert takes_bytes(raw_schema(key), {})

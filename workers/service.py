@@ -36,7 +36,19 @@ _RETRY_SECONDS = 0.5
 
 
 class WorkerService:
-    """Serves one pool until stopped."""
+    """Serves one pool until stopped.
+
+    Args:
+        bus: started bus whose topics exist.
+        store: started store, for circuits.
+        topics: names and partition count.
+        settings: what to serve and how.
+        clock: None is this machine's.
+        adapter: None loads the one that the settings name.
+        make_child: makes a slot's process; None starts real ones.
+        entropy: makes lease ids, random bytes of a length.
+
+    """
 
     def __init__(
         self,
@@ -50,19 +62,6 @@ class WorkerService:
         make_child: Callable[[], Child] | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Compose a worker.
-
-        Args:
-            bus: started bus whose topics exist.
-            store: started store, for circuits.
-            topics: names and partition count.
-            settings: what to serve and how.
-            clock: None is this machine's.
-            adapter: None loads the one that the settings name.
-            make_child: makes a slot's process; None starts real ones.
-            entropy: makes lease ids, random bytes of a length.
-
-        """
         self.counters = WorkerCounters()
         self._settings = settings
         self._clock = clock or SystemClock()

@@ -79,6 +79,7 @@ MACHINES = [
         )
     ),
     "shotbus.broker.audit",
+    "shotbus.broker.invariants.checker",
     "shotbus.broker.machine",
     "shotbus.broker.deadletters",
     "shotbus.broker.inspection.book",

@@ -16,24 +16,25 @@ from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of, route_of
 
 MAX_REASON = 256
-# A shard tells a reason once, with the number of jobs that it holds for in front.
-_COUNTED = re.compile(r"(\d{1,12}) jobs?: (.*)", re.DOTALL)
+# A shard tells a reason once, with the number of jobs that it holds for in front; one against the change
+# itself has no number.
+_COUNTED = re.compile(r"(\d{1,12}): (.*)", re.DOTALL)
 
 
 class Changed(NamedTuple):
-    """What became of a wish to change jobs: of the ``jobs`` that were meant and live, ``changed`` did.
+    """What became of a wish to change jobs: of those that are meant and live, ``changed`` did.
 
-    ``problems``: why the others did not, with how many they are, the commonest first.
+    ``problems``: why the others did not, with how many they are, the commonest first; 0 where no job could
+    have been changed like that.
     """
 
-    jobs: int
     changed: int
-    problems: tuple[tuple[str, int], ...]
+    problems: tuple[tuple[str, int], ...] = ()
 
     @property
     def refused(self) -> int:
         """Jobs that were meant and stayed as they were."""
-        return self.jobs - self.changed
+        return sum(count for _, count in self.problems)
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -135,10 +136,10 @@ async def change(session: Session, wish: Wish, *, timeout: float) -> Changed:
     for answer in answers:
         for told in answer["problems"]:
             found = _COUNTED.fullmatch(told)
-            problems[found[2] if found else told] += int(found[1]) if found else 1
-    jobs, changed = (sum(answer[name] for answer in answers) for name in ("jobs", "changed"))
-    if not jobs and not problems:
+            problems[found[2] if found else told] += int(found[1]) if found else 0
+    changed = sum(answer["changed"] for answer in answers)
+    if not changed and not problems:
         code = "SB-4007" if wish.target == "sweep" else "SB-4001"
         hint = "what has ended cannot be changed; check the name and the tenant"
         raise ShotbusError([Problem(code, f"$.{wish.target}", actual=wish.name, hint=hint)])
-    return Changed(jobs, changed, tuple(problems.most_common()))
+    return Changed(changed, tuple(problems.most_common()))

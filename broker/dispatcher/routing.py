@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.dispatcher.admission import solves_problems
+from shotbus.broker.dispatcher.admission import check_pool, check_request, solves_problems
 from shotbus.broker.dispatcher.sessions import Sessions
 from shotbus.broker.inspection.book import FactsBook
 from shotbus.broker.policy.decision import Decision
@@ -42,7 +42,14 @@ class Router:
         return settings.kind != "none" and not solves_problems(self._config.pools, pool)
 
     def decide(self, request: Mapping[str, Any], circuit: CircuitFacts | None, now_ms: int) -> Decision:
-        """Return where a request goes; ``circuit`` None is not inspected."""
+        """Return where a request goes; ``circuit`` None is not inspected.
+
+        One that the door refuses whatever its pool is not reckoned with: its numbers may be anything.
+        """
+        if check_request(request, self._config, now_ms=now_ms):
+            pool = request["backend"] or self._config.routing.default
+            problems = tuple(check_pool(request, pool, self._config))
+            return Decision("", self.policy.version, pool=pool, action="refuse", problems=problems)
         session = self.sessions.pool(request["tenant"], request["session_id"])
         asked = Asked.of(request, circuit, session_pool=session)
         return self.policy.decide(asked, self.views, flags=self.flags, history=self.history, now_ms=now_ms)

@@ -347,8 +347,11 @@ class Deciding:
         self._trail.append({"step": step, **told})
 
 
-#: Term of a circuit that does not fit -> code and place.
+#: Term of a job that does not fit -> code and place.
 _MISFITS = {
+    "mode": ("SB-1110", "$.mode"),
+    "problem": ("SB-1110", "$.problem"),
+    "observables": ("SB-1107", "$.observables"),
     "qubits": ("SB-1116", "$.circuit"),
     "depth": ("SB-1117", "$.circuit"),
     "native": ("SB-1118", "$.circuit"),

@@ -47,11 +47,10 @@ async def _reprioritise(options: Options, wanted: ChangeOptions) -> None:
 
 def _data(found: Changed) -> dict[str, Any]:
     problems = [{"problem": text, "jobs": count} for text, count in found.problems]
-    return {"jobs": found.jobs, "changed": found.changed, "refused": found.refused, "problems": problems}
+    return {"changed": found.changed, "refused": found.refused, "problems": problems}
 
 
 def _text(found: Changed) -> str:
-    noun = "job" if found.jobs == 1 else "jobs"
-    lines = [f"{found.changed} of {found.jobs} {noun} changed"]
-    lines += [f"{count} not: {printable(text)}" for text, count in found.problems]
+    lines = [f"{found.changed} {'job' if found.changed == 1 else 'jobs'} changed"]
+    lines += [f"{count or 'all'} not changed: {printable(text)}" for text, count in found.problems]
     return "\n".join(lines)

@@ -94,7 +94,7 @@ async def test_an_unknown_class_is_told_and_stops_nobody(session):
     assert len(await requests(session)) == 1
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """What stands for the end of the process."""
 
 
@@ -104,11 +104,11 @@ async def test_a_purge_that_ended_between_its_two_steps_leaves_nothing_twice(ses
     ends = await session.bus.ends(letter_places(session))
 
     async def killed(_):
-        raise Killed
+        raise KilledError
 
     with monkeypatch.context() as patch:
         patch.setattr(session.bus, "trim", killed)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             await purge(session, LetterFilter(code="SB-1001"), ends)
     assert [letter.code for letter in await letters(session)] == ["SB-1002", "SB-1002", "SB-1001"]
     ends = await session.bus.ends(letter_places(session))

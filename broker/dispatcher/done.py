@@ -8,14 +8,18 @@ only the page that grew is written.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from shotbus.broker.dispatcher.placeindex import PlaceIndex
 from shotbus.schemas.outcomes import OUTCOMES
 
 _ENTRY = struct.Struct("<QQQIB3s")
 #: Bytes of an owner's mark. Entries that were written before there were marks have zeros: nobody's.
 OWNER_BYTES = 3
 ENTRIES_A_PAGE = 128
+_PAGE_BYTES = ENTRIES_A_PAGE * _ENTRY.size
+_HASH_BYTES = 8  # an entry begins with its id's hash
 _PREFIX = b"done/"
 _PRIME = (1 << 64) - 59  # the largest below 2**64, so that a hash fits its field
 
@@ -46,8 +50,10 @@ class DoneLog:
 
     def __init__(self, *, retention_s: int, max_pages: int) -> None:
         self._retention_s, self._max_pages = retention_s, max_pages
-        self._pages: dict[int, bytearray] = {}
-        self._index: dict[int, int] = {}
+        #: Full pages as they are in the ledger; one that grows is a bytearray.
+        self._pages: dict[int, bytes | bytearray] = {}
+        #: Numbers of entries, counted through all pages, by hash.
+        self._index = PlaceIndex()
         self._open = 0
 
     def __len__(self) -> int:
@@ -61,21 +67,29 @@ class DoneLog:
         ``owner`` is its tenant's mark, :data:`OWNER_BYTES` long.
         """
         number = self._hash(job_id)
-        page = self._pages.setdefault(self._open, bytearray())
-        self._index[number] = self._open * ENTRIES_A_PAGE + len(page) // _ENTRY.size
+        page = self._growing()
         expires = now_ms // 1000 + self._retention_s
         payload = int.from_bytes(payload_hash[:8], "little")
         page += _ENTRY.pack(number, payload, now_ms, expires & 0xFFFFFFFF, OUTCOMES.index(outcome), owner)
+        place = self._open * ENTRIES_A_PAGE + len(page) // _ENTRY.size - 1
+        self._index.add(number.to_bytes(_HASH_BYTES, "little"), place)
         changed = [self.key(self._open)]
-        if len(page) >= ENTRIES_A_PAGE * _ENTRY.size:
+        if len(page) >= _PAGE_BYTES:
+            self._pages[self._open] = bytes(page)
             self._open += 1
             changed += self.forget(now_ms)
         return changed
 
+    def _growing(self) -> bytearray:
+        page = self._pages.get(self._open, b"")
+        if not isinstance(page, bytearray):
+            page = self._pages[self._open] = bytearray(page)
+        return page
+
     def find(self, job_id: str) -> DoneEntry | None:
         """Return what is remembered of a job; a malformed id is none that ever finished."""
         try:
-            place = self._index.get(self._hash(job_id))
+            place = self._place(self._hash(job_id).to_bytes(_HASH_BYTES, "little"))
         except ValueError:
             return None
         if place is None:
@@ -102,13 +116,17 @@ class DoneLog:
         return bytes(page) if page is not None else None
 
     def restore(self, key: bytes, data: bytes) -> None:
-        """Take a page back."""
+        """Take a page back; one that grew comes as often as it was written."""
         number = int(key.removeprefix(_PREFIX))
-        self._pages[number] = bytearray(data)
-        for slot, entry in enumerate(_ENTRY.iter_unpack(data)):
-            self._index[entry[0]] = number * ENTRIES_A_PAGE + slot
-        full = len(data) >= ENTRIES_A_PAGE * _ENTRY.size
-        self._open = max(self._open, number + 1 if full else number)
+        known = self._pages.get(number, b"")
+        if not data.startswith(known):
+            self._drop(number)
+            known = b""
+        self._pages[number] = data
+        first = number * ENTRIES_A_PAGE + len(known) // _ENTRY.size
+        for place, hashed in enumerate(_hashes(data[len(known) :]), first):
+            self._index.add(hashed, place)
+        self._open = max(self._open, number + 1 if len(data) >= _PAGE_BYTES else number)
 
     def discard(self, key: bytes) -> None:
         """Let a page go that was taken back and that the ledger then says is gone; one unknown is none."""
@@ -131,6 +149,21 @@ class DoneLog:
         return len(self._pages) > self._max_pages or _ENTRY.unpack(last)[3] * 1000 <= now_ms
 
     def _drop(self, number: int) -> None:
-        for slot, entry in enumerate(_ENTRY.iter_unpack(self._pages.pop(number))):
-            if self._index.get(entry[0]) == number * ENTRIES_A_PAGE + slot:
-                del self._index[entry[0]]
+        page = self._pages.pop(number)
+        for place, hashed in enumerate(_hashes(page), number * ENTRIES_A_PAGE):
+            self._index.remove(hashed, place)
+
+    def _place(self, hashed: bytes) -> int | None:
+        """Return the number of the entry with an id's hash, of several that of the last."""
+        found = None
+        for place in self._index.at(hashed):
+            page, slot = divmod(place, ENTRIES_A_PAGE)
+            if self._pages[page].startswith(hashed, slot * _ENTRY.size) and (found is None or place > found):
+                found = place
+        return found
+
+
+def _hashes(page: bytes | bytearray) -> Iterator[bytes]:
+    """Yield the hashes of a page's entries, as they stand there."""
+    for start in range(0, len(page), _ENTRY.size):
+        yield bytes(page[start : start + _HASH_BYTES])

@@ -65,6 +65,8 @@ class FoldEdge:
         if name == "located":
             return None
         _, fields = decode(record.value, "circuit_result", "refusal")
+        if fields.get("late"):
+            return None  # its shard was answered before
         # The machine would refuse it too, but only a refusal here spares the shard a restore.
         self._machine.check_shard(fields["sweep_id"], fields["shard_index"])
         if name == "refusal":

@@ -19,6 +19,7 @@ from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, R
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
+from shotbus.reducers.lateness import compared
 from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
 from shotbus.schemas.errors import ShotbusError
 
@@ -185,6 +186,8 @@ class Projector:
     # -- the store --------------------------------------------------------------------------------
 
     async def _put(self, writes: Writes, *, checked: bool) -> None:
+        if writes.late:
+            await self._compare(writes)
         if checked and writes.unsettled:
             await self._drop_outdated(writes)
         if writes.documents:
@@ -193,6 +196,15 @@ class Projector:
             await self._store.put_many(writes.circuits, ttl=CIRCUIT_SECONDS)
         for index, members in writes.indexes.items():
             self._ranks.setdefault(index, {}).update(members)
+
+    async def _compare(self, writes: Writes) -> None:
+        """Keep what came late beside the answer that it is compared with, never instead of it."""
+        answers = {job_id: f"result:{job_id}" for job_id in writes.late}
+        away = [name for name in answers.values() if name not in writes.documents]
+        stored = dict(zip(away, await self._store.get_many(away), strict=True)) if away else {}
+        for job_id, name in answers.items():
+            answer = writes.documents.get(name) or stored.get(name)
+            writes.documents[f"late:{job_id}"] = compared(writes.late[job_id], answer)
 
     async def _drop_outdated(self, writes: Writes) -> None:
         """Keep what is settled in the store: an end never goes back, whatever is read again."""

@@ -5,6 +5,8 @@
 | ``status:<job id>`` | a ``status_document`` | ``events`` |
 | ``result:<job id>`` | the ``circuit_result`` record as it is | ``results`` |
 | ``cache:<cache key>`` | the same, for results that may be served again | ``results`` |
+| ``history:<history key>`` | the newest of a piece of work, also with where and how it ran | ``results`` |
+| ``late:<job id>`` | what came after the answer, with ``deviation`` from that | ``results`` |
 | ``reduction:<sweep id>`` | the latest ``sweep_reduction`` record as it is | ``reductions`` |
 | ``circuit:<circuit id>`` | the ``circuit`` record as it is | ``circuits`` |
 | indexes ``jobs``, ``jobs:<tenant>``, ``sweeps`` | ids by time of the last change, microseconds | |
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -27,6 +30,7 @@ from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, numb
 from shotbus.schemas.codec import decode, encode, identify
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.outcomes import OUTCOMES
+from shotbus.schemas.registry import SchemaKey
 
 _log = structlog.get_logger()
 
@@ -40,6 +44,8 @@ _DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome
 _OUTCOMES = frozenset(map(encode_text, OUTCOMES))
 _EMPTY = encode_text("")
 _SUCCEEDED = b"\x00"  # the first symbol of the enum TerminalOutcome
+#: Version of a result from which on it may be late.
+_LATE_SINCE = 2
 _STATUS_FRAME = encode(
     "status_document",
     {
@@ -55,11 +61,13 @@ _STATUS_FRAME = encode(
 class Writes:
     """What a batch of records changes; of several writes to a key the last one counts.
 
-    ``unsettled`` are the keys among ``documents`` that a later record will replace.
+    ``unsettled`` are the keys among ``documents`` that a later record will replace. ``late`` are results that
+    came after their jobs' answers, by job id.
     """
 
     documents: dict[str, bytes] = field(default_factory=dict)
     circuits: dict[str, bytes] = field(default_factory=dict)
+    late: dict[str, bytes] = field(default_factory=dict)
     unsettled: dict[str, None] = field(default_factory=dict)
     indexes: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -76,6 +84,16 @@ class Writes:
     def rank(self, index: str, member: str, at_us: float) -> None:
         """Put a member into an index."""
         self.indexes.setdefault(index, {})[member] = at_us
+
+
+class Filed(NamedTuple):
+    """What a result says of where it is filed."""
+
+    job_id: str
+    cache_key: str
+    history_key: str
+    late: bool
+    succeeded: bool
 
 
 class ReadModels:
@@ -124,18 +142,20 @@ class ReadModels:
         if key.name != "circuit_result":
             return
         try:
-            form = shape(key, "cache_key")
-            fields, _ = skim(value, FRAME_BYTES, form.kinds)
-            job_id = text(fields[form.places["job_id"]])
-            succeeded = fields[form.places["outcome"]] == _SUCCEEDED
-            cache_key = text(fields[form.places["cache_key"]])
+            filed = _skimmed(value, key)
         except ShotbusError:  # a result with problems has to be decoded
             decoded = decode(value, "circuit_result")[1]
-            job_id, cache_key = decoded["job_id"], decoded["cache_key"]
-            succeeded = decoded["outcome"] == "succeeded"
-        writes.documents[f"result:{job_id}"] = value
-        if succeeded and cache_key:
-            writes.documents[f"cache:{cache_key}"] = value
+            names = ("job_id", "cache_key", "history_key", "late")
+            told = {name: decoded[name] for name in names}
+            filed = Filed(**told, succeeded=decoded["outcome"] == "succeeded")
+        if filed.late:
+            writes.late[filed.job_id] = value
+            return
+        writes.documents[f"result:{filed.job_id}"] = value
+        if filed.succeeded and filed.cache_key:
+            writes.documents[f"cache:{filed.cache_key}"] = value
+        if filed.history_key:
+            writes.documents |= dict.fromkeys(history_names(filed.history_key), value)
 
     def _reduction(self, record: Record, writes: Writes) -> None:
         value = record.value or b""
@@ -150,6 +170,24 @@ class ReadModels:
         value = record.value or b""
         fields, _ = skim(value, FRAME_BYTES, shape(identify(value), "circuit_id").kinds)
         writes.circuits[f"circuit:{text(fields[0])}"] = value
+
+
+def _skimmed(value: bytes, key: SchemaKey) -> Filed:
+    """Read what a result without problems says; versions before 2 know of no history and are never late."""
+    form = shape(key, "cache_key" if key.version < _LATE_SINCE else "late")
+    fields, _ = skim(value, FRAME_BYTES, form.kinds)
+    job_id, cache_key = text(fields[form.places["job_id"]]), text(fields[form.places["cache_key"]])
+    succeeded = fields[form.places["outcome"]] == _SUCCEEDED
+    if key.version < _LATE_SINCE:
+        return Filed(job_id, cache_key, "", late=False, succeeded=succeeded)
+    history_key, late = text(fields[form.places["history_key"]]), fields[form.places["late"]] == b"\x01"
+    return Filed(job_id, cache_key, history_key, late=late, succeeded=succeeded)
+
+
+def history_names(history_key: str) -> tuple[str, ...]:
+    """Return under which names a result is part of the history of its work: anywhere, and in its place."""
+    work, slash, _ = history_key.partition("/")
+    return (f"history:{work}", f"history:{history_key}") if slash else (f"history:{work}",)
 
 
 def _status(event: Encoded, at: Mapping[str, int], updated: bytes, score: float, writes: Writes) -> None:

@@ -64,7 +64,7 @@ class ReadModelCheck:
         known, mark = self._expected.get(key), digest(document)
         if known is None:
             self._expected[key] = _Expected([mark], settled, _time_of(document))
-        elif key.startswith(("cache:", "circuit:", "result:")):
+        elif key.startswith(("cache:", "circuit:", "history:", "result:")):
             # Results of one cache key may stand on several partitions: which came last is not known here.
             known.marks.append(mark)
             known.at_us = max(known.at_us, _time_of(document))

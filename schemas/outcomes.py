@@ -16,6 +16,8 @@ OUTCOMES: tuple[str, ...] = (
 )
 #: Those with an answer.
 SUCCESSES = frozenset(OUTCOMES[:3])
+#: Header of a result that came after its job had been answered: whoever waits for the answer skips it.
+LATE_HEADER = ("late", b"1")
 _CANCELLED = frozenset({"cancelled", "superseded"})
 
 

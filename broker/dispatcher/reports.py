@@ -14,6 +14,7 @@ from shotbus.broker.machine import Emit, Now
 from shotbus.broker.stages import ENDED_BY, Timings
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import keyed_partition
+from shotbus.schemas.outcomes import LATE_HEADER
 
 # A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
@@ -77,6 +78,8 @@ class Reports:
             "timings": timings,
         }
         headers = _headers(job.job_id, job.tenant, job.sweep_id, job.traceparent)
+        if answer.get("late"):
+            headers = (*headers, LATE_HEADER)
         return Emit(
             "results", self.home(job.sweep_id), job.job_id.encode(), "circuit_result", fields, headers
         )

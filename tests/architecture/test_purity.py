@@ -10,8 +10,10 @@ MACHINES = [
         for name in (
             "admission",
             "answers",
+            "arbiter",
             "breaker",
             "bundles",
+            "clocks",
             "concurrency",
             "credits",
             "done",
@@ -25,6 +27,7 @@ MACHINES = [
             "messages",
             "packedjobs",
             "packing",
+            "peers",
             "reports",
             "ladders",
             "remedies",

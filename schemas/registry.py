@@ -98,4 +98,20 @@ def raw_schema(key: SchemaKey) -> dict[str, Any]:
 @cache
 def parsed_schema(key: SchemaKey) -> Any:
     """Return the schema as fastavro wants it."""
-    return fastavro.parse_schema(raw_schema(key), named_schemas={})
+    return _with_bytes(fastavro.parse_schema(raw_schema(key), named_schemas={}))
+
+
+def _with_bytes(node: Any) -> Any:
+    """Make bytes of the defaults of bytes fields, which JSON can only write as text.
+
+    fastavro hands a default out as it stands: a reader of an older record would find text, and a writer
+    that leaves the field out would fail on it.
+    """
+    if isinstance(node, list):
+        return [_with_bytes(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    found = {name: _with_bytes(value) for name, value in node.items()}
+    if found.get("type") == "bytes" and isinstance(found.get("default"), str):
+        found["default"] = found["default"].encode("latin-1")
+    return found

@@ -150,3 +150,17 @@ def encode_with(frame, schema, fields):
     stream.write(frame)
     fastavro.schemaless_writer(stream, schema, fields)
     return stream.getvalue()
+
+
+def test_a_bytes_field_that_is_left_out_or_that_an_older_writer_did_not_know_is_bytes():
+    item = {"job_id": "j", "attempt": 1, "seed": 1, "traceparent": "", "request": b"r"}
+    numbers = dict.fromkeys(("shard", "start_by_ms", "lease_ms", "sent_us"), 0)
+    bundle = {"bundle_id": "b", "pool": "p", **numbers, "items": [item]}
+    first = SchemaKey("work_bundle", 1)
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, registry.parsed_schema(first), bundle)
+    older = struct.pack(">bI", 0, schema_id(first)) + stream.getvalue()
+    for record in (older, encode("work_bundle", bundle)):
+        fields = decode(record)[1]
+        assert fields["items"][0]["prior"] == b""
+        assert decode(encode("work_bundle", fields))[1] == fields

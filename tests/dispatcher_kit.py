@@ -1,6 +1,6 @@
 """Builders that the dispatcher's suites share: requests, outcomes, control records, a small configuration."""
 
-from shotbus.broker.config import BrokerConfig, Config, LimitsConfig, PoolConfig, RetryConfig
+from shotbus.broker.config import BreakerConfig, BrokerConfig, Config, LimitsConfig, PoolConfig, RetryConfig
 from shotbus.broker.dispatcher.job import Reference
 from shotbus.broker.dispatcher.messages import Commanded, Dispatch, Forward, Reported, Submitted
 from shotbus.broker.machine import Emit, Now
@@ -15,6 +15,8 @@ CLASSES = ("interactive", "production", "experiment", "bulk")
 def config(*, max_waiting=200, retention_days=3.0, bundle_jobs=3, **retry):
     """A configuration whose bundles are small and whose leases are ten seconds."""
     pool = {"bundle_jobs": bundle_jobs, "lease_seconds": 10.0, "start_seconds": 20.0, "slots": 1}
+    # Breakers and the budget of repeats have tests of their own.
+    pool["breaker"] = BreakerConfig(min_calls=1_000_000)
     return Config(
         broker=BrokerConfig(partitions=PARTITIONS, retention_days=retention_days),
         pools={
@@ -22,7 +24,9 @@ def config(*, max_waiting=200, retention_days=3.0, bundle_jobs=3, **retry):
             "noop": PoolConfig(adapter="noop", kind="none", **pool),
         },
         limits=LimitsConfig(max_waiting=max_waiting),
-        retry=RetryConfig(**{"max_attempts": 3, "max_deaths": 2, "base": 1.0, "cap": 4.0} | retry),
+        retry=RetryConfig(
+            **{"max_attempts": 3, "max_deaths": 2, "base": 1.0, "cap": 4.0, "budget_burst": 10_000} | retry
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import NamedTuple
 
-from shotbus.broker.dispatcher.admission import MAX_YEAR_MS, lacks
+from shotbus.broker.dispatcher.admission import MAX_YEAR_MS
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import ASIDE, AT_HAND, Cause, Phase
@@ -67,7 +67,7 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
         (change.pool is not None and job.phase in ASIDE, "it stands aside, waiting for an answer"),
     )
     told = next((words for wrong, words in checks if wrong), "")
-    if not told and change.pool is not None and (lack := lacks(job.traits, change.pool, shard.config)):
+    if not told and change.pool is not None and (lack := shard.unfit(job, change.pool)):
         told = f"{change.pool} {lack}"
     return told
 

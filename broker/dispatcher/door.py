@@ -19,6 +19,7 @@ from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.traits import traits_of
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
+from shotbus.broker.policy.facts import PUBLIC
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Waits
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
@@ -256,6 +257,8 @@ class Door:
         job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
         if request["unique_key"]:
             job.extras = {"unique": unique_mark(request)}
+        if request["data_class"] not in PUBLIC:
+            job.extras = {**(job.extras or {}), "data_class": request["data_class"]}
         return job
 
     def _routed(self, job: Job, event: Submitted) -> None:

@@ -70,6 +70,7 @@ class DispatcherEdge:
         free_credits: called at the end of a micro-batch; see :class:`CreditBook`.
         metrics: of this process.
         clock: wall time for the policy.
+        adverts: returns what the workers that are alive advertise.
         ask: has a circuit inspected for a shard; without it none is inspected.
         recall: has an earlier result looked for; without it none is.
         calibration: says which calibration of its backend a pool has, empty for none.
@@ -87,11 +88,13 @@ class DispatcherEdge:
         free_credits: FreeCredits,
         metrics: Metrics,
         clock: Clock,
+        adverts: Callable[[], Sequence[Mapping[str, Any]] | None] = lambda: None,
         ask: Ask | None = None,
         recall: LookFor | None = None,
         calibration: Calibration = lambda _: "",
     ) -> None:
         self._clock, self._ask, self._recall = clock, ask, recall
+        self._adverts = adverts
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
         self._machine = Dispatcher(shard, topics.partitions, config)
@@ -215,7 +218,7 @@ class DispatcherEdge:
 
     def tick(self) -> Dispatch:
         """Close the micro-batch with the credits that are free now."""
-        return Dispatch(self._free_credits())
+        return Dispatch(self._free_credits(), self._adverts())
 
     async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:
         """Encode commands; original requests are fetched by reference."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shotbus.broker.dispatcher.admission import lacks
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Recall
 from shotbus.broker.dispatcher.shard import Shard
@@ -27,11 +26,26 @@ class Fallback:
             "review": self._review,
         }
 
-    def step(self, job: Job, now: Now, why: str) -> list[Any] | None:
+    def pools(self, job: Job) -> int:
+        """Return how many pools of a job's chain could take it now."""
+        steps = map(Step.parse, job.chain)
+        return sum(step.kind == "pool" and self._takes(step.name, job) for step in steps)
+
+    def _takes(self, pool: str, job: Job) -> bool:
+        return not self._shard.unfit(job, pool) and self._shard.is_open(pool)
+
+    def step(self, job: Job, now: Now, why: str, *, only_pools: bool = False) -> list[Any] | None:
         """Take a job's next step that can be taken; None when none is left.
 
-        The job waits, runs or stands aside; after None it does so still.
+        The job waits, runs or stands aside; after None it does so still. ``only_pools`` leaves the others.
         """
+        if only_pools:
+            steps = [Step.parse(text) for text in job.chain]
+            left = (one for one in steps if one.kind == "pool" and self._takes(one.name, job))
+            if (first := next(left, None)) is None:
+                return None
+            job.chain = shared_chain(tuple(str(one) for one in steps if one != first))
+            return self._pool(job, first, now, why)
         while job.chain:
             step, job.chain = Step.parse(job.chain[0]), shared_chain(job.chain[1:])
             if step.kind == "none":
@@ -44,8 +58,7 @@ class Fallback:
 
     def _pool(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
         shard = self._shard
-        settings = shard.config.pools.get(step.name)
-        if settings is None or lacks(job.traits, step.name, shard.config) or not shard.is_open(step.name):
+        if not self._takes(step.name, job):
             return None
         job.extras = {**(job.extras or {}), "fallback_from": first_pool(job)}
         job.failures = 0

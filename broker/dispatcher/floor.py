@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
+
+# A repeat that has to let fresh work go first looks again after this long.
+_LATER_MS = 1_000
 
 
 class Floor:
@@ -33,6 +37,7 @@ class Floor:
         self._shard.touch(*self._shard.standing.forget(now))
         asked, answers = self._shard.funds.tick(now)
         commands += asked + self._door.decided(answers, now)
+        self._look(event, now)
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
@@ -40,6 +45,17 @@ class Floor:
         if told:
             self._shard.touch(SEQUENCE_KEY)
         return commands + told
+
+    def _look(self, event: Dispatch, now: Now) -> None:
+        """Learn what has become of the pools; routing sees them so from now on."""
+        shard = self._shard
+        shard.touch(*shard.guard.advance(now))
+        if event.adverts is None:
+            return
+        waiting = {pool: queue.seconds for pool, queue in shard.queues.items()}
+        views = shard.guard.look(event.adverts, waiting, shard.standing.paused, now)
+        if views is not None:
+            shard.router.views = views
 
     def _begin(self, now: Now) -> list[Any]:
         """After a restore: ask again for what others owe us."""
@@ -67,17 +83,30 @@ class Floor:
                 self._shard.lookups.setdefault(job.pool, {})[job.job_id] = None
                 job.not_before_ms = 0
                 continue
+            if job.phase is Phase.RETRYING and not self._may_repeat(job):
+                self._shard.set_timer(job, now.wall_ms + _LATER_MS)
+                continue
             self._shard.requeue(job, Cause.DUE, now)
+
+    def _may_repeat(self, job: Job) -> bool:
+        """Tell whether a repeat may take its turn: a storm of them must leave room for fresh work."""
+        failed = (job.extras or {}).get("failed", "")
+        fresh = self._shard.queue_of(job.pool).length > 0
+        return self._shard.guard.retries.take(job.pool, failed, fresh_waits=fresh)
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
         free, commands = self._look_up(pool, free, now)
         shard, queue = self._shard, self._shard.queues[pool]
+        room, settings = shard.guard.room(pool, now), shard.config.pools[pool]
+        if room is not None:
+            # A pool that is being tried gets few bundles, each with as little in it as can be.
+            free, settings = _first(free, room), dataclasses.replace(settings, bundle_jobs=1)
 
         def take() -> Job | None:
             key = queue.pop(now.wall_ms)
             return None if key is None else shard.jobs.at(key)
 
-        packed = pack(take, queue, shard.config.pools[pool], free)
+        packed = pack(take, queue, settings, free)
         return commands + [self._send(pool, credit, jobs, now) for credit, jobs in packed]
 
     def _look_up(self, pool: str, free: Sequence[Credit], now: Now) -> tuple[Sequence[Credit], list[Any]]:
@@ -116,6 +145,7 @@ class Floor:
             self._shard.note(job, cause)
             self._shard.funds.forwarded(job)
         self._shard.bundles.add(bundle)
+        self._sent(bundle, jobs, now)
         return Forward(
             bundle.bundle_id,
             pool,
@@ -126,6 +156,25 @@ class Floor:
             tuple(_item(job) for job in jobs),
             purpose,
         )
+
+    def _sent(self, bundle: Bundle, jobs: Sequence[Job], now: Now) -> None:
+        """Tell whoever learns from it that a bundle has left."""
+        guard, pool = self._shard.guard, bundle.pool
+        guard.breakers.sent(pool, bundle.bundle_id, now.seen)
+        if bundle.purpose == RUN:
+            guard.retries.dispatched(pool, sum(job.attempt == 1 for job in jobs))
+            more = self._shard.queues[pool].length > 0
+            guard.etas.drained(pool, sum(job.cost for job in jobs), now.seen, more=more)
+
+
+def _first(free: Sequence[Credit], most: int) -> list[Credit]:
+    """Return as much of the free credits as there may be bundles."""
+    kept = []
+    for credit in free:
+        if (count := min(credit.bundles, most)) > 0:
+            kept.append(credit._replace(bundles=count))
+            most -= count
+    return kept
 
 
 def _item(job: Job) -> ForwardedItem:

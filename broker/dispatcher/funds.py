@@ -67,6 +67,10 @@ class Funds:
         """Close a micro-batch: what to tell the Treasury, and answers that never came."""
         return self.allowance.tick(now) if self.allowance is not None else ([], [])
 
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return a key's row."""
+        return self.allowance.snapshot(key) if self.allowance is not None else None
+
     def _estimate(self, job: Job) -> Cost:
         settings = self._pools.get(job.pool, _UNKNOWN_POOL)
         return estimate(

@@ -8,23 +8,23 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
+from shotbus.broker.dispatcher.breaker import Report
 from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.ladders import UNSURE_WHEN_PAID, Action
 from shotbus.broker.dispatcher.messages import Reported
 from shotbus.broker.dispatcher.recalling import remember_failure
-from shotbus.broker.dispatcher.retry import Verdict, decide
+from shotbus.broker.dispatcher.retry import Failure as Attempted
+from shotbus.broker.dispatcher.retry import History, Means, Verdict, judge
 from shotbus.broker.dispatcher.reuse import filed
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
+from shotbus.broker.dispatcher.tries import history_of, remember
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
 
-#: After these nobody but the provider knows whether it took the job.
-_UNKNOWN = frozenset({"UNKNOWN_OUTCOME", "LOST", "CRASHED", "TIMEOUT"})
-#: The job would fail anywhere.
-_OWN_FAULT = frozenset({"INVALID", "POISON"})
 _MAY_STEP = frozenset({Phase.FORWARDED, Phase.RUNNING})
 _LOOK_UP_MS = 500
 _LONGEST_LOOK_UP_MS = 60_000
@@ -53,9 +53,23 @@ class Judge:
         commands: list[Any] = []
         if outcome["kind"] == "finished":
             self._measure(bundle, outcome["items"])
+            self._tell_guard(bundle, outcome["items"], now)
             for item in outcome["items"]:
                 commands += self._judge(bundle, outcome, item, now)
         return commands
+
+    def _tell_guard(self, bundle: Bundle, items: Sequence[Mapping[str, Any]], now: Now) -> None:
+        """Tell the pool's breaker how attempts ended; where all went well, one stands for all."""
+        shard = self._shard
+        failed = [item for item in items if item["error_class"]]
+        told = [Report(self._tenant(item["job_id"]), item["error_class"]) for item in failed or items[:1]]
+        if failed:
+            told += [Report(self._tenant(one["job_id"]), "") for one in items if not one["error_class"]]
+        shard.touch(*shard.guard.ended(bundle.pool, bundle.bundle_id, told, now))
+
+    def _tenant(self, job_id: str) -> str:
+        job = self._shard.jobs.look(job_id) or self._shard.ghosts.get(job_id)
+        return job.tenant if job is not None else ""
 
     def _started(self, bundle: Bundle, answered: AbstractSet[str]) -> None:
         """Note the lease in every row, whatever the worker's first word was: it is what fences others.
@@ -117,35 +131,58 @@ class Judge:
         now: Now,
         retry_after_ms: int = 0,
     ) -> list[Any]:
-        if error_class in _UNKNOWN and self._shard.is_paid(job.pool):
-            # The provider may have the job: to send it again would be to pay twice.
-            self._reconcile(job, now, error_class)
-            return []
-        if job.phase is Phase.CANCELLING:
+        paid = self._shard.is_paid(job.pool)
+        called = job.phase is Phase.CANCELLING
+        if called and not (paid and error_class in UNSURE_WHEN_PAID):
             return self._end_called_off(job, now, where="it did not finish")
-        verdict = decide(
-            error_class,
-            job=job.job_id,
-            attempt=job.attempt,
-            failures=job.failures,
-            deaths=job.deaths,
-            retry_after_ms=retry_after_ms,
-            policy=self._shard.config.retry,
-        )
-        job.failures += verdict.charged
-        job.deaths += verdict.death
+        attempted = Attempted(error_class, problems, retry_after_ms)
+        history, means = history_of(job), self._means(job, now)
+        verdict = self._decide(attempted, history, means, job, now)
+        if verdict.action in (Action.REROUTE, Action.FALL_BACK):
+            records = [dict(problem) for problem in problems] or problems_of("SB-5001")
+            why, only_pools = f"{error_class}: {records[0]['code']}", verdict.action is Action.REROUTE
+            commands = self._fallback.step(job, now, why, only_pools=only_pools)
+            if commands is not None:
+                remember(job, history.after(verdict, now.wall_ms), verdict, error_class)
+                remember_failure(job, Failure("failed", records, error_class))
+                return commands
+            # What looked possible was not, when it came to it.
+            verdict = self._decide(
+                attempted, history, means._replace(fallback=False, other_pools=0), job, now
+            )
+        remember(job, history.after(verdict, now.wall_ms), verdict, error_class)
+        if verdict.action is Action.LOOKUP:
+            self._reconcile(job, now, error_class, verdict.delay_ms or 0)
+            return []
         if verdict.delay_ms is not None:
-            return self._retry(job, error_class, verdict.delay_ms, now)
+            return self._retry(job, error_class, verdict.delay_ms, now, reason=verdict.reason)
         return self._give_up(job, error_class, problems, verdict, now)
+
+    def _decide(self, attempted: Attempted, history: History, means: Means, job: Job, now: Now) -> Verdict:
+        policy = self._shard.config.retry
+        return judge(attempted, history, means, job=job.job_id, now_ms=now.wall_ms, policy=policy)
+
+    def _means(self, job: Job, now: Now) -> Means:
+        shard = self._shard
+        may_step = job.phase in _MAY_STEP
+        return Means(
+            paid=shard.is_paid(job.pool),
+            other_pools=self._fallback.pools(job) if may_step and job.chain else 0,
+            fallback=may_step and bool(job.chain),
+            breaker_ms=int(1000 * shard.guard.breakers.view(job.pool, now.seen).retry_seconds),
+            expected_ms=int(1000 * job.cost),
+            deadline_ms=job.deadline_ms,
+            shots=job.shots,
+        )
 
     # --- what nobody knows ---
 
-    def _reconcile(self, job: Job, now: Now, why: str) -> None:
+    def _reconcile(self, job: Job, now: Now, why: str, wait_ms: int = 0) -> None:
         """Have the provider asked what became of a job, the later the more often it was."""
         extras = job.extras or {}
         asked = extras.get("asked", 0)
         job.extras = {**extras, "asked": asked + 1}
-        wait_ms = min(_LONGEST_LOOK_UP_MS, _LOOK_UP_MS << min(asked, 16))
+        wait_ms = wait_ms or min(_LONGEST_LOOK_UP_MS, _LOOK_UP_MS << min(asked, 16))
         self._shard.put_off(job, Cause.RECONCILE, now.wall_ms + wait_ms, now, why=why, asked=asked)
 
     def _looked_up(
@@ -164,16 +201,18 @@ class Judge:
             return self._end_called_off(job, now, where="the provider never had it")
         # Only this proof allows another submission, under another token.
         extras = job.extras or {}
-        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
+        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0, "unsure": False}
         return self._retry(job, "UNKNOWN_OUTCOME", 0, now)
 
     def _end_called_off(self, job: Job, now: Now, *, where: str) -> list[Any]:
         cause, by = called_off(job) or (Cause.CANCEL, "")
         return end_called_off(self._shard, job, Cause.CANCEL, now, by=by, where=where, told=cause)
 
-    def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now) -> list[Any]:
+    def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now, reason: str = "") -> list[Any]:
         self._shard.counters.retries[error_class] = self._shard.counters.retries.get(error_class, 0) + 1
-        self._shard.put_off(job, Cause.RETRY, now.wall_ms + delay_ms, now, f"retry after {error_class}")
+        self._shard.put_off(
+            job, Cause.RETRY, now.wall_ms + delay_ms, now, f"retry after {error_class}", why=reason
+        )
         return []
 
     def _give_up(
@@ -181,11 +220,6 @@ class Judge:
     ) -> list[Any]:
         records = [dict(problem) for problem in problems] or problems_of("SB-5001")
         failure = Failure(verdict.outcome, records, "POISON" if verdict.death else error_class)
-        if error_class not in _OWN_FAULT and job.phase in _MAY_STEP:
-            commands = self._fallback.step(job, now, f"{error_class}: {records[0]['code']}")
-            if commands is not None:
-                remember_failure(job, failure)
-                return commands
         return end_failed(self._shard, job, failure, now)
 
     def _measure(self, bundle: Bundle, items: Sequence[Mapping[str, Any]]) -> None:
@@ -204,6 +238,9 @@ class Judge:
         commands: list[Any] = []
         for bundle in self._shard.bundles.lapsed(now):
             error_class = "LOST" if bundle.started else "NOT_STARTED"
+            if bundle.started:
+                told = [Report(self._tenant(job_id), "LOST") for job_id in bundle.open]
+                self._shard.touch(*self._shard.guard.ended(bundle.pool, bundle.bundle_id, told, now))
             self._shard.bundles.drop(bundle)
             for job_id in bundle.open:
                 self._shard.landed(bundle, job_id)

@@ -15,6 +15,7 @@ from shotbus.broker.dispatcher.desk import Desk
 from shotbus.broker.dispatcher.done import is_done_key
 from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
+from shotbus.broker.dispatcher.guard import is_guard_key
 from shotbus.broker.dispatcher.job import Job, Seat, encode_row
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import (
@@ -66,6 +67,14 @@ class Dispatcher:
         self.shard = parts.shard(shard, partitions, config)
         self._door = parts.door(self.shard)
         judge = parts.judge(self.shard)
+        funds = self.shard.funds
+        self._rows: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], bytes | None]], ...] = (
+            (is_done_key, self._done_page),
+            (is_standing_key, self.shard.standing.snapshot),
+            (AuditChain.KEY.__eq__, lambda _: self.shard.audit.snapshot()),
+            (is_guard_key, self.shard.guard.snapshot),
+            (is_allowance_key, funds.snapshot),
+        )
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
             Learnt: self._door.learnt,
@@ -89,15 +98,9 @@ class Dispatcher:
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         shard = self.shard
-        if is_done_key(key):
-            page = shard.done.snapshot(key)
-            return None if page is None else encode("ledger_page", {"kind": "done", "data": page})
-        if is_standing_key(key):
-            return shard.standing.snapshot(key)
-        if key == AuditChain.KEY:
-            return shard.audit.snapshot()
-        if is_allowance_key(key):
-            return shard.funds.allowance.snapshot(key) if shard.funds.allowance is not None else None
+        for mine, read in self._rows:
+            if mine(key):
+                return read(key)
         job = shard.jobs.get(key.decode())
         if job is None:
             ghost = shard.ghosts.get(key.decode())
@@ -105,6 +108,10 @@ class Dispatcher:
         row = self._row(job)
         shard.park(job)
         return row
+
+    def _done_page(self, key: bytes) -> bytes | None:
+        page = self.shard.done.snapshot(key)
+        return None if page is None else encode("ledger_page", {"kind": "done", "data": page})
 
     def _row(self, job: Job) -> bytes:
         job.persisted = True
@@ -128,6 +135,8 @@ class Dispatcher:
         elif key == AuditChain.KEY:
             if row is not None:
                 shard.audit.restore(row)
+        elif is_guard_key(key):
+            shard.guard.restore(key, row)
         elif is_allowance_key(key):
             if shard.funds.allowance is not None:
                 shard.funds.allowance.restore(key, row)
@@ -147,6 +156,8 @@ class Dispatcher:
         if any(queue.length for pool, queue in shard.queues.items() if not shard.standing.is_paused(pool)):
             waits.append(_HUNGRY_SECONDS)
         if shard.funds.allowance is not None and (due := shard.funds.allowance.wake_at(now)) is not None:
+            waits.append(due)
+        if (due := shard.guard.next_due(now)) is not None:
             waits.append(due)
         return max(0.0, min(waits)) if waits else None
 

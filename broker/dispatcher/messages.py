@@ -90,9 +90,13 @@ class Credit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dispatch(Tick):
-    """Event: the end of a micro-batch, with the credits that are free at this moment, by pool."""
+    """Event: the end of a micro-batch, with the credits that are free at this moment, by pool.
+
+    ``adverts`` are those of the workers that are alive, None for as before.
+    """
 
     credits: Mapping[str, Sequence[Credit]]
+    adverts: Sequence[Mapping[str, Any]] | None = None
 
 
 class ForwardedItem(NamedTuple):

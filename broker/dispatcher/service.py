@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,10 +13,12 @@ from shotbus.broker.bus.base import Bus, BusError, Outgoing, TopicPartition
 from shotbus.broker.children.process import ChildStartError
 from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.arbiter import Dealt
 from shotbus.broker.dispatcher.credits import CreditBook
 from shotbus.broker.dispatcher.edge import DispatcherEdge
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.peers import Peers
 from shotbus.broker.dispatcher.recalls import RecallDesk
 from shotbus.broker.host import ShardHost
 from shotbus.broker.inspection.inline import Inspecting
@@ -64,7 +67,8 @@ class DispatcherService:
         self._config, self._metrics = config, metrics
         self._clock = clock or SystemClock()
         self._book = CreditBook(name)
-        self._tail = PoolsTail(bus, topics, self._book.learn, self._clock)
+        self._peers = Peers(config.pools)
+        self._tail = PoolsTail(bus, topics, self._learn, self._clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._inspector = inspector or Inspector.configured(config)
         self._desk = InspectionDesk(bus=bus, store=store, topics=topics, inspector=self._inspector)
@@ -136,23 +140,48 @@ class DispatcherService:
         )
 
     def _make_edge(self, shard: int) -> DispatcherEdge:
-        return DispatcherEdge(
+        edge = DispatcherEdge(
             shard,
             bus=self._bus,
             store=self._store,
             topics=self._topics,
             config=self._config,
-            free_credits=self._free,
+            free_credits=partial(self._free, shard),
             metrics=self._metrics,
             clock=self._clock,
+            adverts=lambda: self._book.workers(self._clock.monotonic()),
             ask=self._desk.ask,
             recall=self._recalls.ask,
             calibration=self._book.calibration,
         )
+        self._peers.join(edge.machine.shard)
+        return edge
 
-    def _free(self) -> Mapping[str, Sequence[Credit]]:
-        loads = [machine.load() for machine in self.machines()]
-        return self._book.free(loads, self._clock.monotonic())
+    def _free(self, shard: int) -> Mapping[str, Sequence[Credit]]:
+        """Return the credits that are a shard's due; the others are called for theirs."""
+        return self._deal(shard).credits
+
+    def _deal(self, shard: int | None) -> Dealt:
+        machines = self.machines()
+        dealt = self._peers.ask(
+            shard,
+            self._idle(machines),
+            (machine.shard for machine in machines),
+            wall_ms=self._clock.wall_ms(),
+            now=self._clock.monotonic(),
+        )
+        for other in dealt.others:
+            self._host.runners[other].wake()
+        return dealt
+
+    def _idle(self, machines: Sequence[Dispatcher]) -> dict[str, Sequence[Credit]]:
+        return self._book.free([machine.load() for machine in machines], self._clock.monotonic())
+
+    def _learn(self, key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
+        """Take an advertisement; who waits for its credits need not wait until it looks."""
+        self._book.learn(key, fields, heard)
+        if fields is not None and fields["role"] == "worker":
+            self._deal(None)
 
     @property
     def _key(self) -> bytes:
@@ -183,6 +212,7 @@ class DispatcherService:
             self._metrics.dlq_depth.set(sum(max(0, ends[place] - begins[place]) for place in places))
 
     async def _advertise(self) -> None:
+        self._peers.keep(self._host.runners)
         machines = self.machines()
         backlog: dict[str, float] = {}
         depth: dict[str, int] = {}
@@ -215,7 +245,7 @@ class DispatcherService:
     def _gauge(
         self, machines: Sequence[Dispatcher], depth: Mapping[str, int], backlog: Mapping[str, float]
     ) -> None:
-        free = self._free()
+        free = self._idle(machines)
         for pool, settings in self._config.pools.items():
             used = sum(n for machine in machines for (name, _), n in machine.load().items() if name == pool)
             room = sum(credit.bundles for credit in free.get(pool, ()))

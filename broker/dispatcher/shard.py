@@ -13,11 +13,13 @@ from typing import Any
 
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig, PriceConfig
+from shotbus.broker.dispatcher.admission import lacks
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.bundles import RUN, Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.funds import Funds, wait_ms
+from shotbus.broker.dispatcher.guard import Guard
 from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
 from shotbus.broker.dispatcher.jobbook import JobBook
 from shotbus.broker.dispatcher.packedjobs import Glance
@@ -104,6 +106,7 @@ class Shard:
         #: Jobs for which an earlier result is looked for.
         self.recalling: dict[str, None] = {}
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
+        self.guard = Guard(config, self.windows, partitions)
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
         #: While the ledger is read: where jobs sit that a worker has.
@@ -140,8 +143,19 @@ class Shard:
         return pool.kind == "hardware" or pool.price != _FREE
 
     def is_open(self, name: str) -> bool:
-        """Tell whether a pool gets work now."""
-        return name in self.config.pools and not self.standing.is_paused(name)
+        """Tell whether a pool gets work now, as far as anybody has decided about it."""
+        if name not in self.config.pools or self.standing.is_paused(name):
+            return False
+        health = self.guard.health(name)
+        return health is None or health.flows
+
+    def unfit(self, job: Job, pool: str) -> str:
+        """Return why a pool may not have a job; empty when it may."""
+        told = lacks(job.traits, pool, self.config)
+        if told or not job.extras or "data_class" not in job.extras:
+            return told
+        data_class = job.extras["data_class"]
+        return "" if self.router.policy.admits(pool, data_class) else f"may not see {data_class} data"
 
     def opens_ms(self, window: str, now: Now) -> int | None:
         """Return when a named window is open next, wall time; None for one that is not configured."""
@@ -326,6 +340,10 @@ class Shard:
         job.move(cause)
         assert job.phase in TERMINAL
         self._forget(job)
+        if outcome == "succeeded":
+            self.guard.forecasts.ended(job.job_id, now.seen)
+        else:
+            self.guard.forecasts.dropped(job.job_id)
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         mark = fingerprint(job.tenant, job.payload_hash)
         self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
@@ -445,6 +463,7 @@ class Shard:
         self._seats.clear()
         if self.funds.allowance is not None:
             self.funds.allowance.restored(now)
+        self.guard.restored(now)
         self.renew_leases(now)
         self.fresh = True
 

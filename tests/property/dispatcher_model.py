@@ -6,13 +6,13 @@ free but who may go, and that nobody is forgotten, is not.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dispatcher_kit import PARTITIONS, SHARD, emitted, forwards
 
 from shotbus.broker.dispatcher.bundles import START_MARGIN_MS
 from shotbus.broker.dispatcher.messages import Bury, Commanded, Relay, Reported, Revoke, Submitted
-from shotbus.broker.dispatcher.retry import decide
+from shotbus.broker.dispatcher.retry import Failure, History, Means, judge
 from shotbus.broker.dispatcher.standing import INTENT_SECONDS
 from shotbus.broker.dispatcher.states import TABLE, TERMINAL, WITH_A_WORKER, WORDS, Cause, Phase
 from shotbus.broker.machine import Emit
@@ -47,8 +47,7 @@ class Life:
     outcome: str = ""
     flight: str = ""
     attempt: int = 0
-    failures: int = 0
-    deaths: int = 0
+    history: History = History()
 
 
 @dataclass
@@ -190,17 +189,18 @@ class Model:
         return self.failed(life, item["error_class"], now, item["retry_after_ms"])
 
     def failed(self, life, error_class, now, retry_after_ms=0):
-        verdict = decide(
-            error_class,
+        failed = Failure(error_class, retry_after_ms=retry_after_ms)
+        expected_ms = int(1000 * self.config.pools[life.pool].seconds_per_point)
+        means = Means(deadline_ms=life.deadline, shots=100, expected_ms=expected_ms)
+        verdict = judge(
+            failed,
+            replace(life.history, attempt=life.attempt),
+            means,
             job=life.job_id,
-            attempt=life.attempt,
-            failures=life.failures,
-            deaths=life.deaths,
-            retry_after_ms=retry_after_ms,
+            now_ms=now.wall_ms,
             policy=self.config.retry,
         )
-        life.failures += verdict.charged
-        life.deaths += verdict.death
+        life.history = life.history.after(verdict, now.wall_ms)
         life.flight = ""
         if verdict.delay_ms is None:
             buried = [("bury", life.job_id)] if verdict.outcome == "dead_lettered" else []

@@ -115,7 +115,7 @@ def image(machine):
         "bundles": {one.bundle_id: (one.seat(), one.pool, one.open) for one in bundles},
         "load": dict(machine.load()),
         "standing": (machine.paused, shard.standing._intents),
-        "done": dict(shard.done._index),
+        "done": ({number: bytes(page) for number, page in shard.done._pages.items()}, len(shard.done)),
         "lows": machine.low_offsets(),
         "waiting": {pool: jobs for pool, (jobs, _) in machine.waiting().items()},
     }

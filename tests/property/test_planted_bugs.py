@@ -58,8 +58,8 @@ class WrongAttemptClosesTheRightOne(Judge):
 class LosesTheRowOfARetry(Judge):
     """A retry changes the job but not its row."""
 
-    def _retry(self, job, *rest):
-        commands = super()._retry(job, *rest)
+    def _retry(self, job, *rest, **more):
+        commands = super()._retry(job, *rest, **more)
         self._shard._touched.pop(job.job_id.encode())
         return commands
 
@@ -67,9 +67,9 @@ class LosesTheRowOfARetry(Judge):
 class HasNoDeadlineAfterARetry(Judge):
     """A deadline that passed while the job ran is forgotten."""
 
-    def _retry(self, job, *rest):
+    def _retry(self, job, *rest, **more):
         deadline, job.deadline_ms = job.deadline_ms, 0
-        commands = super()._retry(job, *rest)
+        commands = super()._retry(job, *rest, **more)
         job.deadline_ms = deadline
         return commands
 

@@ -1,0 +1,169 @@
+"""What is known of the pools, as one shard sees them: health, breakers, watermarks, waits. Pure.
+
+Everything that routing, admission and dispatch ask about a pool is asked here, and everything that teaches it
+(bundles that end, queues that drain, workers that advertise) is told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.breaker import Breakers, Report
+from shotbus.broker.dispatcher.eta import Eta, Etas, Forecasts
+from shotbus.broker.dispatcher.health import PoolHealth, PoolState, Standing, view
+from shotbus.broker.dispatcher.retry_budget import RetryBudget
+from shotbus.broker.dispatcher.shedding import Shed, Shedder
+from shotbus.broker.machine import Now
+from shotbus.broker.policy.facts import PoolView
+from shotbus.broker.policy.windows import Window
+
+_PREFIX = b"breaker/"
+_WORDS = {
+    PoolState.PAUSED: "paused",
+    PoolState.CLOSED: "paused",
+    PoolState.DOWN: "breaker_open",
+    PoolState.DRAINING: "draining",
+    PoolState.EMPTY: "unserved",
+    PoolState.UNHEALTHY: "unserved",
+}
+#: Views are made anew at most this often, seconds of time seen: what they say moves slowly.
+_VIEW_SECONDS = 0.25
+
+
+def is_guard_key(key: bytes) -> bool:
+    """Tell whether a ledger key belongs here."""
+    return key.startswith(_PREFIX)
+
+
+class Guard:
+    """The pools of one shard.
+
+    Args:
+        config: of the pools, and what is shed when.
+        windows: named windows, for opening hours.
+        shards: how many share the pools' waiting work.
+
+    """
+
+    def __init__(self, config: Config, windows: Mapping[str, Window], shards: int) -> None:
+        self._config, self._windows = config, windows
+        self.breakers = Breakers({name: pool.breaker for name, pool in config.pools.items()})
+        self.shedder = Shedder(config.pools, config.shedding, shards)
+        self.etas = Etas()
+        self.forecasts = Forecasts(self.etas)
+        self.retries = RetryBudget(config.retry.budget, config.retry.budget_burst)
+        self._health: dict[str, PoolHealth] = {}
+        self._due = 0.0
+        self._rows: dict[str, bytes] = {}
+
+    # --- what is told ---
+
+    def ended(self, pool: str, bundle_id: str, reports: Iterable[Report], now: Now) -> list[bytes]:
+        """Learn how a bundle's attempts ended; returns the ledger keys that changed."""
+        changed = self.breakers.observe(pool, bundle_id, reports, now.seen)
+        return [_key(pool)] if changed else []
+
+    def advance(self, now: Now) -> list[bytes]:
+        """Let time pass; returns the ledger keys that changed."""
+        self.forecasts.advance(now.seen)
+        return [_key(pool) for pool in self.breakers.advance(now.seen)]
+
+    def look(
+        self,
+        adverts: Sequence[Mapping[str, Any]],
+        waiting: Mapping[str, float],
+        paused: Iterable[str],
+        now: Now,
+    ) -> Mapping[str, PoolView] | None:
+        """Look at the pools again, if it is time; returns them as routing sees them.
+
+        Args:
+            adverts: of the workers that are alive.
+            waiting: estimated backend seconds that wait, by pool.
+            paused: pools that get no work by somebody's wish.
+            now: both clocks.
+
+        """
+        if now.seen < self._due and self._health:
+            return None
+        self._due = now.seen + _VIEW_SECONDS
+        halted = frozenset(paused)
+        for pool, seconds in waiting.items():
+            self.shedder.update(pool, seconds)
+            standing = Standing(
+                pool in halted, self.opens(pool, now), self.shedder.engaged(pool), self._breaker(pool, now)
+            )
+            self._health[pool] = view(pool, adverts, standing=standing, now_ms=now.wall_ms)
+        return {pool: self._view(pool, seconds, now) for pool, seconds in waiting.items()}
+
+    def _breaker(self, pool: str, now: Now) -> Any:
+        return self.breakers.view(pool, now.seen)
+
+    def _view(self, pool: str, seconds: float, now: Now) -> PoolView:
+        health = self._health[pool]
+        wait = self.eta(pool, seconds, 0.0, now)
+        there = max(0.0, health.provider_queue_seconds)
+        return PoolView(
+            state=_WORDS.get(health.state, "ready"),
+            wait=(wait.low + there, wait.mid + there, wait.high + there) if health.workers else None,
+            calibration_age_seconds=health.calibration_age if health.calibration_age >= 0 else None,
+            fidelity=health.fidelity,
+            t1_us=health.t1_us,
+            t2_us=health.t2_us,
+        )
+
+    # --- what is asked ---
+
+    def health(self, pool: str) -> PoolHealth | None:
+        """Return what is known of a pool; None before anything is."""
+        return self._health.get(pool)
+
+    def opens(self, pool: str, now: Now) -> bool:
+        """Tell whether a pool is within its opening hours."""
+        settings = self._config.pools.get(pool)
+        hours = self._windows.get(settings.access.hours) if settings and settings.access.hours else None
+        return hours is None or hours.is_open(now.wall_ms)
+
+    def room(self, pool: str, now: Now) -> int | None:
+        """Return how many bundles may go to a pool now, None without a limit."""
+        return self.breakers.room(pool, now.seen) if self.opens(pool, now) else 0
+
+    def shed(self, pool: str, priority: str) -> Shed | None:
+        """Return what happens to a job that arrives, None to take it."""
+        return self.shedder.decide(pool, priority)
+
+    def eta(self, pool: str, ahead: float, service: float, now: Now) -> Eta:
+        """Return when a job with so much work ahead of it has its result, seconds from now."""
+        health = self._health.get(pool)
+        slots = max(1, health.slots if health else 1)
+        return self.etas.predict(pool, ahead, service, now.seen, capacity=float(slots))
+
+    def next_due(self, now: Now) -> float | None:
+        """Return the seconds until a pause of a breaker is over."""
+        return self.breakers.next_due(now.seen)
+
+    # --- rows ---
+
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return a key's row."""
+        return self.breakers.snapshot(key.removeprefix(_PREFIX).decode())
+
+    def restore(self, key: bytes, row: bytes | None) -> None:
+        """Let a row replace what was taken for its key; None takes that away."""
+        pool = key.removeprefix(_PREFIX).decode()
+        if row is None:
+            self._rows.pop(pool, None)
+        else:
+            self._rows[pool] = row
+
+    def restored(self, now: Now) -> None:
+        """All rows are back: every open breaker stays open for a full pause."""
+        for pool, row in sorted(self._rows.items()):
+            self.breakers.restore(pool, row, now.seen)
+        self._rows.clear()
+
+
+def _key(pool: str) -> bytes:
+    return _PREFIX + pool.encode()

@@ -6,16 +6,14 @@ and limits speak of it without holding it. Who removes a job takes it out of tho
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.job import Job, Reference
 from shotbus.broker.dispatcher.packedjobs import Glance, PackedJobs, glance_of, raw_id
-from shotbus.broker.dispatcher.sortedrun import Entry, SortedRun
+from shotbus.broker.dispatcher.placeindex import PlaceIndex
 from shotbus.broker.dispatcher.tallies import Least, Members, Tally
 
-_HALVES = struct.Struct(">QQ")
 # Resolution of the oldest job (65 ms) and of the oldest request still referenced (1,024 offsets).
 _AGE_BITS = 16
 _OFFSET_BITS = 10
@@ -43,8 +41,8 @@ class JobBook:
         #: Jobs that are objects, by key, and their keys by id.
         self._hot: dict[int, Job] = {}
         self._hot_keys: dict[str, int] = {}
-        #: Keys by id, in two halves, of the jobs that have a row.
-        self._index = SortedRun()
+        #: Keys by raw id of the jobs that have a row.
+        self._index = PlaceIndex()
         self._sweeps = Members()
         self._tenants: Tally[tuple[str, str]] = Tally()
         self._lows: dict[tuple[str, int], Least] = {}
@@ -84,7 +82,7 @@ class JobBook:
         except ValueError:
             self._rows.give(key)
             raise
-        self._index.insert(_entry(fields["job_id"], key))
+        self._index.add(raw_id(fields["job_id"]), key)
         place = Reference(fields["request_topic"], fields["request_partition"], fields["request_offset"])
         who = (fields["tenant"], fields["priority"], fields["sweep_id"])
         self._count(key, _Counted(*who, fields["accepted_us"], place))
@@ -96,10 +94,10 @@ class JobBook:
         if key is not None:
             return key
         try:
-            halves = _HALVES.unpack(raw_id(job_id))
+            raw = raw_id(job_id)
         except ValueError:
             return None
-        return next(self._index.keys_at(*halves), None)
+        return next((one for one in self._index.at(raw) if self._rows.is_of(one, raw)), None)
 
     def get(self, job_id: str) -> Job | None:
         """Return a job as an object, which it stays until it is parked; None when it is not here."""
@@ -126,7 +124,7 @@ class JobBook:
         """Pack a job that only waits. The object is dead from now on: who needs the job asks again."""
         key = self._hot_keys[job.job_id]
         if not self._rows.is_written(key):
-            self._index.insert(_entry(job.job_id, key))
+            self._index.add(raw_id(job.job_id), key)
         self._rows.write(key, job)
         del self._hot_keys[job.job_id], self._hot[key]
 
@@ -235,7 +233,7 @@ class JobBook:
 
     def _drop(self, key: int, job: Job | Glance) -> None:
         if self._rows.is_written(key):
-            self._index.remove(*_entry(job.job_id, key)[:3])
+            self._index.remove(raw_id(job.job_id), key)
         if self._hot.pop(key, None) is not None:
             del self._hot_keys[job.job_id]
         if job.sweep_id:
@@ -244,8 +242,3 @@ class JobBook:
         self._ages[job.priority].discard(job.accepted_us)
         self._lows[job.reference[:2]].discard(job.reference.offset)
         self._rows.give(key)
-
-
-def _entry(job_id: str, key: int) -> Entry:
-    first, second = _HALVES.unpack(raw_id(job_id))
-    return Entry(first, second, key)

@@ -15,7 +15,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from shotbus.broker.dispatcher.job import PATIENCE_MS, Job, Reference
-from shotbus.broker.dispatcher.slab import BLOCK, Rare, Shared, Slab
+from shotbus.broker.dispatcher.slab import BLOCK, Rare, Shared, SharedBytes, Slab
 from shotbus.broker.dispatcher.states import Phase
 
 
@@ -42,26 +42,26 @@ NUMBERS: Final = (
 #: What jobs of one run have in common: one number for all of them together.
 COMMON: Final = ("tenant", "priority", "pool", "intent", "family", "rule", "chain")
 #: What is shared by fewer: a number each.
-TEXTS: Final = ("sweep_id", "session_id", "circuit_id", "experiment")
+TEXTS: Final = ("sweep_id", "session_id", "experiment")
 #: What hardly any waiting job has, with the value that means so; kept in the tail. ``queued`` is not kept.
 SELDOM: Final[Mapping[str, Any]] = {"bundle_id": "", "extras": None}
 #: Every attribute that survives packing.
 PACKED: Final = frozenset(
-    {"job_id", "payload_hash", "reference", "phase", "persisted", "traceparent", "cache_key"}
+    {"job_id", "payload_hash", "reference", "phase", "persisted", "traceparent", "cache_key", "circuit_id"}
     | _PLAIN.keys()
     | set(COMMON)
     | set(TEXTS)
     | SELDOM.keys()
 )
 
-_REFERENCES = 3 + len(TEXTS)
+_REFERENCES = 4 + len(TEXTS)
+_CIRCUIT, _TRACE_AT, _CACHE_KEY = range(_REFERENCES - 3, _REFERENCES)
 _SWEEP, _SESSION, _EXPERIMENT = (1 + TEXTS.index(name) for name in ("sweep_id", "session_id", "experiment"))
 _ROW = struct.Struct(f"<{_REFERENCES}I16s16sBB" + "".join(number.code for number in NUMBERS))
 _HEAD = struct.Struct(f"<{_REFERENCES}I")
 _NO_HEAD = bytes(_HEAD.size)
 _NO_ROW = bytes(4)
 _ID_AT = _HEAD.size
-_ID = struct.Struct("<16s")
 _PHASES: tuple[Phase | None, ...] = (None, *Phase)
 _PHASE_NUMBERS = {phase: number for number, phase in enumerate(_PHASES)}
 _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -87,6 +87,7 @@ class _Parts(NamedTuple):
     numbers: tuple[Any, ...]
     common: tuple[Any, ...]
     texts: Sequence[str]
+    circuit_id: str
     traceparent: str
     cache_key: str
     seldom: tuple[Any, ...]
@@ -132,9 +133,13 @@ def glance_of(key: int, job: Job) -> Glance:
 
 def raw_id(job_id: str) -> bytes:
     """Return the 16 bytes of a job id, which admission has checked. Raises ValueError for anything else."""
-    raw = bytes.fromhex(job_id)
-    if len(raw) != 16 or raw.hex() != job_id:
-        raise ValueError("a job id is 32 lower-case hex digits")
+    return _unhexed(job_id, 16)
+
+
+def _unhexed(text: str, size: int) -> bytes:
+    raw = bytes.fromhex(text)
+    if len(raw) != size or raw.hex() != text:
+        raise ValueError(f"not {2 * size} lower-case hex digits")
     return raw
 
 
@@ -144,6 +149,7 @@ class PackedJobs:
     def __init__(self) -> None:
         self._slab = Slab(_ROW.size)
         self._shared = Shared()
+        self._circuits = SharedBytes(32)
         self._traces, self._cache_keys = Rare(25), Rare(16)
         self._tails: dict[int, dict[str, Any]] = {}
 
@@ -177,11 +183,10 @@ class PackedJobs:
         block, start = self._slab.place(key)
         return block[start : start + 4] != _NO_ROW
 
-    def id_of(self, key: int) -> str:
-        """Return the id in a row."""
+    def is_of(self, key: int, raw: bytes) -> bool:
+        """Tell whether a row is that of a job, whose id is given raw."""
         block, start = self._slab.place(key)
-        raw: bytes = _ID.unpack_from(block, start + _ID_AT)[0]
-        return raw.hex()
+        return block.startswith(raw, start + _ID_AT)
 
     def write(self, key: int, job: Job) -> None:
         """Pack a job. Raises ValueError for an id that admission would not have let in."""
@@ -195,6 +200,7 @@ class PackedJobs:
             _numbers_of(job),
             common,
             _texts_of(job),
+            job.circuit_id,
             job.traceparent,
             job.cache_key,
             _seldom_of(job),
@@ -213,6 +219,7 @@ class PackedJobs:
             _plain_fields(fields),
             (*_common_fields(fields), tuple(fields["chain"]), *place),
             _text_fields(fields),
+            fields["circuit_id"],
             fields["traceparent"],
             fields["cache_key"],
             (fields["bundle_id"], extras),
@@ -230,8 +237,9 @@ class PackedJobs:
         references = [
             take(parts.common),
             *map(take, parts.texts),
+            self._circuits.take(_packed_hex("circuit_id", parts.circuit_id, 32, tail)),
             self._traces.take(_packed_trace(parts.traceparent, tail)),
-            self._cache_keys.take(_packed_hex(parts.cache_key, tail)),
+            self._cache_keys.take(_packed_hex("cache_key", parts.cache_key, 16, tail)),
         ]
         fixed = (parts.raw_id, payload, _PHASE_NUMBERS[parts.phase], parts.persisted)
         block, start = self._slab.place(key)
@@ -248,10 +256,11 @@ class PackedJobs:
             self._tails.pop(key, None)
 
     def _release(self, references: tuple[int, ...]) -> None:
-        for number in references[:-2]:
+        for number in references[:_CIRCUIT]:
             self._shared.give(number)
-        self._traces.give(references[-2])
-        self._cache_keys.give(references[-1])
+        self._circuits.give(references[_CIRCUIT])
+        self._traces.give(references[_TRACE_AT])
+        self._cache_keys.give(references[_CACHE_KEY])
 
     def read(self, key: int) -> Job:
         """Return the job of a row as a new object."""
@@ -267,8 +276,9 @@ class PackedJobs:
             setattr(job, name, value)
         raw, job.payload_hash, phase, persisted = values[_REFERENCES:_NUMBERS_AT]
         job.job_id, job.phase, job.persisted = raw.hex(), _PHASES[phase], bool(persisted)
-        job.traceparent = _text_of_trace(self._traces.value(values[_REFERENCES - 2]))
-        job.cache_key = self._cache_keys.value(values[_REFERENCES - 1]).hex()
+        job.circuit_id = self._circuits.value(values[_CIRCUIT]).hex()
+        job.traceparent = _text_of_trace(self._traces.value(values[_TRACE_AT]))
+        job.cache_key = self._cache_keys.value(values[_CACHE_KEY]).hex()
         job.bundle_id, job.extras, job.queued = "", None, 0
         offset = values[_NUMBERS_AT]
         for name, value in self._tails.get(key, {}).items():
@@ -312,18 +322,21 @@ class PackedJobs:
         if key in self._tails:
             return self.read(key).cache_key
         block, start = self._slab.place(key)
-        return self._cache_keys.value(_HEAD.unpack_from(block, start)[_REFERENCES - 1]).hex()
+        return self._cache_keys.value(_HEAD.unpack_from(block, start)[_CACHE_KEY]).hex()
 
     def has_tail(self, key: int) -> bool:
         """Tell whether a row has values beside it that hardly any has."""
         return key in self._tails
 
     def text(self, key: int, name: str) -> str:
-        """Return one of :data:`TEXTS` or :data:`COMMON` of a row."""
+        """Return one of :data:`TEXTS` or :data:`COMMON` of a row, or its circuit's id."""
         references = _HEAD.unpack_from(*self._slab.place(key))
         found: Any
         if name in TEXTS:
             found = self._shared.value(references[1 + TEXTS.index(name)])
+        elif name == "circuit_id":
+            raw = self._circuits.value(references[_CIRCUIT])
+            found = raw.hex() if raw else self._tails.get(key, {}).get(name)
         else:
             common: Any = self._shared.value(references[0])
             found = common[COMMON.index(name)]
@@ -348,13 +361,13 @@ def _text_of_trace(raw: bytes) -> str:
     return f"00-{raw[:16].hex()}-{raw[16:24].hex()}-{raw[24:].hex()}" if raw else ""
 
 
-def _packed_hex(text: str, tail: dict[str, Any]) -> bytes:
+def _packed_hex(attribute: str, text: str, size: int, tail: dict[str, Any]) -> bytes:
     if not text:
         return b""
     try:
-        return raw_id(text)
+        return _unhexed(text, size)
     except ValueError:
-        tail["cache_key"] = text
+        tail[attribute] = text
         return b""
 
 

@@ -30,9 +30,6 @@ class PlaceIndex:
     __slots__ = ("_counts", "_length", "_tables")
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
         self._tables: list[array[int] | None] = [None] * _TABLES
         self._counts = array("I", bytes(4 * _TABLES))
         self._length = 0
@@ -75,8 +72,8 @@ class PlaceIndex:
         _take(table, (hashed >> _TABLE_BITS & _MARK) << _PLACE_BITS | place + 1)
         self._counts[number] -= 1
         self._length -= 1
-        if not self._length:
-            self._clear()
+        if not self._counts[number]:
+            self._tables[number] = None
 
 
 def _put(table: array[int], word: int) -> None:

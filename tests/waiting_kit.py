@@ -1,10 +1,13 @@
-"""Jobs for tests of the waiting queue, which knows them by key."""
+"""Jobs for tests of the waiting queue, which knows them by key, and queues of several shards as one."""
 
 from dataclasses import dataclass, field
 from itertools import count
 
-from shotbus.broker.config import FairnessConfig
+from shotbus.broker.config import FairnessConfig, PoolConfig
+from shotbus.broker.dispatcher.arbiter import Arbiter, claim_of
+from shotbus.broker.dispatcher.clocks import Clocks
 from shotbus.broker.dispatcher.concurrency import Concurrency
+from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.waiting import WaitingQueue
 
 WEIGHTS = {"interactive": 8.0, "production": 4.0, "experiment": 2.0, "bulk": 1.0}
@@ -64,3 +67,43 @@ class Queue:
     def end(self, job):
         """A popped job's worker has answered."""
         self.limits.give(job.tenant, job.session_id, "aer")
+
+
+class Shards:
+    """Queues of one pool that share their clocks, and the credits of their process."""
+
+    def __init__(self, count, *, fairness=NO_AGEING, limits=None, bundle_jobs=1):
+        clocks = Clocks()
+        self.queues = [Queue(fairness=fairness, limits=limits) for _ in range(count)]
+        for queue in self.queues:
+            queue.waiting.use(clocks)
+        self.settings = PoolConfig(bundle_jobs=bundle_jobs, bundle_seconds=1e9)
+        self.arbiter = Arbiter({"aer": self.settings})
+        self.now, self.free, self.served = 0.0, 0, []
+
+    def claims(self, now_ms=0):
+        found = {n: claim_of(queue.waiting, self.settings, now_ms) for n, queue in enumerate(self.queues)}
+        return {"aer": {n: claim for n, claim in found.items() if claim is not None}}
+
+    def ask(self, shard):
+        """Let a shard come; it uses what it is given. Returns who is called for the rest, and what was given."""
+        free = {"aer": [Credit("w", 0, self.free)]} if self.free else {}
+        dealt = self.arbiter.ask(shard, free, self.claims(), self.now)
+        given = sum(credit.bundles for credit in dealt.credits.get("aer", ()))
+        assert given <= self.free
+        for _ in range(given):
+            jobs = [self.queues[shard].pop() for _ in range(self.settings.bundle_jobs)]
+            jobs = [job for job in jobs if job is not None]
+            self.served += [(shard, job) for job in jobs]
+            self.free -= bool(jobs)
+        return dealt.others, given
+
+    def turn(self, shard, freed=1):
+        """Free credits; ``shard`` hears of it first, the others come when they are called."""
+        self.free += freed
+        called, rounds = [shard], 0
+        while called and self.free:
+            others, _ = self.ask(called.pop(0))
+            called += [other for other in others if other not in called]
+            rounds += 1
+            assert rounds < 50, "shards call each other without end"

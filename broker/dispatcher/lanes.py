@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
+from shotbus.broker.dispatcher.clocks import ClassClock, TenantClock
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.sortedrun import Entry, SortedRun
 
@@ -22,11 +23,11 @@ class Line:
     takes part again when the session has room. So nobody looks at the same blocked job twice.
     """
 
-    __slots__ = ("_held", "_ready", "number", "run", "ticket", "virtual", "waits")
+    __slots__ = ("_held", "_ready", "clock", "number", "run", "ticket", "waits")
 
-    def __init__(self, virtual: float, number: int) -> None:
+    def __init__(self, clock: TenantClock, number: int) -> None:
         self.run = SortedRun()
-        self.virtual, self.number = virtual, number
+        self.clock, self.number = clock, number
         #: Its place in the class's order; 0 while it is set aside.
         self.ticket = 0
         #: Its first job is old enough to rise, but another one of this line has risen and is not served yet.
@@ -60,21 +61,32 @@ class Line:
         self._after(session, run)
         return entry
 
-    def take(self, limits: Concurrency | None, tenant: str, session_of: SessionOf) -> Entry | None:
-        """Take the next job that may go; None when there is none, or none was found in a turn."""
+    def turn(self, limits: Concurrency | None, tenant: str, session_of: SessionOf) -> str | None:
+        """Return the session that was put aside whose first job is next, empty when no such job is.
+
+        None when nothing may go, or nothing was found in a turn.
+        """
         if limits is None or not limits.sessions:
-            return self.run.pop()
+            return ""
         for _ in range(_LOOKS):
             ready, first = self._first_ready(limits, tenant), self.run.first()
             if ready is not None and (first is None or ready[:2] < first[:2]):
-                return self._take_held(ready[2])
+                return ready[2]
             if first is None:
                 return None
             session = session_of(first.key)
             if not limits.session_is_full(tenant, session):
-                return self.run.pop()
+                return ""
             self._held.setdefault(session, SortedRun()).insert(self.run.pop())
         return None
+
+    def head(self, session: str) -> Entry | None:
+        """Return the job that :meth:`take` would take, None when there is none."""
+        return (self._held[session] if session else self.run).first()
+
+    def take(self, session: str) -> Entry:
+        """Take the next job; ``session`` is what :meth:`turn` has just said."""
+        return self._take_held(session) if session else self.run.pop()
 
     def offer(self, session: str) -> None:
         """Let a session take part again with its first job."""
@@ -124,34 +136,29 @@ class PriorityClass:
     """One class: its lines by tenant, in the order of their virtual times."""
 
     __slots__ = (
-        "_most_left",
         "_numbers",
         "ages",
+        "clock",
         "jobs",
-        "left",
         "lines",
         "name",
-        "now",
         "offered",
         "order",
         "rank",
         "seconds",
-        "virtual",
         "weight",
     )
 
-    def __init__(self, name: str, weight: float) -> None:
+    def __init__(self, name: str, weight: float, clock: ClassClock) -> None:
         self.name, self.weight, self.rank = name, weight, 0
-        self.virtual = self.now = 0.0
+        self.clock = clock
         self.lines: dict[str, Line] = {}
-        #: How many lines are not set aside, and their order; entries of an old ticket are passed over.
+        #: How many lines are not set aside, and their order; entries of an old ticket are passed over. An
+        #: entry has the time that its tenant had when it was made: not later than the one it has now.
         self.offered = 0
         self.order: list[tuple[float, int, str]] = []
         #: When the first job of a line may rise a class: (wall ms, number of the line, tenant).
         self.ages: list[tuple[int, int, str]] = []
-        #: Virtual times of tenants that have nothing waiting, as far as they are ahead of ``now``.
-        self.left: dict[str, float] = {}
-        self._most_left = _SLACK
         self._numbers = 0
         #: Waiting jobs *of* this class and their cost, wherever they are served.
         self.jobs, self.seconds = 0, 0.0
@@ -161,61 +168,73 @@ class PriorityClass:
         self.jobs += jobs
         self.seconds = max(0.0, self.seconds + seconds) if self.jobs else 0.0
 
+    def use(self, clock: ClassClock) -> None:
+        """Move to other clocks with all lines."""
+        for tenant, line in self.lines.items():
+            other = clock.open(tenant)
+            if line.ticket:
+                self.clock.set_aside(line.clock)
+                clock.offer(other)
+            self.clock.drop(tenant)
+            line.clock = other
+        self.clock = clock
+        self._rebuild()
+
     def open(self, tenant: str) -> Line:
-        """Open a tenant's line where the tenant left off, but not in the past."""
+        """Open a tenant's line."""
         self._numbers += 1
-        line = Line(max(self.now, self.left.pop(tenant, 0.0)), self._numbers)
+        line = Line(self.clock.open(tenant), self._numbers)
         self.lines[tenant] = line
         return line
 
     def offer(self, tenant: str, line: Line) -> None:
-        """Let a line take part, again or for the first time; whoever stood aside has saved nothing up."""
+        """Let a line take part, again or for the first time."""
         self._numbers += 1
         line.ticket = self._numbers
-        line.virtual = max(line.virtual, self.now)
+        self.clock.offer(line.clock)
         self.offered += 1
-        heapq.heappush(self.order, (line.virtual, line.ticket, tenant))
+        heapq.heappush(self.order, (line.clock.virtual, line.ticket, tenant))
         if len(self.order) > 2 * len(self.lines) + _SLACK:
-            lines = self.lines.items()
-            self.order = [(one.virtual, one.ticket, name) for name, one in lines if one.ticket]
-            heapq.heapify(self.order)
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        lines = self.lines.items()
+        self.order = [(one.clock.virtual, one.ticket, name) for name, one in lines if one.ticket]
+        heapq.heapify(self.order)
 
     def set_aside(self, line: Line) -> None:
         """Leave a line out until it is offered again."""
         line.ticket = 0
         self.offered -= 1
+        self.clock.set_aside(line.clock)
 
     def next_line(self) -> tuple[str, Line] | None:
         """Return the tenant whose turn it is."""
         while self.order:
-            _, ticket, tenant = self.order[0]
+            virtual, ticket, tenant = self.order[0]
             line = self.lines.get(tenant)
-            if line is not None and line.ticket == ticket:
+            if line is None or line.ticket != ticket:
+                heapq.heappop(self.order)
+            elif line.clock.virtual != virtual:
+                # Served meanwhile by another queue that shares the clocks.
+                heapq.heapreplace(self.order, (line.clock.virtual, ticket, tenant))
+            else:
                 return tenant, line
-            heapq.heappop(self.order)
         return None
 
     def charge(self, tenant: str, line: Line, cost: float) -> None:
         """Let the virtual times go on after the line whose turn it was gave a job."""
-        # By its share of what was served, not only to the smallest tag: else an endless row of new tenants,
-        # each with one job, would all enter before whoever has been here longer.
-        self.now = max(line.virtual, self.now + cost / self.offered)
-        line.virtual += cost
-        heapq.heapreplace(self.order, (line.virtual, line.ticket, tenant))
+        self.clock.charge(line.clock, cost)
+        heapq.heapreplace(self.order, (line.clock.virtual, line.ticket, tenant))
         if not line:
             self.drop(tenant)
 
     def drop(self, tenant: str) -> None:
-        """Close an empty line; an idle class starts afresh."""
+        """Close an empty line."""
         line = self.lines.pop(tenant)
         if line.ticket:
             self.set_aside(line)
-        self.left[tenant] = line.virtual
-        if not self.lines:
-            self.now = max(self.now, *self.left.values())
-        if not self.lines or len(self.left) > self._most_left:
-            self.left = {name: virtual for name, virtual in self.left.items() if virtual > self.now}
-            self._most_left = 2 * len(self.left) + _SLACK
+        self.clock.drop(tenant)
 
     def watch(self, ripe_ms: int, tenant: str, line: Line) -> None:
         """Look at a line's first job again when it may be old enough to rise."""

@@ -11,7 +11,7 @@ from shotbus.broker.dispatcher.waiting import WaitingQueue
 
 MAX_BUNDLE_BYTES = 524_288
 # Work shorter than what a bundle costs to send is not spread over more bundles.
-_LEAST_BUNDLE_SECONDS = 0.002
+LEAST_BUNDLE_SECONDS = 0.002
 
 
 def pack(
@@ -36,7 +36,7 @@ def pack(
 
 def _least(queue: WaitingQueue) -> int:
     """Return how many jobs a bundle may hold before it is worth splitting: short ones travel together."""
-    return int(_LEAST_BUNDLE_SECONDS * queue.length / queue.seconds) if queue.seconds else 1
+    return int(LEAST_BUNDLE_SECONDS * queue.length / queue.seconds) if queue.seconds else 1
 
 
 def _take(take: Callable[[], Job | None], settings: PoolConfig, share: int) -> list[Job]:

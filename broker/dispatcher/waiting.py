@@ -3,7 +3,8 @@
 Start-time fair queueing on two levels (Goyal, Vin and Chen, 1996): each class and each tenant has a
 virtual time that advances by cost over weight; the smallest goes next. Unlike deficit round robin it needs no
 quantum, so a job's cost may span six orders of magnitude without a scan. Who leaves keeps the virtual time
-reached, else a tenant with one costly job at a time would always be the newest.
+reached, else a tenant with one costly job at a time would always be the newest. Queues of several shards
+that share their clocks (:meth:`WaitingQueue.use`) are fair as one.
 
 Jobs are known by key, 28 bytes each; see :mod:`shotbus.broker.dispatcher.sortedrun`.
 
@@ -16,10 +17,12 @@ that it enters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from shotbus.broker.config import FairnessConfig
+from shotbus.broker.dispatcher.clocks import Clocks
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.lanes import Line, PriorityClass, SessionOf
 from shotbus.broker.dispatcher.sortedrun import PLACE_BITS, Entry, rank_of
@@ -47,6 +50,24 @@ class Position(NamedTuple):
 
     jobs: int
     seconds: float
+
+
+class Front(NamedTuple):
+    """The next job of one class; ``virtual`` of the class, ``tenant`` of whose it is.
+
+    Where classes are strict the virtual time is always 0 and the weight infinite. ``due`` and ``order`` are
+    when it is due, wall milliseconds, and its order of admission; ``lines``: tenants among whom its class is
+    shared in this queue.
+    """
+
+    name: str
+    rank: int
+    weight: float
+    virtual: float
+    tenant: float
+    due: int
+    order: int
+    lines: int
 
 
 class _Guest(NamedTuple):
@@ -86,7 +107,10 @@ class WaitingQueue:
         limits: Concurrency | None = None,
         session_of: SessionOf = _no_session,
     ) -> None:
-        self._classes = {name: PriorityClass(name, weight) for name, weight in weights.items()}
+        self._clocks = Clocks()
+        self._classes = {
+            name: PriorityClass(name, weight, self._clocks.of(name)) for name, weight in weights.items()
+        }
         self._strict = fairness.mode == "strict"
         self._step_ms = int(fairness.ageing_seconds * 1000)
         self._pool, self._session_of = pool, session_of
@@ -95,7 +119,6 @@ class WaitingQueue:
             self._limits.listen(self.freed)
         self._ranked: list[PriorityClass] = []
         self._rank()
-        self._now = 0.0
         self._guests: dict[int, _Guest] = {}
         #: The job that is up, by the class it came from and its tenant.
         self._risen: dict[tuple[str, str], int] = {}
@@ -143,6 +166,42 @@ class WaitingQueue:
                 line.offer(session)
                 if not line.ticket:
                     self._offer(at, tenant, line)
+
+    # --- one queue among several ---
+
+    def use(self, clocks: Clocks) -> None:
+        """Have this queue move other clocks from now on, together with whoever else uses them."""
+        for at in self._ranked:
+            clock = clocks.of(at.name)
+            if at.offered:
+                clocks.enter(clock)
+            at.use(clock)
+        self._clocks = clocks
+
+    def claim(self, now_ms: int) -> tuple[Front, ...]:
+        """Return what could be served next of each class, the better first; nothing when nothing may go.
+
+        As :meth:`pop` does, this lets jobs rise and lines stand aside whose time that is; it takes nothing.
+        """
+        if self._step_ms:
+            self._age(now_ms)
+        if not self.length or (self._limits and self._limits.backend_is_full(self._pool)):
+            return ()
+        fronts = (self._front(at) for at in self._ranked if at.offered)
+        return tuple(front for front in fronts if front is not None)
+
+    def _front(self, at: PriorityClass) -> Front | None:
+        turn = self._turn(at)
+        if turn is None:
+            return None
+        _, line, session = turn
+        head = line.head(session)
+        assert head is not None, "a line that takes part has a job"
+        virtual = 0.0 if self._strict else at.clock.virtual
+        weight = math.inf if self._strict else at.weight
+        return Front(
+            at.name, at.rank, weight, virtual, line.clock.virtual, head.first, head.second, at.offered
+        )
 
     # --- what the displays read ---
 
@@ -199,7 +258,7 @@ class WaitingQueue:
         found = self._classes.get(name)
         if found is None:
             weight = min((one.weight for one in self._classes.values()), default=1.0)
-            found = self._classes[name] = PriorityClass(name, weight)
+            found = self._classes[name] = PriorityClass(name, weight, self._clocks.of(name))
             self._rank()
         return found
 
@@ -224,8 +283,7 @@ class WaitingQueue:
             self._offer(at, tenant, line)
 
     def _offer(self, at: PriorityClass, tenant: str, line: Line) -> None:
-        if not at.offered:
-            at.virtual = max(at.virtual, self._now)
+        self._clocks.enter(at.clock)
         at.offer(tenant, line)
 
     def _find(self, job: Waits, key: int) -> tuple[Line, PriorityClass]:
@@ -237,26 +295,34 @@ class WaitingQueue:
         waiting = [one for one in self._ranked if one.offered]
         if not waiting:
             return None
-        return waiting[0] if self._strict else min(waiting, key=lambda one: one.virtual)
+        return waiting[0] if self._strict else min(waiting, key=lambda one: one.clock.virtual)
 
-    def _take(self, at: PriorityClass) -> tuple[str, Entry] | None:
-        """Take the next job of a class; lines in which nothing may go are set aside."""
+    def _turn(self, at: PriorityClass) -> tuple[str, Line, str] | None:
+        """Return whose turn it is in a class; lines in which nothing may go are set aside."""
         while (turn := at.next_line()) is not None:
             tenant, line = turn
             blocked = self._limits is not None and self._limits.tenant_is_full(tenant)
-            entry = None if blocked else line.take(self._limits, tenant, self._session_of)
-            if entry is not None:
-                at.charge(tenant, line, entry.cost)
-                return tenant, entry
+            session = None if blocked else line.turn(self._limits, tenant, self._session_of)
+            if session is not None:
+                return tenant, line, session
             if not blocked and len(line.run):
                 # So many jobs of full sessions stand before the others that the look goes on next time.
                 return None
             at.set_aside(line)
         return None
 
+    def _take(self, at: PriorityClass) -> tuple[str, Entry] | None:
+        """Take the next job of a class."""
+        turn = self._turn(at)
+        if turn is None:
+            return None
+        tenant, line, session = turn
+        entry = line.take(session)
+        at.charge(tenant, line, entry.cost)
+        return tenant, entry
+
     def _serve(self, at: PriorityClass, tenant: str, entry: Entry) -> int:
-        self._now = at.virtual
-        at.virtual += entry.cost / at.weight
+        self._clocks.charge(at.clock, entry.cost, at.weight)
         guest = self._guests.get(entry.key)
         self._count(self._classes[guest.own] if guest else at, -1, -entry.cost)
         self._settle(tenant, entry.key)

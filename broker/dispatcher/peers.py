@@ -1,0 +1,90 @@
+"""The shards of one dispatcher process as one fair queue: common clocks, credits dealt in turn. Pure.
+
+What one of them decides depends on the others only through these clocks and through the credits in its
+:class:`~shotbus.broker.dispatcher.messages.Dispatch`: the same interleaving gives the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from shotbus.broker.config import PoolConfig
+from shotbus.broker.dispatcher.arbiter import Arbiter, Claim, Dealt, claim_of
+from shotbus.broker.dispatcher.clocks import Clocks
+from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.shard import Shard
+
+
+class Peers:
+    """The shards that share a process.
+
+    Args:
+        pools: settings by pool.
+
+    """
+
+    def __init__(self, pools: Mapping[str, PoolConfig]) -> None:
+        self._pools = pools
+        self._arbiter = Arbiter(pools)
+        self._clocks = {pool: Clocks() for pool in pools}
+        self._shards: dict[int, Shard] = {}
+
+    def join(self, shard: Shard) -> None:
+        """Have a shard that begins a life share the clocks; it replaces the one of that number."""
+        self.leave(shard.number)
+        self._shards[shard.number] = shard
+        for pool, clocks in self._clocks.items():
+            shard.queue_of(pool).use(clocks)
+
+    def leave(self, number: int) -> None:
+        """Let go of a shard; one that is not here is none."""
+        shard = self._shards.pop(number, None)
+        if shard is not None:
+            self._arbiter.forget(number)
+            for pool in self._clocks:
+                shard.queue_of(pool).use(Clocks())
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Let go of every shard but these."""
+        for number in [one for one in self._shards if one not in numbers]:
+            self.leave(number)
+
+    def ask(
+        self,
+        number: int | None,
+        free: Mapping[str, Sequence[Credit]],
+        held: Iterable[Shard],
+        *,
+        wall_ms: int,
+        now: float,
+    ) -> Dealt:
+        """Deal the free credits; see :meth:`Arbiter.ask`.
+
+        Args:
+            number: of the shard that asks; None only asks who should come.
+            free: all free credits of the process by pool.
+            held: the shards that run now; no other takes part.
+            wall_ms: wall time.
+            now: monotonic seconds.
+
+        """
+        shards = list(held)
+        claims = {pool: self._claims(number, pool, shards, wall_ms) for pool in free}
+        return self._arbiter.ask(number, free, claims, now)
+
+    def _claims(
+        self, number: int | None, pool: str, shards: Sequence[Shard], wall_ms: int
+    ) -> dict[int, Claim]:
+        if pool not in self._pools or not any(_wants(one, pool) for one in shards if one.number != number):
+            return {}
+        found = {
+            one.number: claim_of(one.queues[pool], self._pools[pool], wall_ms, len(one.lookups.get(pool, ())))
+            for one in shards
+            if _wants(one, pool)
+        }
+        return {shard: claim for shard, claim in found.items() if claim is not None}
+
+
+def _wants(shard: Shard, pool: str) -> bool:
+    waits = shard.queues[pool].length > 0 or bool(shard.lookups.get(pool))
+    return waits and not shard.standing.is_paused(pool)

@@ -14,7 +14,7 @@ from worker_kit import angles, batch, item, request, rotations
 from shotbus.broker.config import Config
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_result
-from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, REGISTRY, load
+from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, REGISTRY, CanLookUp, load
 
 TEXT, NAMES = rotations(2)
 ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
@@ -68,6 +68,14 @@ def test_failures_name_a_problem_and_a_class_that_the_dispatcher_knows(adapter):
     for result in adapter.run(batch([item(bad)], TEXT)):
         assert bool(result.error_class) == bool(result.problems)
         assert result.error_class in {"", *REMEDIES}
+
+
+def test_whoever_costs_can_be_asked_and_whoever_is_asked_answers_for_each_item_in_known_words(adapter):
+    assert isinstance(adapter, CanLookUp) or not adapter.capabilities.paid
+    if isinstance(adapter, CanLookUp):
+        results = adapter.look_up(batch([item(GOOD, number=k) for k in range(3)], TEXT))
+        assert len(results) == 3
+        assert {result.found for result in results} <= {"done", "running", "absent", "unknown"}
 
 
 def test_provenance_is_json_and_names_the_backend(adapter):

@@ -77,6 +77,10 @@ class Job:
         """Return where it is and how it came there."""
         return self._loop.run(self._job.why())
 
+    def late(self) -> JobResult | None:
+        """Return what came after the job had been answered; None for nothing."""
+        return self._loop.run(self._job.late())
+
     def cancel(self) -> None:
         """Ask for it to be cancelled."""
         self._loop.run(self._job.cancel())

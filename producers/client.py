@@ -26,9 +26,10 @@ from shotbus.producers.request import (
     mode_of,
     question_of,
 )
+from shotbus.producers.result import RefusedError
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
-from shotbus.producers.wishes import Wishes
+from shotbus.producers.wishes import Wishes, check_keys
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of
@@ -36,9 +37,6 @@ from shotbus.schemas.pub import MAX_POINTS
 from shotbus.schemas.reductions import check_modes, check_reduction
 
 _ANSWER_SECONDS = 10.0
-_KEYED_SWEEP = Problem(
-    "SB-1108", "$.idempotency_key", hint="a sweep is repeated by its id: submit_plan(…, sweep_id=…)"
-)
 
 
 class AsyncClient:
@@ -102,6 +100,9 @@ class AsyncClient:
             precision: standard error asked for instead of shots.
             options: see :class:`SubmitOptions`.
 
+        With a ``unique_key`` it returns when the broker has taken the job, or has named the live one that
+        has the key: then the handle is that one's.
+
         Raises:
             ShotbusError: everything that is wrong, at once; nothing was published.
 
@@ -117,7 +118,8 @@ class AsyncClient:
             observables=observables,
             precision=precision,
         )
-        return await self._send(question, wishes, began)
+        job = await self._send(question, wishes, began)
+        return await self._rightful(job, wishes) if wishes.unique_key else job
 
     async def check(
         self,
@@ -161,8 +163,8 @@ class AsyncClient:
         except ShotbusError as error:
             problems += error.problems
         problems += await self.check_pool(wishes.backend)
-        if many and wishes.idempotency_key:
-            problems.append(_KEYED_SWEEP)
+        if many:
+            problems += check_keys(wishes)
         if problems or question is None or many:
             now_ms = time.time_ns() // 1_000_000
             problems += check_envelope(wishes, self._session.config, shots=shots, now_ms=now_ms)
@@ -211,6 +213,18 @@ class AsyncClient:
         session.asked()
         await session.bus.publish([record])
         timings.add("submit-ack", time.perf_counter() - serialised)
+        return job
+
+    async def _rightful(self, job: AsyncJob, wishes: Wishes) -> AsyncJob:
+        """Return the handle of the job that does the work; one that was refused otherwise says so itself."""
+        if wishes.unique_policy in ("reject", "supersede"):
+            return job
+        try:
+            await job.accepted(_ANSWER_SECONDS)
+        except RefusedError as error:
+            for problem in error.problems:
+                if problem.code == "SB-1114":
+                    return self.job(problem.actual, tenant=wishes.tenant)
         return job
 
     def build(self, question: Question, wishes: Wishes) -> dict[str, Any]:
@@ -340,8 +354,7 @@ class AsyncClient:
 
         """
         wishes, problems = wishes_of(options)
-        if wishes.idempotency_key:
-            problems.append(_KEYED_SWEEP)
+        problems += check_keys(wishes)
         if problems:
             raise ShotbusError(problems)
         pairs = zip(plans, sweep_ids, strict=True)

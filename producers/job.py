@@ -16,7 +16,7 @@ from shotbus.producers.trail import read_trail
 from shotbus.schemas.codec import decode, identify
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of, route_of
-from shotbus.schemas.outcomes import status_of
+from shotbus.schemas.outcomes import LATE_HEADER, status_of
 
 _LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
@@ -68,6 +68,8 @@ class AsyncJob:
 
     def _take(self, record: Record) -> None:
         """Keep a terminal answer undecoded; what another tenant's job of this id is told is not for us."""
+        if LATE_HEADER in record.headers:
+            return
         value = record.value or b""
         name = decode_name(value)
         if name == "located":
@@ -277,6 +279,15 @@ class AsyncJob:
         stored = await self._session.read_model(f"result:{self._job_id}")
         result = None if stored is None else decode(stored, "circuit_result")[1]
         return list(result["problems"]) if result is not None and result["tenant"] == self._tenant else []
+
+    async def late(self) -> JobResult | None:
+        """Return what came after the job had been answered, with its ``deviation`` from it; None for nothing.
+
+        It is in the store only, so long as results are kept.
+        """
+        stored = await self._session.read_model(f"late:{self._job_id}")
+        fields = None if stored is None else decode(stored, "circuit_result")[1]
+        return JobResult(fields) if fields is not None and fields["tenant"] == self._tenant else None
 
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""

@@ -19,6 +19,20 @@ class SubmitOptions(TypedDict, total=False):
     ``deadline``, ``not_before`` and ``max_result_age``: seconds (the first two from now) or, for the
     first two, an aware datetime. ``options``: backend options such as ``optimization_level``.
     ``traceparent``: a W3C trace context that the job continues; without it a trace begins.
+
+    ``fallback``: what to do when the chosen pool cannot answer, in order: a pool, ``cache:SECONDS`` (an
+    earlier result of the same work), ``defer:WINDOW``, ``demote:CLASS``, ``review``, ``none``. ``top_up``:
+    earlier shots of the same work count, only the missing ones run; a job with a ``seed`` cannot have it.
+    ``tolerance``: an earlier estimate whose every standard error is at most this is enough.
+
+    ``unique_key``: jobs with one key are the same piece of work; ``unique_policy`` says what becomes of a
+    second while the first lives: ``existing`` (the default: the handle is that of the first), ``reject`` or
+    ``supersede`` (the first is called off). In a session the key is one of that session only.
+
+    ``window``: named window in which it may run. ``data_class``: such as ``private``; only pools that may see
+    it are chosen. ``value_per_second``: what waiting costs, ``max_cost``: refused above; in budget units.
+    ``confidence``: in the cheap answer that is at hand, 0 to 1. ``speculate``: ``answer``, ``compare`` or
+    ``blend`` with a cheap answer while the other one is awaited. ``roles``: of the principal.
     """
 
     priority: str
@@ -40,6 +54,18 @@ class SubmitOptions(TypedDict, total=False):
     options: dict[str, str]
     rerun_of: str
     traceparent: str
+    fallback: Sequence[str]
+    top_up: bool
+    tolerance: float | None
+    unique_key: str
+    unique_policy: str
+    window: str
+    data_class: str
+    value_per_second: float | None
+    confidence: float | None
+    speculate: str
+    max_cost: float | None
+    roles: Sequence[str]
 
 
 def wishes_of(options: SubmitOptions) -> tuple[Wishes, list[Problem]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_request, solves_problems
+from shotbus.broker.dispatcher.earlier import check_reuse
 from shotbus.producers.coerce import bindings_of, check_numbers_alone, observables_of
 from shotbus.producers.program import Program, program_of
 from shotbus.producers.wishes import Wishes, check_wishes, is_number, is_whole
@@ -41,6 +42,11 @@ __all__ = [
 DEFAULT_SHOTS = 1_024
 _NO_WISHES = Wishes()
 _LEAST_PRECISION = 1e-9
+#: Wishes that stand in a request as they are.
+_SAME = (
+    *("top_up", "tolerance", "unique_key", "unique_policy", "window", "data_class", "value_per_second"),
+    *("confidence", "speculate", "max_cost"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +196,7 @@ def build_request(
     bindings = pack_bindings(question.bindings)
     observables = pack_observables(question.observables) if question.observables else b""
     fields = _plain(wishes) | {
-        "job_id": make_job_id(
-            wishes.tenant, session=wishes.session, idempotency_key=wishes.idempotency_key, entropy=entropy
-        ),
+        "job_id": _job_id(wishes, entropy),
         "circuit_id": question.program.circuit_id,
         "points": question.bindings.points,
         "bindings": bindings,
@@ -205,7 +209,7 @@ def build_request(
         **origin,
     }
     fields["payload_hash"] = payload_hash(fields)
-    problems = check_request(fields, config, now_ms=now_us // 1000)
+    problems = check_request(fields, config, now_ms=now_us // 1000) + check_reuse(fields)
     problems += _check_size(question, wishes, config)
     most, size = config.limits.max_circuit_bytes, len(question.program.text.encode())
     if size > most:
@@ -227,9 +231,7 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
     )
     told = int(shots) if is_whole(shots) else 1
     blank: dict[str, Any] = {
-        "job_id": make_job_id(
-            sound.tenant, session=sound.session, idempotency_key=sound.idempotency_key, entropy=bytes(12)
-        ),
+        "job_id": _job_id(sound, bytes(12)),
         "circuit_id": "unknown",
         "points": 1,
         "mode": "sample",
@@ -240,6 +242,16 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
     found = check_request(_plain(sound) | blank, config, now_ms=now_ms)
     # A negative number of shots has been reported with the PUB.
     return problems + [one for one in found if one.code != "SB-1103" or told > 0]
+
+
+def _job_id(wishes: Wishes, entropy: bytes) -> str:
+    return make_job_id(
+        wishes.tenant,
+        session=wishes.session,
+        unique_key=wishes.unique_key,
+        idempotency_key=wishes.idempotency_key,
+        entropy=entropy,
+    )
 
 
 def _plain(wishes: Wishes) -> dict[str, Any]:
@@ -265,6 +277,9 @@ def _plain(wishes: Wishes) -> dict[str, Any]:
         "value": wishes.value,
         "tags": list(wishes.tags),
         "rerun_of": wishes.rerun_of,
+        "fallback": list(wishes.fallback),
+        "roles": list(wishes.roles),
+        **{name: getattr(wishes, name) for name in _SAME},
         "problem": None
         if problem is None
         else {"kind": problem.kind, "version": problem.version, "payload": problem.payload},

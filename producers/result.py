@@ -90,6 +90,43 @@ class JobResult:
         return str(self._fields["fallback_from"])
 
     @property
+    def answered_by(self) -> str:
+        """How the answer was made.
+
+        ``run``, ``cache``, ``shared`` (with the same work under way), ``top_up``, ``tolerance``,
+        ``fallback``, ``speculation`` or ``blend``.
+        """
+        return str(self._fields["answered_by"])
+
+    @property
+    def age(self) -> float:
+        """Seconds since the oldest part of it was computed, as it was given; 0 for a run of its own."""
+        return float(self._fields["age_ms"]) / 1000
+
+    @property
+    def late(self) -> bool:
+        """Whether it came after the job had been answered."""
+        return bool(self._fields["late"])
+
+    @property
+    def deviation(self) -> float:
+        """How far a quantum answer is from the cheap one, negative when that is not known.
+
+        Total variation distance (0 to 1) of counts, standard errors of the difference of estimates.
+        """
+        return float(self._fields["deviation"])
+
+    @property
+    def rule(self) -> str:
+        """The rule of the policy that routed it, empty for the default."""
+        return str(self._fields["rule"])
+
+    @property
+    def policy_version(self) -> str:
+        """The version of the policy that routed it."""
+        return str(self._fields["policy_version"])
+
+    @property
     def shots(self) -> int:
         """Shots taken, all points together; 0 when the answer is exact or came from the cache."""
         return int(self._fields["shots"])

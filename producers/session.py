@@ -22,6 +22,7 @@ from shotbus.producers.inbox import Inbox
 from shotbus.producers.program import Program
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import keyed_partition, partition_of
+from shotbus.schemas.outcomes import LATE_HEADER
 
 # A circuit topic keeps texts for 30 days; a long-lived client sends them again after half of that.
 _RESEND_SECONDS = 15 * 86_400
@@ -183,7 +184,7 @@ class Session:
         places = self._places("results")
         starts = {place: await self.bus.offset_at(place, since_ms - 5_000) for place in places}
         found = await self._scan(starts, job_id)
-        return next((one for one in found if one.value is not None and _is_result(one.value)), None)
+        return next((one for one in found if one.value is not None and _is_answer(one)), None)
 
     async def find_reduction(self, sweep_id: str) -> Record | None:
         """Find a sweep's newest reduction on the bus."""
@@ -202,7 +203,7 @@ class Session:
         return [record async for batch in scan(self.bus, starts) for record in batch if record.key == wanted]
 
 
-def _is_result(value: bytes) -> bool:
+def _is_answer(record: Record) -> bool:
     from shotbus.schemas.codec import identify
 
-    return identify(value).name == "circuit_result"
+    return LATE_HEADER not in record.headers and identify(record.value).name == "circuit_result"

@@ -23,6 +23,7 @@ from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import keyed_partition
 from shotbus.schemas.layout import Layout, pack_layout
+from shotbus.schemas.outcomes import LATE_HEADER
 from shotbus.schemas.pub import MAX_POINTS
 from shotbus.schemas.reductions import check_modes, check_reduction
 
@@ -335,7 +336,9 @@ class AsyncSweep:
 def _shard_answer(record: Record) -> tuple[int, Any] | None:
     from shotbus.schemas.codec import decode
 
-    if record.value is None or decode_name(record.value) not in ("circuit_result", "refusal"):
+    if record.value is None or LATE_HEADER in record.headers:
+        return None
+    if decode_name(record.value) not in ("circuit_result", "refusal"):
         return None
     index = decode(record.value)[1]["shard_index"]
     try:

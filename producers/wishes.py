@@ -42,6 +42,18 @@ class Wishes:
     tags: Sequence[str] = ()
     rerun_of: str = ""
     traceparent: str = ""
+    fallback: Sequence[str] = ()
+    top_up: bool = False
+    tolerance: float | None = None
+    unique_key: str = ""
+    unique_policy: str = ""
+    window: str = ""
+    data_class: str = ""
+    value_per_second: float | None = None
+    confidence: float | None = None
+    speculate: str = ""
+    max_cost: float | None = None
+    roles: Sequence[str] = ()
 
 
 def check_wishes(wishes: Wishes) -> list[Problem]:
@@ -59,6 +71,12 @@ def check_wishes(wishes: Wishes) -> list[Problem]:
     return problems
 
 
+def check_keys(wishes: Wishes) -> list[Problem]:
+    """Return why a key cannot be that of all the jobs of a sweep."""
+    given = {"idempotency_key": wishes.idempotency_key, "unique_key": wishes.unique_key}
+    return [Problem("SB-1108", f"$.{name}", hint=_NOT_OF_A_SWEEP[name]) for name in given if given[name]]
+
+
 def is_number(value: Any) -> bool:
     """Tell whether a value is a finite real number; a truth value is none."""
     # To Python a bool is a number, but nobody means it as one.
@@ -74,8 +92,9 @@ def _texts(wishes: Wishes) -> list[tuple[str, Any]]:
     named = [(name, getattr(wishes, name)) for name in _TEXTS]
     if isinstance(wishes.options, Mapping):
         named += [("options", word) for pair in wishes.options.items() for word in pair]
-    if _is_sequence(wishes.tags):
-        named += [("tags", tag) for tag in wishes.tags]
+    for name in _LISTS:
+        if _is_sequence(words := getattr(wishes, name)):
+            named += [(name, word) for word in words]
     return named
 
 
@@ -92,15 +111,23 @@ def _is_sequence(value: Any) -> bool:
 
 _TEXTS = (
     *("tenant", "principal", "session", "idempotency_key", "priority", "experiment", "family"),
-    *("family_version", "backend", "sweep_id", "rerun_of"),
+    *("family_version", "backend", "sweep_id", "rerun_of", "unique_key", "unique_policy", "window"),
+    *("data_class", "speculate"),
 )
+_NOT_OF_A_SWEEP = {
+    "idempotency_key": "a sweep is repeated by its id: submit_plan(…, sweep_id=…)",
+    "unique_key": "the jobs of a sweep would be one another's rivals",
+}
+_LISTS = ("tags", "fallback", "roles")
+_NUMBERS = ("value", "tolerance", "value_per_second", "confidence", "max_cost")
 #: What each other value must be: name, words, check.
 _KINDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("intent", ", ".join(INTENTS), lambda given: given in INTENTS),
     ("seed", "a whole number", lambda given: given is None or type(given) is int),
-    ("value", "a number", lambda given: given is None or is_number(given)),
+    *((name, "a number", lambda given: given is None or is_number(given)) for name in _NUMBERS),
+    ("top_up", "true or false", lambda given: isinstance(given, bool)),
     ("options", "a mapping from text to text", lambda given: isinstance(given, Mapping)),
-    ("tags", "a list of texts", _is_sequence),
+    *((name, "a list of texts", _is_sequence) for name in _LISTS),
     (
         "max_result_age_ms",
         f"0 to {MAX_YEAR_MS}",

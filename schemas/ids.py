@@ -46,12 +46,20 @@ def circuit_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def job_id(tenant: str, *, session: str = "", idempotency_key: str = "", entropy: bytes = b"") -> str:
+def job_id(
+    tenant: str,
+    *,
+    session: str = "",
+    unique_key: str = "",
+    idempotency_key: str = "",
+    entropy: bytes = b"",
+) -> str:
     """Return a job id.
 
     Args:
         tenant: owner of the job.
         session: jobs of one session share a route, hence an order.
+        unique_key: jobs with one key share a route, or nobody could tell that there are two.
         idempotency_key: with it the id follows from (tenant, session, key) alone.
         entropy: 12 random bytes, needed when there is no idempotency key.
 
@@ -62,9 +70,18 @@ def job_id(tenant: str, *, session: str = "", idempotency_key: str = "", entropy
         tail = entropy
     else:
         raise ValueError("a job without idempotency key needs 12 random bytes")
-    affinity = session or idempotency_key
-    route = murmur2(tenant.encode() + b"\0" + (affinity.encode() if affinity else tail))
+    affinity = session or unique_key or idempotency_key
+    route = affine_route(tenant, affinity) if affinity else _route(tenant, tail)
     return f"{route:08x}{tail.hex()}"
+
+
+def affine_route(tenant: str, affinity: str) -> int:
+    """Return the route of a tenant's jobs that belong together by a session or a key."""
+    return _route(tenant, affinity.encode())
+
+
+def _route(tenant: str, affinity: bytes) -> int:
+    return murmur2(tenant.encode() + b"\0" + affinity)
 
 
 def route_of(job: str) -> int:

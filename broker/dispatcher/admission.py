@@ -14,8 +14,8 @@ from shotbus.broker.config import Config, LimitsConfig, PoolConfig
 from shotbus.broker.dispatcher.traits import ESTIMATE, OBSERVABLES, PROBLEM, qubits_of
 from shotbus.broker.dispatcher.wishes import check_wishes
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import affine_route, route_of
 from shotbus.schemas.ids import job_id as derive_job_id
-from shotbus.schemas.ids import route_of
 
 _TEXT_FIELDS = (
     "tenant",
@@ -123,9 +123,15 @@ def _check_identity(request: Mapping[str, Any]) -> list[Problem]:
     except ValueError as error:
         return [*problems, Problem("SB-1109", "$.job_id", actual=job_id, detail=str(error))]
     if key:
-        wanted = derive_job_id(request["tenant"], session=request["session_id"], idempotency_key=key)
+        session, unique = request["session_id"], request["unique_key"]
+        wanted = derive_job_id(request["tenant"], session=session, unique_key=unique, idempotency_key=key)
         if wanted != job_id:
             problems.append(Problem("SB-1109", "$.job_id", limit=wanted, actual=job_id))
+    elif request["unique_key"]:
+        # Elsewhere its rival would not be seen.
+        route = affine_route(request["tenant"], request["session_id"] or request["unique_key"])
+        if not job_id.startswith(f"{route:08x}"):
+            problems.append(Problem("SB-1109", "$.job_id", limit=f"{route:08x}…", actual=job_id))
     return problems
 
 

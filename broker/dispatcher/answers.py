@@ -27,8 +27,11 @@ def owner_mark(tenant: str) -> bytes:
 
 
 def unique_mark(request: Mapping[str, Any]) -> str:
-    """Return what a tenant's unique key is recognised by."""
-    return digest("unique", request["tenant"], request["unique_key"]).hex()
+    """Return what a tenant's unique key is recognised by; in a session it is one of that session only.
+
+    Jobs of different sessions stand on different shards.
+    """
+    return digest("unique", request["tenant"], request["session_id"], request["unique_key"]).hex()
 
 
 def is_job_id(name: str) -> bool:

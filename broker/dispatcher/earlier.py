@@ -37,9 +37,9 @@ def check_reuse(request: Mapping[str, Any]) -> list[Problem]:
     if request["top_up"] and (request["mode"] != "sample" or request["seed"] is not None):
         hint = "shots of one seed do not add up, estimates take a tolerance"
         problems.append(Problem("SB-1108", "$.top_up", limit="a sampling job without a seed", hint=hint))
-    if tolerance is not None and (request["mode"] != "estimate" or not 0 <= tolerance < float("inf")):
-        limit = "a standard error, 0 or more, of an estimation job"
-        problems.append(Problem("SB-1108", "$.tolerance", limit=limit, actual=str(tolerance)))
+    if tolerance is not None and request["mode"] != "estimate":
+        hint = "counts are topped up"
+        problems.append(Problem("SB-1108", "$.tolerance", limit="an estimation job", hint=hint))
     return problems
 
 

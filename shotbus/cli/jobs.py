@@ -101,6 +101,13 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
 @click.option("--bind", multiple=True, metavar="NAME=V[,V…]", help="Values of a parameter, one a point.")
 @submission_options
 @click.option("--idempotency-key", default="", help="The same key and payload again is the same job.")
+@click.option("--unique-key", default="", help="Of jobs with one key only one lives at a time.")
+@click.option(
+    "--unique-policy",
+    default="",
+    metavar="WHAT",
+    help="While another lives: existing (its id is printed; the default), reject or supersede.",
+)
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait, with --wait.")
 @command_options

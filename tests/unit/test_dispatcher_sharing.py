@@ -25,6 +25,8 @@ from dispatcher_kit import (
 
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
+from shotbus.schemas.ids import affine_route
+from shotbus.schemas.ids import job_id as make_job_id
 
 ONE = {"aer": [Credit("w1", 0, 1)]}
 
@@ -102,11 +104,23 @@ def test_a_better_class_lends_its_class_to_the_work_it_waits_for(driver):
     assert driver.machine.live[job_id(1)].priority == "interactive"
 
 
+#: Whose jobs belong to this shard, whichever of the two tenants has it.
+KEY = next(
+    key
+    for key in map("loop-{}".format, range(99))
+    if all(affine_route(one, key) % PARTITIONS == SHARD for one in ("ada", "bob"))
+)
+
+
+def unique_id(number, tenant="ada"):
+    return make_job_id(tenant, unique_key=KEY, entropy=number.to_bytes(12, "big"))
+
+
 def unique(number, policy="", tenant="ada"):
     fields = request(
-        number, payload_hash=payload(number), unique_key="loop-1", unique_policy=policy, tenant=tenant
+        number, payload_hash=payload(number), unique_key=KEY, unique_policy=policy, tenant=tenant
     )
-    return submitted(fields, offset=number)
+    return submitted(fields | {"job_id": unique_id(number, tenant)}, offset=number)
 
 
 def refusals(commands):
@@ -119,16 +133,16 @@ def test_a_second_job_with_a_unique_key_is_sent_to_the_first_or_refused(driver, 
     if restarted:
         driver.restart()
     told = driver.run(unique(2), unique(3, "reject"))
-    assert refusals(told) == [(job_id(2), "SB-1114"), (job_id(3), "SB-1115")]
-    assert emitted(told, "refusal")[0]["problems"][0]["actual"] == job_id(1)
+    assert refusals(told) == [(unique_id(2), "SB-1114"), (unique_id(3), "SB-1115")]
+    assert emitted(told, "refusal")[0]["problems"][0]["actual"] == unique_id(1)
     assert refusals(driver.run(unique(4, tenant="bob"))) == []
 
 
 def test_a_newer_job_supersedes_the_one_that_waits_and_takes_its_key(driver):
     driver.run(unique(1))
-    assert results(driver.run(unique(2, "supersede"))) == {job_id(1): "superseded"}
-    assert refusals(driver.run(unique(3))) == [(job_id(3), "SB-1114")]
-    driver.run(commanded("cancel", job_id(2)))
+    assert results(driver.run(unique(2, "supersede"))) == {unique_id(1): "superseded"}
+    assert refusals(driver.run(unique(3))) == [(unique_id(3), "SB-1114")]
+    driver.run(commanded("cancel", unique_id(2)))
     assert refusals(driver.run(unique(4))) == []
 
 

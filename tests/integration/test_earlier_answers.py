@@ -1,0 +1,141 @@
+"""Earlier answers on a real embedded broker: topped up, tolerated, recalled when a pool fails, or the same job."""
+
+import pytest
+from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus
+from reuse_kit import record, sampled
+
+from shotbus import AsyncClient, Client, RefusedError, ShotbusError
+from shotbus.broker.bus.base import Outgoing
+from shotbus.schemas.ids import partition_of
+
+POLICY = """
+[pools.flaky]
+adapter = "faulty"
+modes = ["sample", "estimate"]
+attempt_seconds = 20.0
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("earlier") / "data"
+    folder.mkdir(parents=True)
+    (folder / "shotbus.toml").write_text(POLICY)
+    with Broker(folder, "aer", "noop", "flaky") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def client(broker):
+    with Client(broker.url) as client:
+        yield client
+
+
+def answered_by(how, ask):
+    """Ask until the projector has filed what was there before."""
+
+    def asked():
+        result = ask()
+        return result if result.answered_by == how else None
+
+    return eventually(asked)
+
+
+def test_only_the_missing_shots_are_run_and_enough_of_them_run_none(client):
+    def ask(shots):
+        return client.submit(BELL, shots=shots, top_up=True, backend="aer").result(60)
+
+    assert ask(100).answered_by == "run"
+    more = answered_by("top_up", lambda: ask(400))
+    assert sum(more.counts().values()) == 400
+    assert 0 < more.shots <= 300
+    told = more.provenance["top_up"][more.job_id]
+    assert told["shots"] + more.shots == 400
+    assert more.seed not in told["seeds"]
+    assert more.age > 0
+    enough = answered_by("top_up", lambda: ask(50))
+    assert (enough.outcome, enough.shots) == ("served_from_cache", 0)
+    assert sum(enough.counts().values()) >= 100
+
+
+def test_an_estimate_that_is_good_enough_is_not_made_again(client):
+    asked = {"observables": "ZZ", "shots": 200, "tolerance": 0.2}
+
+    def ask(**more):
+        return client.submit(ROTATED, [0.4, 0.9], **asked | more).result(60)
+
+    first = ask()
+    again = answered_by("tolerance", ask)
+    assert (again.evs.tolist(), again.stds.tolist()) == (first.evs.tolist(), first.stds.tolist())
+    assert again.provenance["reused"]["job_id"] == first.job_id
+    assert ask(tolerance=1e-6).answered_by == "run"
+
+
+def test_a_job_whose_pool_fails_is_answered_with_an_earlier_result(client):
+    def ask(fault, **more):
+        return client.submit(
+            BELL, shots=70, backend="flaky", options={"fault": fault}, fallback=["cache:600"], **more
+        ).result(60)
+
+    good = ask("")
+    found = answered_by("cache", lambda: ask("raise"))
+    assert (found.outcome, found.fallback_from) == ("succeeded_by_fallback", "flaky")
+    assert 0 < found.age < 600
+    assert found.job_id != good.job_id
+    with pytest.raises(ShotbusError) as error:
+        ask("raise", tenant="other")
+    assert error.value.problems[0].code == "SB-9001"
+
+
+def test_a_second_job_with_a_unique_key_is_the_first_as_long_as_that_lives(client):
+    asked = {"backend": "noop", "shots": 1, "unique_key": "once"}
+    first = client.submit(BELL, not_before=30, **asked)
+    second = client.submit(BELL, **asked)
+    assert second.job_id == first.job_id
+    with pytest.raises(RefusedError) as error:
+        client.submit(BELL, unique_policy="reject", **asked).result(30)
+    assert error.value.problems[0].code == "SB-1115"
+    newer = client.submit(BELL, unique_policy="supersede", **asked)
+    assert newer.result(30).outcome == "succeeded"
+    assert eventually(lambda: first.status() == "CANCELLED")
+
+
+def test_what_comes_late_is_beside_the_answer(broker, client):
+    job = client.submit(BELL, shots=100, seed=3, backend="aer")
+    answer = job.result(60)
+    assert job.late() is None
+    fields = {"late": True, "payload": sampled({0: 100}), "tenant": "default"}
+
+    async def publish(bus, topics):
+        place = partition_of(job.job_id, topics.partitions)
+        value = record(job.job_id, **fields)
+        await bus.publish([Outgoing(topics.name("results"), place, job.job_id.encode(), value)])
+
+    on_bus(broker.url, publish)
+    late = eventually(job.late)
+    assert (late.late, late.counts()) == (True, {"00": 100})
+    assert late.deviation == pytest.approx(answer.counts()["11"] / 100)
+    assert client.job(job.job_id).result(10).counts() == answer.counts()
+    assert client.job(job.job_id, tenant="other").late() is None
+
+
+@pytest.mark.parametrize(
+    ("wishes", "path"),
+    [
+        ({"top_up": True, "seed": 3}, "$.top_up"),
+        ({"top_up": "yes"}, "$.top_up"),
+        ({"tolerance": 0.1}, "$.tolerance"),
+        ({"fallback": "aer"}, "$.fallback"),
+        ({"fallback": ["cache:never"]}, "$.fallback[0]"),
+        ({"unique_policy": "sometimes"}, "$.unique_policy"),
+        ({"confidence": 2}, "$.confidence"),
+        ({"roles": [7]}, "$.roles"),
+    ],
+    ids=str,
+)
+async def test_wishes_that_are_none_are_refused_before_anything_is_published(wishes, path):
+    client = AsyncClient()
+    with pytest.raises(ShotbusError) as error:
+        await client.check(BELL, **wishes)
+    assert path in [problem.path for problem in error.value.problems]
+    await client.close()

@@ -12,6 +12,7 @@ from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
+from shotbus.broker.dispatcher.prospects import prospects
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_flag_value
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
@@ -154,7 +155,10 @@ class Desk:
         """Answer where a job is; another tenant's is not known."""
         job, done = self._shard.jobs.look(job_id), self._shard.done.find(job_id)
         if job is not None and job.tenant == tenant:
-            return self._shard.reports.located(job_id, now, phase=job.phase, correlation=correlation)
+            waits = prospects(self._shard, job, now)
+            return self._shard.reports.located(
+                job_id, now, phase=job.phase, correlation=correlation, waits=waits
+            )
         if job is None and done is not None and done.owner == owner_mark(tenant):
             return self._shard.reports.located(
                 job_id, now, outcome=done.outcome, finished_ms=done.finished_ms, correlation=correlation

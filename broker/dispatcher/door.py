@@ -13,6 +13,7 @@ from shotbus.broker.dispatcher.earlier import asks_for_earlier, check_reuse, eno
 from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted, Told
+from shotbus.broker.dispatcher.prospects import follow
 from shotbus.broker.dispatcher.reuse import remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
@@ -52,15 +53,26 @@ class Door:
                 return [Relay(event.reference, partition_of(request["job_id"], shard.partitions))]
             problems = [Problem("SB-1109", "$.job_id", detail="relayed to a shard that is not its own")]
         problems += self._misrouted(event)
+        wait_ms = 0
+        if not problems:
+            problems, wait_ms = self._no_room(event)
         if problems:
-            return [self._refusal(event, problems, now)]
-        full = self._full(request["tenant"])
-        if full:
-            return [self._refusal(event, full, now, retry_after_ms=FULL_MS)]
-        problems = self._taken(request)
-        if problems:
-            return [self._refusal(event, problems, now)]
+            return [self._refusal(event, problems, now, retry_after_ms=wait_ms)]
         return self._validate(event, now) if event.uninspected else self._accept(event, now)
+
+    def _no_room(self, event: Submitted) -> tuple[list[Problem], int]:
+        """Return why a sound request is not taken now, and after how long it may come again (0: no use)."""
+        request = event.request
+        if full := self._full(request["tenant"]):
+            return full, FULL_MS
+        if taken := self._taken(request):
+            return taken, 0
+        shed = self._shard.guard.shed(event.pool, request["priority"])
+        if shed is None or shed.action != "refuse":
+            return [], 0
+        waiting, hint = f"{shed.waiting:.0f} s of work", "other classes are taken; come again later"
+        problem = Problem("SB-1111", "$.priority", limit=f"{shed.high:.0f} s", actual=waiting, hint=hint)
+        return [problem], shed.retry_after_ms
 
     def told(self, event: Told, now: Now) -> list[Any]:
         """Take the Treasury's word: go on with what waited for it."""
@@ -313,8 +325,14 @@ class Door:
         if leader is not None:
             shard.share(job, leader, now)
             return []
+        shed = shard.guard.shed(job.pool, job.priority)
+        if shed is not None and shed.action == "defer":
+            until = now.wall_ms + shed.retry_after_ms
+            shard.put_off(job, Cause.DEFER, until, now, shedding=shed.level, waiting=shed.waiting)
+            return []
         job.move(Cause.ACCEPT)
         shard.enqueue(job, job.accepted_us)
+        follow(shard, job, now)
         shard.note(job, Cause.ACCEPT, **why)
         return []
 

@@ -30,6 +30,8 @@ _WORDS = {
 }
 #: Views are made anew at most this often, seconds of time seen: what they say moves slowly.
 _VIEW_SECONDS = 0.25
+# A prediction takes as long as half an admission: samples suffice to know how good they are.
+_SAMPLE_SECONDS = 0.2
 
 
 def is_guard_key(key: bytes) -> bool:
@@ -56,6 +58,7 @@ class Guard:
         self.retries = RetryBudget(config.retry.budget, config.retry.budget_burst)
         self._health: dict[str, PoolHealth] = {}
         self._due = 0.0
+        self._samples: dict[str, float] = {}
         self._rows: dict[str, bytes] = {}
 
     # --- what is told ---
@@ -139,6 +142,13 @@ class Guard:
         health = self._health.get(pool)
         slots = max(1, health.slots if health else 1)
         return self.etas.predict(pool, ahead, service, now.seen, capacity=float(slots))
+
+    def samples(self, pool: str, now: Now) -> bool:
+        """Tell whether it is time to predict the wait of a pool's job and to see what becomes of that."""
+        if now.seen < self._samples.get(pool, 0.0):
+            return False
+        self._samples[pool] = now.seen + _SAMPLE_SECONDS
+        return True
 
     def next_due(self, now: Now) -> float | None:
         """Return the seconds until a pause of a breaker is over."""

@@ -22,6 +22,7 @@ EVENTS_A_RECORD = 1_000
 _NOWHERE: Mapping[str, Any] = MappingProxyType(
     {"sub_status": "", "outcome": "", "finished_ms": 0, "shard": -1, "jobs": 0, "in_flight": 0}
 )
+_NOT_WAITING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Reports:
@@ -122,11 +123,16 @@ class Reports:
         finished_ms: int = 0,
         correlation: str = "",
         partition: int | None = None,
+        waits: Mapping[str, Any] = _NOT_WAITING,
     ) -> Emit:
-        """Return where a job is: live (``phase``), finished (``outcome``), or not known."""
+        """Return where a job is: live (``phase``), finished (``outcome``), or not known.
+
+        ``waits``: position, interval of its end, pool and reason of one that waits.
+        """
         words = WORDS[phase] if phase else None
         fields = {
             **_NOWHERE,
+            **waits,
             "job_id": job_id,
             "correlation": correlation,
             "status": words.status if words else ("FINISHED" if outcome else "UNKNOWN"),

@@ -64,16 +64,6 @@ class LosesTheRowOfARetry(Judge):
         return commands
 
 
-class HasNoDeadlineAfterARetry(Judge):
-    """A deadline that passed while the job ran is forgotten."""
-
-    def _retry(self, job, *rest, **more):
-        deadline, job.deadline_ms = job.deadline_ms, 0
-        commands = super()._retry(job, *rest, **more)
-        job.deadline_ms = deadline
-        return commands
-
-
 class NoRenewalAfterATaking(Dispatcher):
     """Leases are over as soon as the shard was taken."""
 
@@ -150,7 +140,6 @@ def dispatcher_with(bug):
         OneBundleTooMany,
         CountsAnEarlyCancelAsWaiting,
         FreesTheCreditOfACancelledAttempt,
-        HasNoDeadlineAfterARetry,
     ],
 )
 def test_the_model_catches(mutant):

@@ -1,0 +1,62 @@
+"""What a waiting job may expect: its place in the queue, when it ends, and why it waits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.dispatcher.eta import Eta
+from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.states import WITH_A_TIMER, WITH_A_WORKER, Phase
+from shotbus.broker.machine import Now
+
+_REASONS: Mapping[Phase, str] = {
+    Phase.VALIDATING: "its circuit is being inspected, or its budget asked for",
+    Phase.AWAITING_REVIEW: "a person has to approve it: shotbus review",
+    Phase.FALLING_BACK: "an earlier result is looked for",
+    Phase.SHARING: "the same work is under way; it takes that result",
+}
+
+
+def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
+    """Return the fields of ``located`` that say what a job waits for and how long."""
+    told: dict[str, Any] = {"pool": job.pool, "reason": _reason(shard, job)}
+    if job.phase is not Phase.WAITING:
+        return told
+    position, eta = forecast(shard, job, now)
+    ends = {
+        name: now.wall_ms + int(1000 * seconds)
+        for name, seconds in zip(_ENDS, (eta.low, eta.mid, eta.high), strict=True)
+    }
+    return {**told, "position": position, **ends}
+
+
+_ENDS = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
+
+
+def forecast(shard: Shard, job: Job, now: Now) -> tuple[int, Eta]:
+    """Return the jobs before a waiting one, and when it ends, seconds from now."""
+    ahead = shard.queues[job.pool].position(job, shard.key(job))
+    return ahead.jobs, shard.guard.eta(job.pool, ahead.seconds, job.cost, now)
+
+
+def follow(shard: Shard, job: Job, now: Now) -> None:
+    """Predict when a job that has just begun to wait ends, if it is time for a sample of its pool."""
+    if shard.guard.samples(job.pool, now):
+        _, eta = forecast(shard, job, now)
+        job.predicted_us = int(eta.mid * 1e6)
+        shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
+
+
+def _reason(shard: Shard, job: Job) -> str:
+    if job.phase in WITH_A_WORKER:
+        return "a worker has it"
+    if job.phase in WITH_A_TIMER:
+        return "it waits for its time"
+    if job.phase is not Phase.WAITING:
+        return _REASONS.get(job.phase, "") if job.phase else ""
+    health = shard.guard.health(job.pool)
+    if health is None or health.flows:
+        return "others go first"
+    return f"{job.pool} is {health.state.value}: {health.reason}"

@@ -26,6 +26,7 @@ from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.broker.treasury.service import TreasuryService
 from shotbus.reducers.service import ReducerService
+from shotbus.workers.parts import Limits
 from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WORKER_GAUGES, WorkerSettings
 
@@ -126,6 +127,8 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         prefetch=settings.prefetch,
         attempt_seconds=settings.attempt_seconds,
         memory_bytes=settings.memory_mb << 20,
+        revocation_seconds=max(600.0, settings.start_seconds),
+        limits=Limits(settings.max_in_flight, settings.rate_per_second, settings.burst),
     )
     service = WorkerService(context.bus, context.store, context.topics, told)
     counters = service.counters

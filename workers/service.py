@@ -230,7 +230,10 @@ class WorkerService:
         while (taken := await self._hand.get()) is not None:
             self.counters.running += 1
             try:
-                await self._slot(child, taken)
+                async with self._advertiser.turn() as mine:
+                    # Draining began while it waited for its turn: whoever takes the partition runs it.
+                    if mine:
+                        await self._slot(child, taken)
             finally:
                 self.counters.running -= 1
                 self.counters.in_hand -= 1

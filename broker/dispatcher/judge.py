@@ -201,8 +201,14 @@ class Judge:
             return self._end_called_off(job, now, where="the provider never had it")
         # Only this proof allows another submission, under another token.
         extras = job.extras or {}
-        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0, "unsure": False}
-        return self._retry(job, "UNKNOWN_OUTCOME", 0, now)
+        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
+        proven = Attempted("NOT_ACCEPTED", item["problems"], answered=True)
+        history = history_of(job)
+        verdict = self._decide(proven, history, self._means(job, now), job, now)
+        remember(job, history.after(verdict, now.wall_ms), verdict, "NOT_ACCEPTED")
+        if verdict.delay_ms is not None:
+            return self._retry(job, "NOT_ACCEPTED", verdict.delay_ms, now, reason=verdict.reason)
+        return self._give_up(job, "NOT_ACCEPTED", item["problems"], verdict, now)
 
     def _end_called_off(self, job: Job, now: Now, *, where: str) -> list[Any]:
         cause, by = called_off(job) or (Cause.CANCEL, "")

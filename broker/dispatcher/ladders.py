@@ -76,6 +76,8 @@ LADDERS: dict[str, Ladder] = {
     "NOT_ACCEPTED": Ladder((_AGAIN, _CHAIN), "dead_lettered"),
     "THROTTLED": Ladder((_PATIENT, _CHAIN), "dead_lettered"),
     "NOT_STARTED": Ladder((_PATIENT, _CHAIN), "dead_lettered"),
+    # A worker left it out for a wish that is not this job's any more.
+    "REVOKED": Ladder((_PATIENT,), "dead_lettered"),
     "BACKEND_DOWN": Ladder(
         (
             Rung(Action.REROUTE, _MOST_POOLS, Wait.NONE, charged=False),

@@ -50,6 +50,7 @@ def climb(error_class, means=EVERYTHING, *, times=12, step_ms=1_000, **failure):
         ("BACKEND_DOWN", ["reroute"] * 12),
         ("THROTTLED", ["retry"] * 12),
         ("NOT_STARTED", ["retry"] * 12),
+        ("REVOKED", ["retry"] * 12),
         ("UNKNOWN_OUTCOME", ["lookup"] * 6 + ["fall_back"]),
     ],
 )
@@ -74,7 +75,7 @@ def test_with_nowhere_else_to_go_it_ends_as_its_class_says(error_class, told):
 
 def test_every_ladder_ends_with_an_outcome_and_every_class_is_named_here():
     assert {ladder.outcome for ladder in LADDERS.values()} == {"failed", "dead_lettered", "timed_out"}
-    assert len(LADDERS) == 15
+    assert len(LADDERS) == 16
 
 
 @pytest.mark.parametrize("error_class", ["THROTTLED", "NOT_STARTED", "BACKEND_DOWN", "UNKNOWN_OUTCOME"])

@@ -107,8 +107,11 @@ class AuditChain:
         data = json.dumps([self._head.number, self._head.digest.hex()]).encode()
         return encode("ledger_page", {"kind": "meta", "data": data})
 
-    def restore(self, row: bytes) -> None:
-        """Take the head's row back."""
+    def restore(self, row: bytes | None) -> None:
+        """Let a row be the head; None takes that away."""
+        if row is None:
+            self._head = START
+            return
         number, digest = json.loads(decode(row, "ledger_page")[1]["data"])
         self._head = Head(number, bytes.fromhex(digest))
 

@@ -20,7 +20,7 @@ from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, encode, identify
 
 #: What a shard answers with a ``located`` record.
-ANSWERED = frozenset({"locate", "reprioritise"})
+ANSWERED = frozenset({"locate", "reprioritise", "reload", "flag", "approve", "reject"})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

@@ -13,11 +13,12 @@ from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
 from shotbus.broker.dispatcher.prospects import prospects
+from shotbus.broker.dispatcher.reloaded import RELOADED_KEY
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_flag_value
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
-from shotbus.schemas.errors import Problem
+from shotbus.schemas.errors import MAX_PROBLEMS, Problem, ShotbusError
 
 
 class Desk:
@@ -32,6 +33,7 @@ class Desk:
             "drain": self._pool,
             "resume": self._pool,
             "flag": self._flag,
+            "reload": self._reload,
             "approve": self._review,
             "reject": self._review,
             "reprioritise": self._reprioritise,
@@ -58,8 +60,23 @@ class Desk:
             return [self._told(control, now, changed=0, problems=["unknown flag or value"])]
         before = self._shard.standing.flags.get(name, "")
         self._shard.touch(self._shard.standing.set_flag(name, value))
+        self._shard.router.switch(self._shard.standing.flags)
         entry = self._shard.audited(control, name, now, before=before, after=value)
         return [entry, self._told(control, now, changed=1)]
+
+    def _reload(self, control: Mapping[str, Any], now: Now) -> list[Any]:
+        """Go on with another policy, which comes as JSON in the argument ``policy``."""
+        shard, text = self._shard, control["arguments"].get("policy", "")
+        before = shard.router.policy.version
+        try:
+            config, changes = shard.reloaded.apply(text, shard.config)
+        except (ShotbusError, ValueError) as error:
+            return [self._told(control, now, changed=0, problems=str(error).splitlines()[:MAX_PROBLEMS])]
+        shard.reconfigure(config)
+        shard.touch(RELOADED_KEY)
+        after = {"version": shard.router.policy.version, "changes": changes}
+        entry = shard.audited(control, "policy", now, before=before, after=after)
+        return [entry, self._told(control, now, changed=1, problems=changes)]
 
     def _review(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Approve or reject a job that waits for a person's word."""

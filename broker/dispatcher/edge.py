@@ -153,7 +153,7 @@ class DispatcherEdge:
             record.timestamp_ms,
             headers.get("traceparent", b"").decode("ascii", "replace")[:64],
             "relayed" in headers,
-            request["backend"] or self._config.routing.default,
+            request["backend"] or self._machine.shard.config.routing.default,
             contradictions=check_headers(record.headers, request),
         )
 

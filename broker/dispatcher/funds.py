@@ -30,6 +30,10 @@ class Funds:
         budgets = Budgets(config.budgets)
         self.allowance = Allowance(shard, partitions, budgets) if config.budgets else None
 
+    def reconfigure(self, config: Config) -> None:
+        """Take other prices; what is reserved stays."""
+        self._pools = config.pools
+
     def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
         """Set aside what a job may cost where it is to run; None when it is, or need not be."""
         allowance = self.allowance
@@ -70,6 +74,11 @@ class Funds:
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         return self.allowance.snapshot(key) if self.allowance is not None else None
+
+    def restore(self, key: bytes, row: bytes | None) -> None:
+        """Let a row replace what was taken for its key; None takes that away."""
+        if self.allowance is not None:
+            self.allowance.restore(key, row)
 
     def _estimate(self, job: Job) -> Cost:
         settings = self._pools.get(job.pool, _UNKNOWN_POOL)

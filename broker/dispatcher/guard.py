@@ -61,6 +61,10 @@ class Guard:
         self._samples: dict[str, float] = {}
         self._rows: dict[str, bytes] = {}
 
+    def reconfigure(self, config: Config, windows: Mapping[str, Window]) -> None:
+        """Take other opening hours."""
+        self._config, self._windows, self._due = config, windows, 0.0
+
     # --- what is told ---
 
     def ended(self, pool: str, bundle_id: str, reports: Iterable[Report], now: Now) -> list[bytes]:

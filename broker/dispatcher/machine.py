@@ -16,6 +16,7 @@ from shotbus.broker.dispatcher.done import is_done_key
 from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
 from shotbus.broker.dispatcher.guard import is_guard_key
+from shotbus.broker.dispatcher.histories import is_history_key
 from shotbus.broker.dispatcher.job import Job, Seat, encode_row
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import (
@@ -28,6 +29,7 @@ from shotbus.broker.dispatcher.messages import (
     Told,
 )
 from shotbus.broker.dispatcher.recalling import Recalling
+from shotbus.broker.dispatcher.reloaded import is_reloaded_key
 from shotbus.broker.dispatcher.shard import Counters, Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
@@ -37,6 +39,14 @@ from shotbus.schemas.codec import decode, encode
 # While work waits for credits, another shard or a new worker may free one at any time.
 _HUNGRY_SECONDS = 0.02
 _SEATLESS = Seat()
+
+
+class _Keeper(NamedTuple):
+    """Who keeps rows of its own in the ledger: which keys, and how they are written and taken back."""
+
+    has: Callable[[bytes], bool]
+    snapshot: Callable[[bytes], bytes | None]
+    restore: Callable[[bytes, bytes | None], None]
 
 
 class Parts(NamedTuple):
@@ -67,14 +77,7 @@ class Dispatcher:
         self.shard = parts.shard(shard, partitions, config)
         self._door = parts.door(self.shard)
         judge = parts.judge(self.shard)
-        funds = self.shard.funds
-        self._rows: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], bytes | None]], ...] = (
-            (is_done_key, self._done_page),
-            (is_standing_key, self.shard.standing.snapshot),
-            (AuditChain.KEY.__eq__, lambda _: self.shard.audit.snapshot()),
-            (is_guard_key, self.shard.guard.snapshot),
-            (is_allowance_key, funds.snapshot),
-        )
+        self._keepers = self._kept()
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
             Learnt: self._door.learnt,
@@ -98,9 +101,9 @@ class Dispatcher:
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         shard = self.shard
-        for mine, read in self._rows:
-            if mine(key):
-                return read(key)
+        for keeper in self._keepers:
+            if keeper.has(key):
+                return keeper.snapshot(key)
         job = shard.jobs.get(key.decode())
         if job is None:
             ghost = shard.ghosts.get(key.decode())
@@ -124,24 +127,31 @@ class Dispatcher:
 
     def restore_row(self, key: bytes, row: bytes | None) -> None:
         """Let a row replace what was taken for its key; None takes that away."""
+        for keeper in self._keepers:
+            if keeper.has(key):
+                keeper.restore(key, row)
+                return
+        self.shard.take_row(key.decode(), row)
+
+    def _kept(self) -> tuple[_Keeper, ...]:
+        """Return who keeps which rows besides the jobs'."""
         shard = self.shard
-        if is_done_key(key):
-            if row is None:
-                shard.done.discard(key)
-            else:
-                shard.done.restore(key, decode(row, "ledger_page")[1]["data"])
-        elif is_standing_key(key):
-            shard.standing.restore(key, row)
-        elif key == AuditChain.KEY:
-            if row is not None:
-                shard.audit.restore(row)
-        elif is_guard_key(key):
-            shard.guard.restore(key, row)
-        elif is_allowance_key(key):
-            if shard.funds.allowance is not None:
-                shard.funds.allowance.restore(key, row)
+        audit, funds, guard = shard.audit, shard.funds, shard.guard
+        return (
+            _Keeper(is_done_key, self._done_page, self._take_done_page),
+            _Keeper(is_standing_key, shard.standing.snapshot, shard.standing.restore),
+            _Keeper(AuditChain.KEY.__eq__, lambda _: audit.snapshot(), lambda _, row: audit.restore(row)),
+            _Keeper(is_guard_key, guard.snapshot, guard.restore),
+            _Keeper(is_allowance_key, funds.snapshot, funds.restore),
+            _Keeper(is_history_key, shard.measured.snapshot, shard.measured.restore),
+            _Keeper(is_reloaded_key, shard.reloaded.snapshot, lambda _, row: shard.take_policy(row)),
+        )
+
+    def _take_done_page(self, key: bytes, row: bytes | None) -> None:
+        if row is None:
+            self.shard.done.discard(key)
         else:
-            shard.take_row(key.decode(), row)
+            self.shard.done.restore(key, decode(row, "ledger_page")[1]["data"])
 
     def restored(self, now: Now) -> None:
         """Give every job its place and every lease a full period."""
@@ -152,6 +162,8 @@ class Dispatcher:
         shard = self.shard
         waits = [] if (lapse := shard.bundles.next_lapse(now)) is None else [lapse]
         if (next_ms := shard.agenda.next_ms()) is not None:
+            waits.append((next_ms - now.wall_ms) / 1000)
+        if (next_ms := shard.patience.next_ms()) is not None:
             waits.append((next_ms - now.wall_ms) / 1000)
         if any(queue.length for pool, queue in shard.queues.items() if not shard.standing.is_paused(pool)):
             waits.append(_HUNGRY_SECONDS)

@@ -45,7 +45,6 @@ def follow(shard: Shard, job: Job, now: Now) -> None:
     """Predict when a job that has just begun to wait ends, if it is time for a sample of its pool."""
     if shard.guard.samples(job.pool, now):
         _, eta = forecast(shard, job, now)
-        job.predicted_us = int(eta.mid * 1e6)
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 
 

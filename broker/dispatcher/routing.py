@@ -27,6 +27,14 @@ class Router:
         self.flags: Mapping[str, float] = {}
         self.history: Histories = {}
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another policy; what is known of circuits and sessions stays."""
+        self._config, self.policy = config, Policy.compile(config)
+
+    def switch(self, flags: Mapping[str, str]) -> None:
+        """Take the flags as they were switched at run time."""
+        self.flags = {name: percent_of(value) for name, value in flags.items()}
+
     def usual(self, request: Mapping[str, Any]) -> Decision | None:
         """Return the decision for a request that needs no deciding; None for one that does."""
         return self.policy.shortcut(request)

@@ -20,9 +20,12 @@ from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.funds import Funds, wait_ms
 from shotbus.broker.dispatcher.guard import Guard
+from shotbus.broker.dispatcher.histories import Measured
 from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
 from shotbus.broker.dispatcher.jobbook import JobBook
 from shotbus.broker.dispatcher.packedjobs import Glance
+from shotbus.broker.dispatcher.patience import Patience
+from shotbus.broker.dispatcher.reloaded import Reloaded
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.reuse import forget_place
 from shotbus.broker.dispatcher.routing import Router
@@ -40,6 +43,8 @@ _UNKNOWN_POOL = PoolConfig()
 _FREE = PriceConfig()
 #: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
+#: Ends that speak against a pool.
+_BAD = frozenset({"failed", "timed_out", "dead_lettered"})
 _NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
@@ -90,6 +95,7 @@ class Shard:
         )
         self.reports = Reports(number, partitions)
         self.agenda = Timetable()
+        self.patience = Patience()
         self.standing = Standing()
         self.funds = Funds(number, partitions, config)
         #: Jobs whose submission waits for the Treasury's word.
@@ -106,6 +112,10 @@ class Shard:
         #: Jobs for which an earlier result is looked for.
         self.recalling: dict[str, None] = {}
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
+        self.measured = Measured()
+        self.router.history = self.measured.view
+        #: The policy that came while the broker ran, over the configured one.
+        self.reloaded = Reloaded(config)
         self.guard = Guard(config, self.windows, partitions)
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
@@ -114,6 +124,22 @@ class Shard:
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
         self._touched: dict[bytes, None] = {}
+
+    # --- policy ---
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another policy; pools, classes and limits are the same."""
+        self.config = config
+        self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
+        self.router.reconfigure(config)
+        self.guard.reconfigure(config, self.windows)
+        self.funds.reconfigure(config)
+
+    def take_policy(self, row: bytes | None) -> None:
+        """Take back the policy that came while the broker ran; a newer file goes before it."""
+        config = self.reloaded.restore(row)
+        if config is not None:
+            self.reconfigure(config)
 
     # --- rows ---
 
@@ -189,8 +215,20 @@ class Shard:
     def enqueue(self, job: Job, at_us: int) -> None:
         """Put a waiting job into its pool's queue; from now on others may share its result."""
         job.queued_us = at_us
-        self.queue_of(job.pool).push(job, self.key(job))
+        self._push(job)
         self.sharing.lead(job.cache_key, job.job_id)
+
+    def _push(self, job: Job) -> None:
+        key = self.key(job)
+        self.queue_of(job.pool).push(job, key)
+        if job.extras:
+            self.patience.begin(job, key, job.queued_us)
+
+    def leave_queue(self, job: Job, now: Now) -> None:
+        """Note that a job, which its queue has given, goes to a worker."""
+        job.leave_queue(now.wall_ms * 1000)
+        if job.extras:
+            self.patience.end(job, self.key(job))
 
     def queue_of(self, pool: str) -> WaitingQueue:
         """Return a pool's queue; jobs of a pool that is no longer configured wait for it."""
@@ -215,7 +253,9 @@ class Shard:
     def withdraw(self, job: Job, now: Now) -> None:
         """Take a job that is at hand from where it waits; whoever calls moves it on."""
         if job.phase is Phase.WAITING:
-            self.queues[job.pool].remove(job, self.key(job))
+            key = self.key(job)
+            self.queues[job.pool].remove(job, key)
+            self.patience.end(job, key)
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
             self.sharing.unfollow(job.cache_key, job.job_id)
@@ -304,7 +344,7 @@ class Shard:
     def replace(self, job: Job, now: Now) -> None:
         """Put a waiting job back into its queue, where its class or deadline now puts it."""
         job.queued_us = job.queued_us or now.wall_ms * 1000
-        self.queue_of(job.pool).push(job, self.key(job))
+        self._push(job)
 
     def set_deadline(self, job: Job, deadline_ms: int) -> None:
         """Give a job that stands in no queue now another deadline."""
@@ -344,6 +384,14 @@ class Shard:
             self.guard.forecasts.ended(job.job_id, now.seen)
         else:
             self.guard.forecasts.dropped(job.job_id)
+        if job.family and job.family in self.config.families:
+            seconds = (now.wall_ms * 1000 - job.accepted_us) / 1e6
+            good = outcome == "succeeded"
+            if good or outcome in _BAD:
+                told = {**answer, "cost": answer.get("cost", 0.0)}
+                self.touch(
+                    self.measured.observe(job.family, job.pool, success=good, seconds=seconds, answer=told)
+                )
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         mark = fingerprint(job.tenant, job.payload_hash)
         self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
@@ -464,6 +512,7 @@ class Shard:
         if self.funds.allowance is not None:
             self.funds.allowance.restored(now)
         self.guard.restored(now)
+        self.router.switch(self.standing.flags)
         self.renew_leases(now)
         self.fresh = True
 
@@ -480,6 +529,8 @@ class Shard:
         if job.phase is Phase.WAITING:
             self.queue_of(job.pool).push(job, key)
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)
+            if "impatient_ms" in extras:
+                self.patience.restore(self.jobs.at(key), key)
         elif job.phase in WITH_A_WORKER:
             self._board(self.jobs.at(key), self._seats[job.job_id])
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)

@@ -19,7 +19,7 @@ from shotbus.broker.policy.check import check_step
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import Asked
 from shotbus.broker.policy.policy import Policy
-from shotbus.cli.common import Options, emit, printable, quick_command_options
+from shotbus.cli.common import Options, command_options, emit, printable, quick_command_options
 from shotbus.cli.live import live_views
 from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
 from shotbus.cli.submission import submission_options
@@ -225,3 +225,21 @@ def _headline(decision: Decision) -> str:
 
 def _term(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+@policy.command("apply", short_help="Have the broker route by a file from now on, without a restart.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--dry-run", is_flag=True, help="Check it and say what would change here."
+)
+@click.option("--reason", default="", help="Why; kept in the audit log. It must be there, but for a dry run.")
+@command_options
+def apply_policy(options: Options, file: Path, *, dry_run: bool, reason: str) -> None:
+    """Have the broker route by FILE: its [routing], [windows], [families], [flags], [latency] and pools.
+
+    Of pools it takes device, access and price. Every shard answers; the policy survives restarts until the
+    roles are started with another one in their configuration.
+    """
+    from shotbus.cli.policyapply import apply_file
+
+    apply_file(options, file, dry_run=dry_run, reason=reason)

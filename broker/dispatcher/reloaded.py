@@ -1,0 +1,73 @@
+"""The policy that an operator sent while the broker ran, and whether it still counts. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from shotbus.broker.config import Config
+from shotbus.broker.policy.diff import diff
+from shotbus.broker.policy.policy import Policy
+from shotbus.broker.policy.reload import policy_document, with_policy
+from shotbus.schemas.codec import decode, encode
+from shotbus.schemas.errors import ShotbusError, fail
+
+RELOADED_KEY = b"policy/reloaded"
+
+
+def is_reloaded_key(key: bytes) -> bool:
+    """Tell whether a ledger key is the one row of this."""
+    return key == RELOADED_KEY
+
+
+class Reloaded:
+    """A shard's reloaded policy.
+
+    Args:
+        config: as configured where the process was started.
+
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._base = Policy.compile(config).version
+        self._document: Mapping[str, Any] | None = None
+
+    def apply(self, text: str, present: Config) -> tuple[Config, list[str]]:
+        """Return the configuration with a policy that came as JSON, and what changes in words.
+
+        Raises ShotbusError with everything that is wrong with it.
+        """
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            raise fail("SB-1108", "$.policy", limit="a JSON object", actual=type(document).__name__)
+        config = with_policy(present, document)
+        self._document = policy_document(config)
+        return config, diff(present, config)
+
+    def snapshot(self, key: bytes) -> bytes | None:
+        """Return the row; None before anything was reloaded."""
+        del key
+        if self._document is None:
+            return None
+        data = json.dumps({"base": self._base, "document": self._document}).encode()
+        return encode("ledger_page", {"kind": "meta", "data": data})
+
+    def restore(self, row: bytes | None) -> Config | None:
+        """Take the row back; returns the configuration to go on with.
+
+        None where the file has another policy than when that one came: then the file is the newer word.
+        """
+        if row is None:
+            return None
+        told = json.loads(decode(row, "ledger_page")[1]["data"])
+        if told["base"] != self._base:
+            return None
+        try:
+            config = with_policy(self._config, told["document"])
+        except ShotbusError:
+            # A newer program may refuse what an older one took: the file counts.
+            return None
+        self._document = told["document"]
+        return config

@@ -12,6 +12,7 @@ Rules (each closes a hole):
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -38,6 +39,9 @@ from shotbus.schemas.errors import ShotbusError, fail
 
 _log = structlog.get_logger()
 URGENT_RANK = 1
+# What is due was done in the step before. What remains is due by a clock that moves in ticks: to wait for no
+# time at all would be to turn until it does.
+_LEAST_WAIT = 0.001
 # What a defect raises, ours or in a library below us. Any other error of the bus or of the system is not
 # the record's fault and must not cost it.
 _DEFECTS = (
@@ -113,6 +117,8 @@ class ShardRunner:
         self._poison: dict[tuple[str, int, int], str] = {}
         self._one_by_one = 0
         self._held: _Held | None = None
+        self._woken = False
+        self._waiting: asyncio.Timeout | None = None
         self.last_progress = clock.monotonic()
 
     @property
@@ -174,10 +180,17 @@ class ShardRunner:
             await self.take()
             return 0
 
+    def wake(self) -> None:
+        """Have the shard run a micro-batch now, though nothing has come; while it runs one, then another."""
+        self._woken = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.reschedule(asyncio.get_running_loop().time())
+
     def _patience(self) -> float:
         wake = self._life.edge.machine.wake_at(self._now())
         tick = self._settings.tick
-        return tick if wake is None else max(0.0, min(wake, tick))
+        return tick if wake is None else max(_LEAST_WAIT, min(wake, tick))
 
     @property
     def _life(self) -> _Held:
@@ -215,9 +228,24 @@ class ShardRunner:
             records = await held.reader.poll(max_records=limit, timeout=0, only=held.first)
             if records:
                 return records
-        records = await held.reader.poll(max_records=limit, timeout=wait)
+        records = await self._wait(held.reader, limit, wait)
         records.sort(key=lambda record: held.rank[record.topic, record.partition])
         return records
+
+    async def _wait(self, reader: Reader, limit: int, wait: float) -> list[Record]:
+        """Wait for records until :meth:`wake` is called, then take those that are there."""
+        if wait > 0 and not self._woken:
+            try:
+                # A poll takes records only in the moment in which it returns: cancelled, it has lost none.
+                async with asyncio.timeout(None) as self._waiting:
+                    return await reader.poll(max_records=limit, timeout=wait)
+            except TimeoutError:
+                if not self._woken:
+                    raise
+            finally:
+                self._waiting = None
+        self._woken = False
+        return await reader.poll(max_records=limit, timeout=0)
 
     async def _advance_time(self, held: _Held) -> None:
         now = self._clock.monotonic()

@@ -191,3 +191,22 @@ async def test_closing_a_reader_ends_its_waiting_poll(bus, prefix):
     await reader.close()
     await eventually(waiting.done)
     assert isinstance(waiting.exception(), BusError)
+
+
+async def test_a_poll_that_is_cancelled_at_any_moment_loses_nothing(bus, prefix):
+    (partition,) = await create(bus, f"{prefix}a")
+    reader = bus.reader({partition: 0})
+    sent, found = [], []
+    for number in range(40):
+        sent.append(b"%d" % number)
+        publishing = asyncio.ensure_future(bus.publish([to(partition, sent[-1])]))
+        polling = asyncio.ensure_future(reader.poll(max_records=10, timeout=1))
+        await asyncio.sleep(number % 8 * 0.0005)
+        polling.cancel()
+        found += [
+            one for one in await asyncio.gather(polling, return_exceptions=True) if isinstance(one, list)
+        ]
+        await publishing
+    got = [record for records in found for record in records]
+    got += await poll_until(reader, len(sent) - len(got)) if len(got) < len(sent) else []
+    assert values(got) == sent

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many seeds.")
-@click.option("--jobs", type=click.IntRange(min=1), default=80, show_default=True, help="Submissions a seed.")
+@click.option("--jobs", type=click.IntRange(min=1), default=64, show_default=True, help="Submissions a seed.")
 @click.option(
-    "--faults", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Faults a minute."
+    "--faults", type=click.FloatRange(min=0), default=36.0, show_default=True, help="Faults a minute."
 )
 @click.option("--only", "kinds", multiple=True, metavar="FAULT", help="Only this kind of fault; repeat it.")
 @click.option(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from shotbus.simulation.faults import EVERYDAY, FAULTS
 from shotbus.simulation.loop import SimulatedLoop, run
-from shotbus.simulation.world import Outcome, Scenario, World
+from shotbus.simulation.scenario import Outcome, Scenario
+from shotbus.simulation.world import World
 
 __all__ = ["EVERYDAY", "FAULTS", "Outcome", "Scenario", "simulate"]
 

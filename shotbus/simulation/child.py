@@ -25,6 +25,8 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
 
+#: No call of the provider takes longer, in seconds.
+_LONGEST_CALL = 0.2
 #: A request with this option kills every process that runs it.
 POISON = {"fault": "crash"}
 
@@ -152,14 +154,49 @@ class SimulatedChild(Child):
         return ItemResult(shots=_shots(item))
 
 
+class Leases:
+    """Draws a worker's lease ids and remembers when: a lease is no older than its id."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._drawn: dict[str, float] = {}
+
+    def draw(self, size: int) -> bytes:
+        """Return random bytes."""
+        drawn = self._random.randbytes(size)
+        self._drawn[drawn.hex()] = asyncio.get_running_loop().time()
+        return drawn
+
+    def seconds_left(self, lease_id: str, lease_ms: int) -> float:
+        """Return for how long a lease is certainly held, were it never renewed."""
+        return self._drawn[lease_id] + lease_ms / 1000 - asyncio.get_running_loop().time()
+
+
 class PaidChild(SimulatedChild):
-    """Submits to a provider, one item after the other, and waits for the results together."""
+    """Submits to a provider, one item after the other, and waits for the results together.
+
+    Nothing is submitted on a lease that may have lapsed: by then the provider may have been asked, said that
+    it never had the job, and been given it by another worker.
+    """
 
     def __init__(
-        self, random: Random, temper: Temper, clock: Clock, bites: Counter[str], provider: Provider
+        self,
+        random: Random,
+        temper: Temper,
+        clock: Clock,
+        bites: Counter[str],
+        *,
+        provider: Provider,
+        leases: Leases,
     ) -> None:
         super().__init__(random, temper, clock, bites)
-        self._provider = provider
+        self._provider, self._leases = provider, leases
+        self._lease = ("", 0)
+
+    async def run(self, head: Mapping[str, Any], bundle: bytes, fetch: Fetch, *, seconds: float) -> RunReport:
+        """Run like any child, on a lease that is watched."""
+        self._lease = (head["lease_id"], decode(bundle, "work_bundle")[1]["lease_ms"])
+        return await super().run(head, bundle, fetch, seconds=seconds)
 
     async def _results(
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
@@ -176,6 +213,10 @@ class PaidChild(SimulatedChild):
         await self._maybe_end(items, seconds)
         return results
 
+    def may_submit(self) -> bool:
+        """Tell whether a submission would be over before the lease is."""
+        return self._leases.seconds_left(*self._lease) > _LONGEST_CALL
+
     def _found(self, item: Mapping[str, Any]) -> str:
         return self._provider.find(self.token(item))
 
@@ -187,6 +228,9 @@ class PaidChild(SimulatedChild):
 
     async def _submit(self, item: BatchItem, token: str) -> ItemResult:
         tenant, shots = item.request["tenant"], _shots(item)
+        if not self.may_submit():
+            self._bites["lease_over"] += 1
+            return ItemResult("NOT_STARTED", (Problem("SB-5006", "$", detail="its lease was over"),))
         try:
             await self._provider.submit(token, item.job_id, item.attempt, tenant=tenant, cost=shots / 1000)
         except ThrottledError as error:

@@ -27,7 +27,7 @@ _REPEATED = 20
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What faults can reach. ``jump_seconds`` is how far a clock is set wrong at most."""
+    """What faults can reach; ``victims`` are the hosts they strike, ``jump_seconds`` is for their clocks."""
 
     random: Random
     hosts: Mapping[str, Host]
@@ -41,13 +41,14 @@ class Stage:
     bites: Counter[str]
     tell: Callable[[str, str], None]
     jump_seconds: float
+    victims: tuple[str, ...] = ()
 
     def pick(self) -> Host | None:
         """Return a host whose process serves, None when there is none."""
-        return self._choose([host for host in self.hosts.values() if host.process and not host.busy])
-
-    def _choose(self, hosts: list[Host]) -> Host | None:
-        return self.random.choice(hosts) if hosts else None
+        names = self.victims or tuple(self.hosts)
+        hosts = [self.hosts[name] for name in names]
+        serving = [host for host in hosts if host.process and not host.busy]
+        return self.random.choice(serving) if serving else None
 
     def seconds(self, most: float = 10.0) -> float:
         """Draw how long something lasts."""

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 
 from shotbus.broker.bus.base import Bus
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.service import DispatcherService
 from shotbus.broker.inspection.inline import InlineInspector
-from shotbus.broker.invariants import History, Violation
+from shotbus.broker.invariants import History
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.reducers.service import ReducerService
 from shotbus.schemas.openqasm import CircuitLimits
-from shotbus.simulation.child import PaidChild, SimulatedAdapter, SimulatedChild, Temper
+from shotbus.simulation.child import Leases, PaidChild, SimulatedAdapter, SimulatedChild
 from shotbus.simulation.clients import Clients
 from shotbus.simulation.cluster import SimulatedCluster
 from shotbus.simulation.faults import FAULTS, Stage
 from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.network import Link, LinkedBus
 from shotbus.simulation.process import Builder, Host, Service, owned_task
-from shotbus.simulation.provider import Manners, Provider
+from shotbus.simulation.provider import Provider
 from shotbus.simulation.requests import Requests, circuit_record
 from shotbus.simulation.store import MoodyStore
 from shotbus.simulation.story import Story
@@ -32,53 +32,6 @@ from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WorkerSettings
 
 POOL, SLOW_POOL, PAID_POOL = "sim", "slow", "paid"
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What happens in a simulation; everything else follows from the seed.
-
-    ``seconds`` of submissions and faults, after which the world has ``settle`` seconds to come to rest.
-    ``faults`` a minute are drawn from :data:`shotbus.simulation.faults.FAULTS`, or from ``kinds`` alone;
-    ``jump_seconds`` is how far a clock may be wrong. ``workers`` of the first pool; the slow one has one,
-    the paid one two.
-    """
-
-    seed: int
-    jobs: int = 80
-    seconds: float = 20.0
-    settle: float = 300.0
-    heal_seconds: float = 120.0
-    dispatchers: int = 2
-    workers: int = 2
-    reducers: int = 2
-    faults: float = 30.0
-    kinds: tuple[str, ...] = ()
-    jump_seconds: float = 30.0
-    temper: Temper = field(default_factory=lambda: Temper(dies=0.03, hangs=0.005, fails=0.05, rejects=0.02))
-    manners: Manners = field(default_factory=Manners)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a simulation came to.
-
-    ``story`` ends with the lives of those that came to harm, ``answers`` counts by kind, ``bites`` by kind
-    of fault, ``digest`` is a hash of all that was published.
-    """
-
-    violations: list[Violation]
-    story: list[str]
-    answers: dict[str, int]
-    bites: dict[str, int]
-    judged: dict[str, int]
-    ended_at: float
-    digest: str
-
-    @classmethod
-    def stuck(cls, seen: str) -> Outcome:
-        """Return what a world came to that stood still."""
-        return cls([Violation("I16", "the-world-goes-on", "", seen)], [seen], {}, {}, {}, 0.0, "")
 
 
 class World:
@@ -202,6 +155,7 @@ class World:
             stop_seconds=8.0,
         )
         random = Random(self._random.getrandbits(64))  # noqa: S311 -- as above
+        leases = Leases(random)
         service = WorkerService(
             bus,
             self._store,
@@ -209,15 +163,16 @@ class World:
             settings,
             clock=host.clock,
             adapter=SimulatedAdapter(pool, paid=pool == PAID_POOL),
-            make_child=lambda: self._child(pool, random, host),
-            entropy=random.randbytes,
+            make_child=lambda: self._child(pool, random, host, leases),
+            entropy=leases.draw,
         )
         return RunningService(service)
 
-    def _child(self, pool: str, random: Random, host: Host) -> SimulatedChild:
+    def _child(self, pool: str, random: Random, host: Host, leases: Leases) -> SimulatedChild:
         temper = self._scenario.temper
         if pool == PAID_POOL:
-            return PaidChild(random, temper, host.clock, self._bites, self._provider)
+            provider = self._provider
+            return PaidChild(random, temper, host.clock, self._bites, provider=provider, leases=leases)
         if pool == SLOW_POOL:
             temper = replace(temper, seconds=4 * temper.seconds)
         return SimulatedChild(random, temper, host.clock, self._bites)
@@ -244,6 +199,7 @@ class World:
             self._bites,
             self._tell,
             scenario.jump_seconds,
+            scenario.victims,
         )
         async with asyncio.TaskGroup() as faults:
             await asyncio.sleep(self._random.expovariate(scenario.faults / 60))

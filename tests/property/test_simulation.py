@@ -33,7 +33,7 @@ def quiet():
 def test_the_invariants_hold_under_faults(first):
     for seed, outcome in run_seeds(range(first, first + 5), Scenario, 1):
         assert outcome.violations == [], f"seed {seed}\n" + "\n".join(outcome.story)
-        assert outcome.answers["succeeded"] > 30
+        assert outcome.answers["succeeded"] > 20
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -56,7 +56,7 @@ def test_without_faults_every_sound_job_succeeds_at_its_first_attempt():
     assert outcome.violations == []
     kinds = {"succeeded", "served_from_cache", "refusal", "located", "cancelled", "expired", "dead_lettered"}
     assert outcome.answers.keys() <= kinds
-    assert outcome.judged["I3"] > 50
+    assert outcome.judged["I3"] > 30
 
 
 def test_two_runs_of_a_seed_publish_the_same_records():

@@ -290,9 +290,10 @@ class Door:
             job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
-        if decision.max_queue_seconds is not None:
-            impatient = job.accepted_us // 1000 + int(1000 * decision.max_queue_seconds)
-            job.extras = {**(job.extras or {}), "impatient_ms": impatient}
+        if decision.max_queue_seconds is not None and decision.fallback:
+            # Without a step to take there is nothing that it could do when it has waited too long.
+            limit_ms = max(1, int(1000 * decision.max_queue_seconds))
+            job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms}
         shard.router.sessions.went(job.tenant, job.session_id, job.pool)
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:

@@ -81,10 +81,8 @@ class Fallback:
     def _demote(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
         if step.name not in self._shard.config.classes or step.name == job.priority:
             return None
-        self._shard.withdraw(job, now)
-        before = job.priority
-        self._shard.jobs.change_class(job, step.name)
-        self._shard.requeue(job, Cause.REROUTE, now, why=why, step=str(step), priority=[before, step.name])
+        words: dict[str, Any] = {"why": why, "step": str(step), "priority": [job.priority, step.name]}
+        self._shard.requeue(job, Cause.REROUTE, now, demoted=step.name, **words)
         return []
 
     def _review(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:

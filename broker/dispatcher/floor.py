@@ -9,6 +9,7 @@ from typing import Any
 from shotbus.broker.dispatcher.answers import problems_of
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.door import Door
+from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem
@@ -27,6 +28,7 @@ class Floor:
 
     def __init__(self, shard: Shard, door: Door, judge: Judge) -> None:
         self._shard, self._door, self._judge = shard, door, judge
+        self._fallback = Fallback(shard)
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
@@ -34,6 +36,7 @@ class Floor:
         commands += self._judge.expire_leases(now)
         commands += self._expire_deadlines(now)
         self._wake_due(now)
+        commands += self._lose_patience(now)
         self._shard.touch(*self._shard.standing.forget(now))
         asked, answers = self._shard.funds.tick(now)
         commands += asked + self._door.decided(answers, now)
@@ -88,6 +91,22 @@ class Floor:
                 continue
             self._shard.requeue(job, Cause.DUE, now)
 
+    def _lose_patience(self, now: Now) -> list[Any]:
+        """Have the jobs that waited too long take the next step of their chains, or wait as long again."""
+        shard, commands = self._shard, list[Any]()
+        for key in shard.patience.over(now.wall_ms):
+            job = shard.jobs.at(key)
+            chain, limit = job.chain, (job.extras or {})["max_queue_ms"] / 1000
+            job.extras = {**(job.extras or {}), "waited": 1}
+            told = self._fallback.step(job, now, f"waited longer than {limit:g} s")
+            if told is None:
+                # What could not be done now may still help when its pool fails.
+                job.chain = chain
+                shard.patience.begin(job, key, now.wall_ms * 1000)
+                shard.touch(job.job_id.encode())
+            commands += told or ()
+        return commands
+
     def _may_repeat(self, job: Job) -> bool:
         """Tell whether a repeat may take its turn: a storm of them must leave room for fresh work."""
         failed = (job.extras or {}).get("failed", "")
@@ -128,7 +147,7 @@ class Floor:
         for job in jobs:
             job.attempt += 1
             if purpose == RUN:
-                job.leave_queue(now.wall_ms * 1000)
+                self._shard.leave_queue(job, now)
             job.move(cause)
         bundle = Bundle(
             bundle_id_of(jobs),

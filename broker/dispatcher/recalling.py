@@ -47,6 +47,12 @@ class Recalling:
         commands = self._fallback.step(job, now, why)
         if commands is not None:
             return commands
+        extras = job.extras or {}
+        if "waited" in extras and "failure" not in extras:
+            # Nothing is wrong with its pool but that it is slow.
+            job.extras = {name: value for name, value in extras.items() if name != "fallback_from"}
+            self._shard.requeue(job, Cause.REROUTE, now, why=why)
+            return []
         return end_failed(self._shard, job, _first_failure(job), now)
 
 

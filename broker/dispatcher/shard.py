@@ -315,14 +315,18 @@ class Shard:
         self.agenda.watch(job, key)
         self.note(job, cause, detail, until_ms=until_ms, **terms)
 
-    def requeue(self, job: Job, cause: Cause, now: Now, *, pool: str = "", **terms: Any) -> None:
-        """Have a job wait in a queue again, in another pool's when ``pool`` says so.
+    def requeue(
+        self, job: Job, cause: Cause, now: Now, *, pool: str = "", demoted: str = "", **terms: Any
+    ) -> None:
+        """Have a job wait in a queue again: that of ``pool``, and in the class ``demoted``, if given.
 
         Where there are budgets and its units are not at hand, it is put off until they are.
         """
         self.withdraw(job, now)
         if pool and pool != job.pool:
             self.move_to(job, pool, now)
+        if demoted:
+            self.jobs.change_class(job, intern(demoted))
         lacking = self.funds.reserve(job, now)
         if lacking is not None:
             self.put_off(job, Cause.DEFER, now.wall_ms + wait_ms(lacking), now, why="budget", **terms)

@@ -25,6 +25,7 @@ from shotbus.simulation.network import Link, LinkedBus
 from shotbus.simulation.process import Builder, Host, Service, owned_task
 from shotbus.simulation.provider import Provider
 from shotbus.simulation.requests import Requests, circuit_record
+from shotbus.simulation.scenario import Outcome, Scenario
 from shotbus.simulation.store import MoodyStore
 from shotbus.simulation.story import Story
 from shotbus.simulation.verdict import Verdict

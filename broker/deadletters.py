@@ -23,6 +23,7 @@ PREFIX = "__dlq.errors."
 #: Wall time (ms) at which a letter was first written, on a copy that a purge has moved.
 WRITTEN_AT = "dead-lettered-at"
 REDRIVE_COUNT, REDRIVE_REASON = "redrive-count", "redrive-reason"
+_MAX_REASON = 256
 _FINGERPRINT_BYTES = 6
 
 _FRAME = re.compile(r'File "(?:[^"\n]*[/\\])?([^"\n/\\]+)", line \d+, in (\S+)')
@@ -151,6 +152,15 @@ def redrive_count(told: str) -> int:
     """Return how often a letter was redriven; headers come from outside and may hold anything."""
     count = _number(told, 0)
     return count if count < 100_000 else 0
+
+
+def redriven(headers: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return how often a request was a dead letter and why it comes again, as terms of an event."""
+    count, reason = (
+        headers.get(name, b"")[: 4 * _MAX_REASON].decode("utf-8", "replace")
+        for name in (REDRIVE_COUNT, REDRIVE_REASON)
+    )
+    return {"redriven": redrive_count(count), "redrive_reason": reason[:_MAX_REASON]}
 
 
 def fingerprint(error_class: str, code: str, message: str, *, pool: str = "", family: str = "") -> str:

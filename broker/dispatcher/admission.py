@@ -56,8 +56,10 @@ def solves_problems(pools: Mapping[str, PoolConfig], pool: str) -> bool:
     return settings is not None and "classical" in (settings.kind, settings.adapter or pool)
 
 
-def check_pool(request: Mapping[str, Any], pool: str, config: Config, *, qubits: int = 0) -> list[Problem]:
-    """Return why ``pool`` cannot take the request; ``qubits`` of its circuit, 0 is not known."""
+def check_pool(
+    request: Mapping[str, Any], pool: str, config: Config, *, qubits: int = 0, depth: int = 0
+) -> list[Problem]:
+    """Return why ``pool`` cannot take the request; ``qubits``, ``depth``: of its circuit, 0 is not known."""
     settings = config.pools.get(pool)
     if settings is None:
         return [Problem("SB-1102", "$.backend", limit=", ".join(sorted(config.pools)), actual=pool)]
@@ -66,6 +68,9 @@ def check_pool(request: Mapping[str, Any], pool: str, config: Config, *, qubits:
     if qubits > settings.max_qubits and not solves and settings.kind != "none":
         limit, actual = f"{settings.max_qubits} qubits on {pool}", f"{qubits} qubits"
         problems.append(Problem("SB-1116", "$.circuit", limit=limit, actual=actual))
+    if depth > settings.max_depth and not solves and settings.kind != "none":
+        limit, actual = f"{settings.max_depth} layers on {pool}", f"{depth} layers"
+        problems.append(Problem("SB-1117", "$.circuit", limit=limit, actual=actual))
     return problems
 
 

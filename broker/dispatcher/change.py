@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from sys import intern
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.admission import MAX_YEAR_MS
 from shotbus.broker.dispatcher.job import Job
@@ -72,8 +72,8 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
     return told
 
 
-def apply_change(shard: Shard, job: Job, change: Change, now: Now) -> None:
-    """Change a job that :func:`check_change` has nothing against."""
+def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any) -> None:
+    """Change a job that :func:`check_change` has nothing against; ``terms`` say whose wish it is."""
     before = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms}
     waits = job.phase is Phase.WAITING
     if waits:
@@ -85,12 +85,13 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now) -> None:
     if change.pool is not None and change.pool != job.pool:
         shard.move_to(job, change.pool, now)
     job.move(Cause.CHANGE)
-    shard.note(job, Cause.CHANGE, before=before)
     until = _until(shard, change, now)
+    after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}
+    shard.note(job, Cause.CHANGE, before=before, after=after, **terms)
     if waits:
         shard.replace(job, now)
     if until and job.phase is Phase.WAITING:
-        shard.put_off(job, Cause.DEFER, until, now)
+        shard.put_off(job, Cause.DEFER, until, now, **terms)
     elif until:
         shard.set_timer(job, until)
 

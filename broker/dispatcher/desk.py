@@ -20,6 +20,8 @@ from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem, ShotbusError
 
+_MAX_TERM = 256
+
 
 class Desk:
     """Obeys the control records of a shard."""
@@ -85,14 +87,15 @@ class Desk:
             return [self._told(control, now, changed=0, problems=["no such job awaits review"])]
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
         if control["command"] == "approve":
-            self._shard.requeue(job, Cause.APPROVE, now, by=control["principal"], reason=control["reason"])
+            self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
             return commands
-        steps = self._fallback.step(job, now, "rejected in review")
+        why = "rejected in review by {by}: {reason}".format(**_wisher(control))
+        steps = self._fallback.step(job, now, why)
         if steps is not None:
             return commands + steps
         problem = Problem("SB-4010", "$", actual=control["principal"], detail=control["reason"])
         told = {"problems": [problem.as_record()]}
-        return commands + self._shard.end(job, Cause.FAIL, "failed", now, told)
+        return commands + self._shard.end(job, Cause.FAIL, "failed", now, told, **_wisher(control))
 
     def _reprioritise(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Change what waits of a job, a sweep or an experiment; says how many, and why not the others."""
@@ -106,7 +109,7 @@ class Desk:
             if why:
                 refused[why] += 1
             else:
-                apply_change(self._shard, job, change, now)
+                apply_change(self._shard, job, change, now, **_wisher(control))
                 changed += 1
         problems = [f"{count}: {why}" for why, count in sorted(refused.items())]
         told = self._told(control, now, changed=changed, problems=problems)
@@ -151,7 +154,7 @@ class Desk:
         commands: list[Any] = []
         for job in found:
             if job.tenant == tenant:
-                commands += give_up(self._shard, job, Cause.CANCEL, now)
+                commands += give_up(self._shard, job, Cause.CANCEL, now, **_wisher(control))
         return commands
 
     def _can_exist(self, target: str, name: str) -> bool:
@@ -194,3 +197,8 @@ class Desk:
             return "UNKNOWN", 0, 0
         word = "PAUSED" if self._shard.standing.is_paused(pool) else "READY"
         return word, self._shard.queues[pool].length, self._shard.bundles.attempts(pool)
+
+
+def _wisher(control: Mapping[str, Any]) -> dict[str, str]:
+    """Return who wishes for something and why, as terms of events: a sweep may have a great many of them."""
+    return {"by": control["principal"][:_MAX_TERM], "reason": control["reason"][:_MAX_TERM]}

@@ -28,6 +28,7 @@ from shotbus.schemas.ids import partition_of
 # What is full now may have room when its submitter has waited this long.
 FULL_MS = 5_000
 _NO_TRAIL: Mapping[str, Any] = MappingProxyType({})
+_FUNDED: Mapping[str, Any] = MappingProxyType({"budget": "reserved"})
 
 
 class Door:
@@ -70,6 +71,7 @@ class Door:
         shed = self._shard.guard.shed(event.pool, request["priority"])
         if shed is None or shed.action != "refuse":
             return [], 0
+        self._shard.counters.shed(event.pool, request["priority"], "refused")
         waiting, hint = f"{shed.waiting:.0f} s of work", "other classes are taken; come again later"
         problem = Problem("SB-1111", "$.priority", limit=f"{shed.high:.0f} s", actual=waiting, hint=hint)
         return [problem], shed.retry_after_ms
@@ -91,7 +93,7 @@ class Door:
                 continue
             self._shard.withdraw(job, now)
             self._shard.admitted(job)
-            commands += self._wait(job, now, _NO_TRAIL)
+            commands += self._wait(job, now, _FUNDED)
         return commands
 
     def learnt(self, event: Learnt, now: Now) -> list[Any]:
@@ -140,7 +142,7 @@ class Door:
             return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
         gone = self._supersede(event, now)
         if lacking is not None:
-            shard.ask_for(job)
+            shard.ask_for(job, **_why(event))
             return gone
         shard.admitted(job)
         return gone + self._place(job, event, now)
@@ -155,7 +157,7 @@ class Door:
         self, job: Job, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
     ) -> list[Any]:
         told = [problem if problem.path != "$" else problem.under("$.circuit") for problem in problems]
-        self._shard.refuse(job)
+        self._shard.refuse(job, problems=[f"{problem.code} {problem.path}" for problem in told])
         fields = {
             "job_id": job.job_id,
             "tenant": job.tenant,
@@ -176,8 +178,8 @@ class Door:
             return list(decision.problems)
         if decision is not None and not decision.pool:
             return []
-        qubits = event.facts.qubits if event.facts else 0
-        return check_pool(event.request, event.pool, self._shard.config, qubits=qubits)
+        size = {"qubits": event.facts.qubits, "depth": event.facts.depth_bound} if event.facts else {}
+        return check_pool(event.request, event.pool, self._shard.config, **size)
 
     def _refusal(
         self, event: Submitted, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
@@ -254,7 +256,7 @@ class Door:
             return [self._refusal(event, problems, now, retry_after_ms=lacking.retry_after_ms)]
         gone = self._supersede(event, now)
         if lacking is not None:
-            shard.ask_for(job)
+            shard.ask_for(job, **_why(event))
             return gone
         shard.admitted(job)
         return gone + self._place(job, event, now)
@@ -300,14 +302,16 @@ class Door:
         """Find an accepted job its first place; some need none."""
         shard, decision = self._shard, event.decision
         if shard.standing.wanted_gone(job):
-            return shard.end(job, Cause.CANCEL, "cancelled", now, {"problems": problems_of("SB-4002")})
+            called_off = {"problems": problems_of("SB-4002")}
+            return shard.end(job, Cause.CANCEL, "cancelled", now, called_off, why="before it arrived")
         told = enough(event, job, now.wall_ms)
         if told is not None:
-            return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, told)
+            terms = {"answered_by": told["answered_by"], "age_ms": told["age_ms"]}
+            return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, told, **terms)
         shard.agenda.watch(job, shard.key(job))
+        why = _why(event)
         if decision is None or not decision.unusual:
-            return self._wait(job, now, _NO_TRAIL)
-        why: dict[str, Any] = {"trail": decision.trail}
+            return self._wait(job, now, why)
         if decision.action == "review" or "approval" in decision.requires:
             job.move(Cause.REVIEW)
             shard.note(job, Cause.REVIEW, **why)
@@ -324,12 +328,14 @@ class Door:
             return []
         leader = shard.jobs.get(shard.sharing.leader(job.cache_key) or "") if job.cache_key else None
         if leader is not None:
-            shard.share(job, leader, now)
+            shard.share(job, leader, now, **why)
             return []
         shed = shard.guard.shed(job.pool, job.priority)
         if shed is not None and shed.action == "defer":
             until = now.wall_ms + shed.retry_after_ms
-            shard.put_off(job, Cause.DEFER, until, now, shedding=shed.level, waiting=shed.waiting)
+            shard.counters.shed(job.pool, job.priority, "deferred")
+            told = {"shedding": shed.level, "waiting": shed.waiting, **why}
+            shard.put_off(job, Cause.DEFER, until, now, **told)
             return []
         job.move(Cause.ACCEPT)
         shard.enqueue(job, job.accepted_us)
@@ -352,3 +358,11 @@ class Door:
             return []
         problem = Problem("SB-9001", "$", detail="the request could not be handled and is a dead letter now")
         return [self._refusal(event, [problem], now)]
+
+
+def _why(event: Submitted) -> Mapping[str, Any]:
+    """Return the terms of a submission's first event: the policy's trail, and that it was a dead letter."""
+    decision, told = event.decision, event.redriven
+    if decision is None or not decision.unusual:
+        return told or _NO_TRAIL
+    return {"trail": decision.trail, **(told or _NO_TRAIL)}

@@ -10,7 +10,7 @@ from typing import Any
 from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
 from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
-from shotbus.broker.deadletters import dead_letter
+from shotbus.broker.deadletters import REDRIVE_COUNT, dead_letter, redriven
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.earlier import read_result
 from shotbus.broker.dispatcher.headers import check_headers
@@ -155,6 +155,7 @@ class DispatcherEdge:
             "relayed" in headers,
             request["backend"] or self._machine.shard.config.routing.default,
             contradictions=check_headers(record.headers, request),
+            redriven=redriven(headers) if REDRIVE_COUNT in headers else None,
         )
 
     def must_catch_up(self, events: Sequence[Any]) -> bool:
@@ -296,6 +297,7 @@ class DispatcherEdge:
             code=command.problem.code,
             message=str(command.problem),
             deliveries=command.deliveries,
+            pool=command.pool,
         )
 
     def excuse(self, record: Record, now: Now) -> list[Outgoing]:

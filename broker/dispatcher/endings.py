@@ -6,6 +6,7 @@ It is called off at once where nobody has it, by its worker's word where it may 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.job import Job
@@ -15,45 +16,52 @@ from shotbus.broker.dispatcher.states import AT_HAND, Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.schemas.errors import Problem
 
+_NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 _OUTCOMES = {Cause.CANCEL: "cancelled", Cause.SUPERSEDE: "superseded"}
 _CODES = {Cause.CANCEL: "SB-4002", Cause.SUPERSEDE: "SB-4009"}
 
 
 class Failure(NamedTuple):
-    """How a job ends that nothing else can be done for; ``buried_as``: the class of its dead letter."""
+    """How a job ends that nothing else can be done for.
+
+    ``buried_as``: the class of its dead letter. ``why``: what was decided from, in words.
+    """
 
     outcome: str
     problems: Sequence[Mapping[str, Any]]
     buried_as: str = ""
+    why: str = ""
 
 
 def end_failed(shard: Shard, job: Job, failure: Failure, now: Now) -> list[Any]:
     """End a job without an answer."""
-    commands = shard.end(job, Cause.FAIL, failure.outcome, now, {"problems": list(failure.problems)})
+    answer, codes = {"problems": list(failure.problems)}, [one["code"] for one in failure.problems]
+    commands = shard.end(job, Cause.FAIL, failure.outcome, now, answer, codes=codes, why=failure.why)
     if failure.outcome == "dead_lettered":
         problem = Problem.from_record(failure.problems[0])
-        commands.append(Bury(job.reference, job.job_id, failure.buried_as, problem, job.attempt))
+        commands.append(
+            Bury(job.reference, job.job_id, failure.buried_as, problem, job.attempt, pool=job.pool)
+        )
     return commands
 
 
-def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "") -> list[Any]:
-    """Call a job off: ``cause`` is CANCEL or SUPERSEDE (``by`` the newer job).
+def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", **terms: Any) -> list[Any]:
+    """Call a job off: ``cause`` is CANCEL or SUPERSEDE (``by`` the newer job); ``terms`` say who wished it.
 
     What waits ends at once. What runs on a free pool ends at once too, and its worker is told to stop. What
     a paid pool may have goes on as CANCELLING until the worker, or the provider, says how it ended: only
     then is it known whether it was paid for.
     """
     if job.phase in AT_HAND:
-        return end_called_off(shard, job, cause, now, by=by, where="it was waiting")
+        return end_called_off(shard, job, cause, now, by=by, where="it was waiting", terms=terms)
     if job.phase in (Phase.CANCELLING, Phase.RECONCILING, Phase.LOOKING_UP):
-        return _wish(shard, job, cause, by)
+        return _wish(shard, job, cause, by, terms)
     assert job.phase in (Phase.FORWARDED, Phase.RUNNING)
     revoke = _revoke(shard, job)
     if not shard.is_paid(job.pool):
-        return [*end_called_off(shard, job, cause, now, by=by, where="its worker was told to stop"), *revoke]
-    job.move(Cause.REVOKE)
-    _wish(shard, job, cause, by)
-    shard.note(job, Cause.REVOKE, worker=shard.bundles.holder(job))
+        where = "its worker was told to stop"
+        return [*end_called_off(shard, job, cause, now, by=by, where=where, terms=terms), *revoke]
+    _wish(shard, job, cause, by, {**terms, "worker": shard.bundles.holder(job)})
     return revoke
 
 
@@ -66,14 +74,17 @@ def end_called_off(
     by: str = "",
     where: str = "",
     told: Cause | None = None,
+    terms: Mapping[str, Any] = _NO_TERMS,
 ) -> list[Any]:
     """End a job that was called off.
 
-    ``told`` says why where ``cause`` only says how; ``where`` how far it had come.
+    ``told`` says why where ``cause`` only says how; ``where`` how far it had come; ``terms`` who wished it.
     """
     why = told or cause
     problem = Problem(_CODES[why], "$", actual=by, detail=where)
-    return shard.end(job, cause, _OUTCOMES[why], now, {"problems": [problem.as_record()]})
+    answer = {"problems": [problem.as_record()]}
+    told_by = {"newer": by} if by else {}
+    return shard.end(job, cause, _OUTCOMES[why], now, answer, where=where, **told_by, **terms)
 
 
 def called_off(job: Job) -> tuple[Cause, str] | None:
@@ -82,10 +93,11 @@ def called_off(job: Job) -> tuple[Cause, str] | None:
     return (Cause(wish[0]), wish[1]) if wish else None
 
 
-def _wish(shard: Shard, job: Job, cause: Cause, by: str) -> list[Any]:
+def _wish(shard: Shard, job: Job, cause: Cause, by: str, terms: Mapping[str, Any]) -> list[Any]:
     if called_off(job) is None:
         job.extras = {**(job.extras or {}), "called_off": [cause.value, by]}
-        shard.touch(job.job_id.encode())
+        job.move(Cause.REVOKE)
+        shard.note(job, Cause.REVOKE, wish=cause.value, **({"newer": by} if by else {}), **terms)
     return []
 
 

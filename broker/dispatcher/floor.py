@@ -74,9 +74,8 @@ class Floor:
             if job.phase is Phase.RECONCILING or job.phase in WITH_A_WORKER:
                 # What runs may finish; what may have been paid for is found out first.
                 continue
-            commands += self._shard.end(
-                job, Cause.EXPIRE, "expired", now, {"problems": problems_of("SB-4003")}
-            )
+            told, late = {"problems": problems_of("SB-4003")}, job.deadline_ms
+            commands += self._shard.end(job, Cause.EXPIRE, "expired", now, told, deadline_ms=late)
         return commands
 
     def _wake_due(self, now: Now) -> None:

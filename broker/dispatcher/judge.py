@@ -121,7 +121,7 @@ class Judge:
         if not before:
             return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
         told |= {"fallback_from": before, "answered_by": "fallback"}
-        return self._shard.end(job, Cause.SUCCEED, "succeeded_by_fallback", now, told)
+        return self._shard.end(job, Cause.SUCCEED, "succeeded_by_fallback", now, told, fallback_from=before)
 
     def _failed(
         self,
@@ -225,7 +225,9 @@ class Judge:
         self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
     ) -> list[Any]:
         records = [dict(problem) for problem in problems] or problems_of("SB-5001")
-        failure = Failure(verdict.outcome, records, "POISON" if verdict.death else error_class)
+        buried_as = "POISON" if verdict.death else error_class
+        why = ": ".join(word for word in (buried_as, verdict.reason) if word)
+        failure = Failure(verdict.outcome, records, buried_as, why)
         return end_failed(self._shard, job, failure, now)
 
     def _measure(self, bundle: Bundle, items: Sequence[Mapping[str, Any]]) -> None:

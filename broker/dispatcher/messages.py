@@ -22,7 +22,8 @@ class Submitted:
     ``contradictions``: what its record's headers say against it. ``decision`` None: it goes to ``pool``.
     ``uninspected``: its circuit has to be inspected first. ``history_key``: of its work, where that is to be
     remembered. ``calibration``: what its keys were made with. ``earlier``: the newest result of the same
-    work on the same target, for a request that such a one may be enough for.
+    work on the same target, for a request that such a one may be enough for. ``redriven``: how often it was a
+    dead letter, and why it comes again; None for most.
     """
 
     request: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Submitted:
     history_key: str = ""
     calibration: str = ""
     earlier: Mapping[str, Any] | None = None
+    redriven: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class Bury:
     error_class: str
     problem: Problem
     deliveries: int
+    pool: str = ""
 
 
 class Revoke(NamedTuple):

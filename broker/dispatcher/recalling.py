@@ -41,7 +41,8 @@ class Recalling:
     def _answer(self, job: Job, found: Mapping[str, Any], now: Now) -> list[Any]:
         told = taken_from(found, "cache", now.wall_ms)
         told["fallback_from"] = (job.extras or {}).get("fallback_from", "")
-        return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told)
+        terms = {"from_job": found["job_id"], "age_ms": told["age_ms"]}
+        return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told, **terms)
 
     def _next(self, job: Job, why: str, now: Now) -> list[Any]:
         commands = self._fallback.step(job, now, why)

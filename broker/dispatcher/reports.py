@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,8 @@ from shotbus.schemas.outcomes import LATE_HEADER
 # A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
 EVENTS_A_RECORD = 1_000
+# Terms of decisions are ASCII.
+TERMS_A_RECORD = 1_048_576
 _NOWHERE: Mapping[str, Any] = MappingProxyType(
     {"sub_status": "", "outcome": "", "finished_ms": 0, "shard": -1, "jobs": 0, "in_flight": 0}
 )
@@ -160,7 +162,7 @@ class Reports:
         fields = {**_NOWHERE, **told, "shard": self._shard, "changed": changed, "problems": problems}
         return Emit("results", self._shard, name.encode(), "located", fields)
 
-    def note(self, job: Job, cause: Cause, detail: str, terms: Mapping[str, Any]) -> None:
+    def note(self, job: Job, cause: Cause, detail: str = "", terms: Mapping[str, Any] = _NOT_WAITING) -> None:
         """Add a state change to this micro-batch's event record; ``terms`` say why, as JSON may."""
         words = WORDS[job.phase] if job.phase else ("", "")
         self._events.append(
@@ -182,10 +184,7 @@ class Reports:
     def flush(self, now: Now, next_sequence: Callable[[Now], int]) -> list[Emit]:
         """Return the micro-batch's event record, when anything happened; several when there is much."""
         events, self._events = self._events, []
-        starts = range(0, len(events), EVENTS_A_RECORD)
-        return [
-            self._batch(events[start : start + EVENTS_A_RECORD], next_sequence(now), now) for start in starts
-        ]
+        return [self._batch(some, next_sequence(now), now) for some in _cut(events)]
 
     def _batch(self, events: Sequence[Mapping[str, Any]], sequence: int, now: Now) -> Emit:
         fields = {
@@ -195,6 +194,19 @@ class Reports:
             "events": events,
         }
         return Emit("events", self._shard, None, "event_batch", fields)
+
+
+def _cut(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide events into what a record holds: so many, with so much to say."""
+    start = said = 0
+    for end, event in enumerate(events):
+        length = len(event["detail"])
+        if end - start == EVENTS_A_RECORD or (end > start and said + length > TERMS_A_RECORD):
+            yield events[start:end]
+            start, said = end, 0
+        said += length
+    if start < len(events):
+        yield events[start:]
 
 
 def _headers(job_id: str, tenant: str, sweep_id: str, traceparent: str) -> Headers:

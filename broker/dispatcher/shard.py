@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from sys import intern
-from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.audit import AuditChain
@@ -45,7 +44,6 @@ _FREE = PriceConfig()
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Ends that speak against a pool.
 _BAD = frozenset({"failed", "timed_out", "dead_lettered"})
-_NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
 
@@ -53,7 +51,7 @@ SHARED_BYTES = 4_194_304
 class Counters:
     """What happened since the last look; the edge turns it into metrics."""
 
-    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "retries")
+    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "retries", "sheds")
 
     def __init__(self) -> None:
         self.accepted: dict[str, int] = {}
@@ -62,6 +60,13 @@ class Counters:
         self.dedup_hits = 0
         self.fenced = 0
         self.retries: dict[str, int] = {}
+        #: By pool, class, and what became of a job that came when there was too much: few do.
+        self.sheds: dict[tuple[str, str, str], int] = {}
+
+    def shed(self, pool: str, priority: str, outcome: str) -> None:
+        """Count a job that load has turned away (``refused``) or put off (``deferred``)."""
+        key = (pool, priority, outcome)
+        self.sheds[key] = self.sheds.get(key, 0) + 1
 
 
 class Shard:
@@ -376,8 +381,10 @@ class Shard:
         self.agenda.watch(job, self.key(job))
         self.note(job, cause, **terms)
 
-    def end(self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
-        """Finish a job: the one place where a terminal result is made."""
+    def end(
+        self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any], **terms: Any
+    ) -> list[Any]:
+        """Finish a job: the one place where a terminal result is made; ``terms`` say why."""
         self.withdraw(job, now)
         if self.bundles.carries(job):
             self.ghosts[job.job_id] = job
@@ -399,17 +406,19 @@ class Shard:
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         mark = fingerprint(job.tenant, job.payload_hash)
         self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
-        self.reports.note(job, cause, outcome, _NO_TERMS)
+        self.reports.note(job, cause, outcome, terms)
         result = self.reports.result(job, outcome, now, answer)
         followers = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
-        return [result, *self._share(followers, outcome, now, answer)] if followers else [result]
+        if not followers:
+            return [result]
+        return [result, *self._share(followers, outcome, now, answer, from_job=job.job_id)]
 
-    def refuse(self, job: Job) -> None:
+    def refuse(self, job: Job, **terms: Any) -> None:
         """Let go of a job that was only being validated; the refusal itself is its submission's answer."""
         self._no_longer_validating(job)
         job.move(Cause.REFUSE)
         self._forget(job)
-        self.reports.note(job, Cause.REFUSE, "", _NO_TERMS)
+        self.reports.note(job, Cause.REFUSE, "", terms)
 
     def _forget(self, job: Job) -> None:
         """Take a job out of every book; its row goes, unless a worker still has it."""
@@ -426,11 +435,11 @@ class Shard:
 
     # --- what is computed once for many ---
 
-    def share(self, job: Job, leader: Job, now: Now) -> None:
+    def share(self, job: Job, leader: Job, now: Now, **terms: Any) -> None:
         """Have a new job wait for the result of another that computes the same."""
         job.move(Cause.SHARE)
         self.sharing.follow(job.cache_key, job.job_id)
-        self.note(job, Cause.SHARE, with_job=leader.job_id)
+        self.note(job, Cause.SHARE, with_job=leader.job_id, **terms)
         rank = list(self.config.classes)
         better = job.priority in rank and rank.index(job.priority) < rank.index(leader.priority)
         if leader.phase is Phase.WAITING and better:
@@ -448,7 +457,9 @@ class Shard:
         job.move(Cause.CHANGE)
         self.note(job, Cause.CHANGE, priority=[before, priority], **terms)
 
-    def _share(self, jobs: Sequence[str], outcome: str, now: Now, answer: Mapping[str, Any]) -> list[Any]:
+    def _share(
+        self, jobs: Sequence[str], outcome: str, now: Now, answer: Mapping[str, Any], **terms: Any
+    ) -> list[Any]:
         """Answer those that waited for a result, as many as a transaction can hold; others go on waiting."""
         commands: list[Any] = []
         room = SHARED_BYTES if outcome in SUCCESSES else 0
@@ -458,7 +469,7 @@ class Shard:
         for job_id in jobs:
             job = self.live(job_id)
             if room > 0:
-                commands += self.end(job, Cause.CACHE_HIT, "served_from_cache", now, told)
+                commands += self.end(job, Cause.CACHE_HIT, "served_from_cache", now, told, **terms)
                 room -= len(answer["payload"]) + 1
             else:
                 left.append(job)
@@ -476,7 +487,7 @@ class Shard:
             first, *others = left
             first.move(Cause.ALONE)
             self.enqueue(first, now.wall_ms * 1000)
-            self.note(first, Cause.ALONE)
+            self.note(first, Cause.ALONE, why="what it waited for came to nothing")
             for job in others:
                 self.sharing.follow(job.cache_key, job.job_id)
 

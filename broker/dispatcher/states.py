@@ -168,6 +168,9 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     (Phase.CANCELLING, Cause.FAIL): Phase.ERROR,
     (Phase.CANCELLING, Cause.CANCEL): Phase.CANCELLED,
     (Phase.CANCELLING, Cause.RECONCILE): Phase.RECONCILING,
+    # Called off while nobody knows what became of it: the wish is kept until somebody does.
+    (Phase.RECONCILING, Cause.REVOKE): Phase.RECONCILING,
+    (Phase.LOOKING_UP, Cause.REVOKE): Phase.LOOKING_UP,
     (Phase.RECONCILING, Cause.LOOK_UP): Phase.LOOKING_UP,
     (Phase.RECONCILING, Cause.FALL_BACK): Phase.DONE,
     (Phase.RECONCILING, Cause.CANCEL): Phase.CANCELLED,

@@ -13,7 +13,7 @@ from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.ladders import UNSURE_WHEN_PAID, Action
+from shotbus.broker.dispatcher.ladders import LADDERS, UNSURE_WHEN_PAID, Action
 from shotbus.broker.dispatcher.messages import Reported
 from shotbus.broker.dispatcher.recalling import remember_failure
 from shotbus.broker.dispatcher.retry import Failure as Attempted
@@ -144,7 +144,8 @@ class Judge:
             commands = self._fallback.step(job, now, why, only_pools=only_pools)
             if commands is not None:
                 remember(job, history.after(verdict, now.wall_ms), verdict, error_class)
-                remember_failure(job, Failure("failed", records, error_class))
+                ended = LADDERS.get(error_class, LADDERS["INTERNAL"]).outcome
+                remember_failure(job, Failure(ended, records, error_class))
                 return commands
             # What looked possible was not, when it came to it.
             verdict = self._decide(

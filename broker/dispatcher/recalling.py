@@ -45,6 +45,10 @@ class Recalling:
         return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told, **terms)
 
     def _next(self, job: Job, why: str, now: Now) -> list[Any]:
+        extras = job.extras or {}
+        if extras.get("fallback_from") == job.pool:
+            # It may still run where it was sent to: that would be no fallback.
+            job.extras = {name: value for name, value in extras.items() if name != "fallback_from"}
         commands = self._fallback.step(job, now, why)
         if commands is not None:
             return commands

@@ -102,14 +102,26 @@ def test_what_is_no_answer_lets_the_chain_go_on(driver, answer):
     assert told["history_key"] == "w"
 
 
-def test_without_any_answer_it_fails_as_its_pool_did(driver):
-    failing(driver, 1, "cache:60", "cache:3600")
+def test_a_job_that_runs_in_its_own_pool_after_all_is_no_fallback(driver):
+    failing(driver, 1, "cache:60", "demote:bulk")
+    driver.free = ONE
+    (sent,) = forwards(driver.run(Recalled(job_id(1), None)))
+    (told,) = emitted(driver.run(finished(sent)), "circuit_result")
+    assert (sent.pool, told["outcome"], told.get("fallback_from", "")) == ("aer", "succeeded", "")
+
+
+@pytest.mark.parametrize(
+    ("error_class", "outcome"),
+    [("TRANSIENT", "dead_lettered"), ("CONSTRAINT", "failed"), ("UNSEEN", "dead_lettered")],
+)
+def test_without_any_answer_it_fails_as_its_pool_did(driver, error_class, outcome):
+    failing(driver, 1, "cache:60", "cache:3600", error_class=error_class)
     assert recalls_in(driver.run(Recalled(job_id(1), found(100_000)))) == [(job_id(1), 3_600.0)]
     commands = driver.run(Recalled(job_id(1), None))
     (told,) = emitted(commands, "circuit_result")
-    assert told["problems"][0]["code"] == "SB-5001"
+    assert (told["outcome"], told["problems"][0]["code"]) == (outcome, "SB-5001")
     buried = [one.error_class for one in commands if isinstance(one, Bury)]
-    assert buried == ["TRANSIENT"] * (told["outcome"] == "dead_lettered")
+    assert buried == [error_class] * (outcome == "dead_lettered")
 
 
 def test_a_job_that_looks_for_a_result_can_be_cancelled_and_the_answer_then_is_for_nobody(driver):

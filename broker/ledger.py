@@ -6,6 +6,7 @@ written in the same transaction as what the records before it decided.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -15,7 +16,8 @@ from shotbus.broker.bus.scan import scan
 from shotbus.schemas.codec import decode, encode
 
 _POSITIONS_KEY = b"\0positions"
-_RESTORE_BATCH = 5_000
+# Rows between two pauses: some 30 ms of a large machine.
+_RESTORE_BATCH = 1_000
 TakeRow = Callable[[bytes, bytes | None], None]
 
 
@@ -40,6 +42,8 @@ async def replay_ledger(bus: Bus, ledger: TopicPartition, take: TakeRow) -> dict
                     positions = record.value
                 else:
                     take(record.key or b"", record.value)
+            # What is buffered comes without a pause, and heartbeats could not get through for seconds.
+            await asyncio.sleep(0)
     return _positions(positions)
 
 

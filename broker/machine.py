@@ -7,7 +7,7 @@ transaction. State is keyed: each key has a snapshot, which is its row in the le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -83,6 +83,22 @@ class TakesRows(Protocol):
 
         Called before any event and before :meth:`Machine.restored`, which is the time for whatever needs
         all rows (queues, timers, leases).
+        """
+        ...
+
+
+@runtime_checkable
+class SettlesInParts(Protocol):
+    """A machine that has so much state that it gives it its place part by part after a restore.
+
+    Without pauses the process would miss its heartbeats, and with them its place in the group.
+    """
+
+    def settling(self) -> Iterator[None]:
+        """Do some milliseconds of work at each step.
+
+        Called once, to its end, between the last row and :meth:`Machine.restored`, which does all of it where
+        this was not called.
         """
         ...
 

@@ -34,7 +34,7 @@ from shotbus.broker.bus.limits import OVERSIZE_BATCH
 from shotbus.broker.clock import Clock
 from shotbus.broker.deadletters import dead_letter
 from shotbus.broker.ledger import LastRows, positions_row, replay_ledger
-from shotbus.broker.machine import Edge, Now, TakesRows
+from shotbus.broker.machine import Edge, Now, SettlesInParts, TakesRows
 from shotbus.schemas.errors import ShotbusError, fail
 
 _log = structlog.get_logger()
@@ -139,7 +139,7 @@ class ShardRunner:
             reader = self._bus.reader(positions)
             self._held = _Held(edge, writer, reader, positions, self._clock.monotonic())
             unfinished.pop_all()
-        edge.machine.restored(self._now())
+        edge.machine.restored(self.now())
         edge.machine.touched()
         self._probe("taken")
 
@@ -152,6 +152,10 @@ class ShardRunner:
             rows = LastRows()
             positions = await replay_ledger(self._bus, edge.ledger, rows.take)
             rows.give(machine.restore)
+        if isinstance(machine, SettlesInParts):
+            for _ in machine.settling():
+                # The membership's heartbeats and the other shards have their turn.
+                await asyncio.sleep(0)
         partitions = [one.partition for one in edge.inputs]
         begins = await self._bus.begins([p for p in partitions if p not in positions])
         return {p: positions.get(p, begins.get(p, 0)) for p in partitions}
@@ -188,7 +192,7 @@ class ShardRunner:
             waiting.reschedule(asyncio.get_running_loop().time())
 
     def _patience(self) -> float:
-        wake = self._life.edge.machine.wake_at(self._now())
+        wake = self._life.edge.machine.wake_at(self.now())
         tick = self._settings.tick
         return tick if wake is None else max(_LEAST_WAIT, min(wake, tick))
 
@@ -198,7 +202,8 @@ class ShardRunner:
             raise RuntimeError("the shard is not held: call take() first")
         return self._held
 
-    def _now(self) -> Now:
+    def now(self) -> Now:
+        """Return the machine's time."""
         return Now(self._clock.wall_ms(), self._held.seen if self._held else 0.0)
 
     async def _step(self, wait: float) -> int:
@@ -300,7 +305,7 @@ class ShardRunner:
             poison = self._poison.get((record.topic, record.partition, record.offset))
             if poison is not None:
                 letters.append(self._letter(record, "POISON", "SB-9001", poison))
-                letters += _excuses(edge, record, self._now())
+                letters += _excuses(edge, record, self.now())
                 continue
             try:
                 _check_unpacked(record)
@@ -324,7 +329,7 @@ class ShardRunner:
 
     def _handle(self, edge: Edge, events: Sequence[Any], sources: Sequence[Record]) -> list[Any]:
         commands: list[Any] = []
-        handle, now = edge.machine.handle, self._now()
+        handle, now = edge.machine.handle, self.now()
         for event, source in zip(events, sources, strict=True):
             try:
                 commands += handle(event, now)

@@ -6,7 +6,7 @@ or bundle; a job ends once; nothing is forwarded without a credit; what the ledg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from shotbus.broker.audit import AuditChain
@@ -152,6 +152,10 @@ class Dispatcher:
             self.shard.done.discard(key)
         else:
             self.shard.done.restore(key, decode(row, "ledger_page")[1]["data"])
+
+    def settling(self) -> Iterator[None]:
+        """Give the jobs their places; see :class:`shotbus.broker.machine.SettlesInParts`."""
+        return self.shard.settling()
 
     def restored(self, now: Now) -> None:
         """Give every job its place and every lease a full period."""

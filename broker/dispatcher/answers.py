@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from shotbus.broker.dispatcher.bundles import Bundle
@@ -21,6 +22,7 @@ def fingerprint(tenant: str, payload_hash: bytes) -> bytes:
     return digest(tenant, payload_hash, size=8)
 
 
+@lru_cache(maxsize=4_096)
 def owner_mark(tenant: str) -> bytes:
     """Return what a finished job's tenant is recognised by: another passes for it once in 16 million."""
     return digest("owner", tenant, size=OWNER_BYTES)

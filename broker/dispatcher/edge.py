@@ -146,6 +146,8 @@ class DispatcherEdge:
         # What the record says of its own payload is not believed: an idempotency key rests on it.
         request["payload_hash"] = payload_hash(request)
         headers = dict(record.headers)
+        usual = self._machine.shard.router.usual(request)
+        default = request["backend"] or self._machine.shard.config.routing.default
         return Submitted(
             request,
             self._bodies.keep(record),
@@ -153,8 +155,9 @@ class DispatcherEdge:
             record.timestamp_ms,
             headers.get("traceparent", b"").decode("ascii", "replace")[:64],
             "relayed" in headers,
-            request["backend"] or self._machine.shard.config.routing.default,
+            usual.pool if usual is not None else default,
             contradictions=check_headers(record.headers, request),
+            decision=usual,
             redriven=redriven(headers) if REDRIVE_COUNT in headers else None,
         )
 
@@ -189,18 +192,12 @@ class DispatcherEdge:
     async def _route(self, events: Sequence[Submitted]) -> list[Submitted]:
         """Ask the policy about each; where its circuit has to be looked at first, say so."""
         router = self._machine.shard.router
-        usual = [router.usual(event.request) for event in events]
         wants = [
-            self._ask is not None and router.wants_facts(event.request, told)
-            for event, told in zip(events, usual, strict=True)
+            self._ask is not None and router.wants_facts(event.request, event.decision) for event in events
         ]
-        if not any(wants) and all(usual):
+        if not any(wants) and all(event.decision is not None for event in events):
             # Nothing is configured that could change where these jobs go.
-            return [
-                dataclasses.replace(event, pool=told.pool, decision=told)
-                for event, told in zip(events, usual, strict=True)
-                if told is not None
-            ]
+            return list(events)
         ids = [event.request["circuit_id"] for event, want in zip(events, wants, strict=True) if want]
         unknown = [name for name in dict.fromkeys(ids) if router.book.get(name) is None]
         if unknown:
@@ -212,7 +209,9 @@ class DispatcherEdge:
         router = self._machine.shard.router
         facts = router.book.get(event.request["circuit_id"]) if want else None
         if want and facts is None:
-            return dataclasses.replace(event, uninspected=True)
+            return dataclasses.replace(event, uninspected=True, decision=None)
+        if not want and event.decision is not None:
+            return event
         decision = router.decide(event.request, facts, self._clock.wall_ms())
         pool = decision.pool or event.pool
         return dataclasses.replace(event, pool=pool, decision=decision, facts=facts)

@@ -27,12 +27,17 @@ class Funds:
 
     def __init__(self, shard: int, partitions: int, config: Config) -> None:
         self._pools = config.pools
-        budgets = Budgets(config.budgets)
-        self.allowance = Allowance(shard, partitions, budgets) if config.budgets else None
+        self._budgets = Budgets(config.budgets)
+        self.allowance = Allowance(shard, partitions, self._budgets) if config.budgets else None
 
     def reconfigure(self, config: Config) -> None:
         """Take other prices; what is reserved stays."""
         self._pools = config.pools
+
+    def has_money(self, request: Mapping[str, Any], pool: str) -> bool:
+        """Tell whether a budget of money covers a request on a pool."""
+        claim = Claim(request["tenant"], request["experiment"], pool, Cost())
+        return self._budgets.covers(claim, "money")
 
     def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
         """Set aside what a job may cost where it is to run; None when it is, or need not be."""
@@ -51,6 +56,8 @@ class Funds:
         took = _sound(item["backend_seconds"]) if item["backend_seconds"] >= 0 else _sound(seconds)
         billed = int(_sound(item["cost"]) * MICRO) if item["cost"] >= 0 else None
         settings = self._pools.get(pool, _UNKNOWN_POOL)
+        if self.allowance is None and billed is None and settings.price == _FREE:
+            return {"backend_seconds": took}
         usage = Usage(shots=item["shots"], seconds=took)
         cost = actual(settings.price, usage, billed=billed) if settings.price != _FREE else _free(usage)
         if self.allowance is not None:

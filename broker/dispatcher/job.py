@@ -28,7 +28,7 @@ class Reference(NamedTuple):
 
 
 class Job:
-    """One live job. ``queued`` belongs to the queue, ``persisted`` to the ledger."""
+    """One live job. ``key`` belongs to the job book, ``persisted`` to the ledger."""
 
     __slots__ = (
         "accepted_us",
@@ -48,6 +48,7 @@ class Job:
         "family",
         "intent",
         "job_id",
+        "key",
         "not_before_ms",
         "payload_hash",
         "persisted",
@@ -58,7 +59,6 @@ class Job:
         "prepare_us",
         "priority",
         "queue_us",
-        "queued",
         "queued_us",
         "reference",
         "rule",
@@ -111,7 +111,7 @@ class Job:
         self.bundle_id = self.cache_key = self.traceparent = ""
         self.accepted_us = self.bytes_in = 0
         self.admit_us = self.queued_us = self.queue_us = 0
-        self.queued = 0
+        self.key = -1
         self.persisted = False
 
     @property

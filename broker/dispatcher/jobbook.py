@@ -63,7 +63,7 @@ class JobBook:
 
     def add(self, job: Job) -> int:
         """Take a job in, as the object it is, and return its key. Its id must be new."""
-        key = self._rows.take()
+        key = job.key = self._rows.take()
         self._hot[key] = job
         self._hot_keys[job.job_id] = key
         self._count(key, job)
@@ -93,6 +93,8 @@ class JobBook:
         key = self._hot_keys.get(job_id)
         if key is not None:
             return key
+        if not self._index:
+            return None
         try:
             raw = raw_id(job_id)
         except ValueError:

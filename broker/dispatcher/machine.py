@@ -101,9 +101,9 @@ class Dispatcher:
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         shard = self.shard
-        for keeper in self._keepers:
-            if keeper.has(key):
-                return keeper.snapshot(key)
+        # A job's key is its id; whatever else is kept has a path.
+        if b"/" in key:
+            return next(keeper for keeper in self._keepers if keeper.has(key)).snapshot(key)
         job = shard.jobs.get(key.decode())
         if job is None:
             ghost = shard.ghosts.get(key.decode())
@@ -127,11 +127,10 @@ class Dispatcher:
 
     def restore_row(self, key: bytes, row: bytes | None) -> None:
         """Let a row replace what was taken for its key; None takes that away."""
-        for keeper in self._keepers:
-            if keeper.has(key):
-                keeper.restore(key, row)
-                return
-        self.shard.take_row(key.decode(), row)
+        if b"/" in key:
+            next(keeper for keeper in self._keepers if keeper.has(key)).restore(key, row)
+        else:
+            self.shard.take_row(key.decode(), row)
 
     def _kept(self) -> tuple[_Keeper, ...]:
         """Return who keeps which rows besides the jobs'."""

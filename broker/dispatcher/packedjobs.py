@@ -43,7 +43,7 @@ NUMBERS: Final = (
 COMMON: Final = ("tenant", "priority", "pool", "intent", "family", "rule", "chain")
 #: What is shared by fewer: a number each.
 TEXTS: Final = ("sweep_id", "session_id", "experiment")
-#: What hardly any waiting job has, with the value that means so; kept in the tail. ``queued`` is not kept.
+#: What hardly any waiting job has, with the value that means so; kept in the tail. ``key`` is not kept.
 SELDOM: Final[Mapping[str, Any]] = {"bundle_id": "", "extras": None}
 #: Every attribute that survives packing.
 PACKED: Final = frozenset(
@@ -279,7 +279,7 @@ class PackedJobs:
         job.circuit_id = self._circuits.value(values[_CIRCUIT]).hex()
         job.traceparent = _text_of_trace(self._traces.value(values[_TRACE_AT]))
         job.cache_key = self._cache_keys.value(values[_CACHE_KEY]).hex()
-        job.bundle_id, job.extras, job.queued = "", None, 0
+        job.bundle_id, job.extras, job.key = "", None, key
         offset = values[_NUMBERS_AT]
         for name, value in self._tails.get(key, {}).items():
             if name == "reference.offset":

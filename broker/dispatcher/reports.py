@@ -24,6 +24,8 @@ TERMS_A_RECORD = 1_048_576
 _NOWHERE: Mapping[str, Any] = MappingProxyType(
     {"sub_status": "", "outcome": "", "finished_ms": 0, "shard": -1, "jobs": 0, "in_flight": 0}
 )
+# Looked up three times a job; an Enum's value is a function call.
+_CAUSES = {cause: (cause.value, ENDED_BY.get(cause.value, "")) for cause in Cause}
 _NOT_WAITING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -165,18 +167,19 @@ class Reports:
     def note(self, job: Job, cause: Cause, detail: str = "", terms: Mapping[str, Any] = _NOT_WAITING) -> None:
         """Add a state change to this micro-batch's event record; ``terms`` say why, as JSON may."""
         words = WORDS[job.phase] if job.phase else ("", "")
+        name, stage = _CAUSES[cause]
         self._events.append(
             {
                 "job_id": job.job_id,
                 "state": words[0],
                 "sub_status": words[1],
-                "cause": detail or cause.value,
+                "cause": detail or name,
                 "attempt": job.attempt,
                 "pool": job.pool,
                 "tenant": job.tenant,
                 "sweep_id": job.sweep_id,
                 "traceparent": job.traceparent,
-                "stage": ENDED_BY.get(cause.value, ""),
+                "stage": stage,
                 "detail": json.dumps(terms, separators=(",", ":")) if terms else "",
             }
         )

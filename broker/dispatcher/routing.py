@@ -24,12 +24,15 @@ class Router:
         self.book = FactsBook(config.inspection.cache)
         self.sessions = Sessions()
         self.views: Views = {}
+        #: Where jobs go that name a pool which takes anything, by pool.
+        self._named: dict[str, Decision] = {}
         self.flags: Mapping[str, float] = {}
         self.history: Histories = {}
 
     def reconfigure(self, config: Config) -> None:
         """Go on with another policy; what is known of circuits and sessions stays."""
         self._config, self.policy = config, Policy.compile(config)
+        self._named.clear()
 
     def switch(self, flags: Mapping[str, str]) -> None:
         """Take the flags as they were switched at run time."""
@@ -37,7 +40,20 @@ class Router:
 
     def usual(self, request: Mapping[str, Any]) -> Decision | None:
         """Return the decision for a request that needs no deciding; None for one that does."""
-        return self.policy.shortcut(request)
+        return self.policy.shortcut(request) or self._to_anything(request)
+
+    def _to_anything(self, request: Mapping[str, Any]) -> Decision | None:
+        """Return the decision for a job that names a pool which runs no circuits; None for others."""
+        named = request["backend"]
+        if not named or not self.policy.plain or any(map(request.get, _UNUSUAL)):
+            return None
+        known = self._named.get(named)
+        settings = self._config.pools.get(named)
+        if known is None and settings is not None and settings.kind == "none":
+            decided = self.policy.decide(Asked(job_id="", backend=named), now_ms=0)
+            if not decided.refused:
+                known = self._named[named] = decided
+        return known
 
     def wants_facts(self, request: Mapping[str, Any], usual: Decision | None) -> bool:
         """Tell whether the circuit has to be inspected before its job may wait."""
@@ -61,6 +77,10 @@ class Router:
         session = self.sessions.pool(request["tenant"], request["session_id"])
         asked = Asked.of(request, circuit, session_pool=session)
         return self.policy.decide(asked, self.views, flags=self.flags, history=self.history, now_ms=now_ms)
+
+
+#: What makes every job another one, whatever its pool.
+_UNUSUAL = ("deadline_ms", "not_before_ms", "data_class", "window", "fallback", "max_cost")
 
 
 def _has_no_circuit(request: Mapping[str, Any]) -> bool:

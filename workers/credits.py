@@ -10,6 +10,9 @@ from typing import Any
 
 #: Backlogs above count as this many seconds; it keeps one absurd figure from starving all others.
 _MAX_BACKLOG = 1e12
+#: How much less a second of work counts where only a class one worse waits.
+_CLASS_FACTOR = 0.5
+_WORST_RANK = 16
 
 
 def share_credits(total: int, backlogs: Mapping[str, float], turn: int) -> dict[str, int]:
@@ -71,7 +74,12 @@ def _largest_remainder(total: int, weights: Mapping[str, Fraction]) -> dict[str,
 class _Advertisement:
     name: str
     backlog: Mapping[str, float]
+    best_class: Mapping[str, int]
     heard: float
+
+    def weighed(self, pool: str) -> float:
+        rank = min(max(0, self.best_class.get(pool, 0)), _WORST_RANK)
+        return float(self.backlog.get(pool, 0.0)) * _CLASS_FACTOR**rank
 
 
 class Dispatchers:
@@ -88,9 +96,11 @@ class Dispatchers:
         if status is None or status["role"] != "dispatcher" or status["state"] == "gone":
             self._known.pop(key, None)
         else:
-            self._known[key] = _Advertisement(status["name"], status["backlog"], heard)
+            self._known[key] = _Advertisement(
+                status["name"], status["backlog"], status.get("best_class", {}), heard
+            )
 
     def backlogs(self, pool: str, now: float) -> dict[str, float]:
-        """Return the seconds waiting for ``pool``, by name of dispatcher."""
+        """Return the seconds waiting for ``pool`` by name of dispatcher, weighed by their best class."""
         self._known = {key: one for key, one in self._known.items() if now - one.heard <= self._silent}
-        return {one.name: float(one.backlog.get(pool, 0.0)) for one in self._known.values()}
+        return {one.name: one.weighed(pool) for one in self._known.values()}

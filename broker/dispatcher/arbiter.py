@@ -53,14 +53,22 @@ class Dealt(NamedTuple):
     others: tuple[int, ...]
 
 
-def claim_of(queue: WaitingQueue, settings: PoolConfig, now_ms: int, lookups: int = 0) -> Claim | None:
-    """Return a queue's claim, None when nothing may go; ``lookups`` jobs are to be looked up first."""
-    fronts = queue.claim(now_ms)
+def claim_of(
+    queue: WaitingQueue, settings: PoolConfig, now_ms: int, *, lookups: int = 0, room: int | None = None
+) -> Claim | None:
+    """Return a queue's claim, None when nothing may go.
+
+    ``lookups`` jobs are to be looked up first; ``room`` is how many other bundles the shard may send at all,
+    None without a limit.
+    """
     urgent = -(-lookups // settings.bundle_jobs)
+    fronts = () if room == 0 else queue.claim(now_ms)
     if not fronts:
         return Claim((), 0, 0.0, urgent, urgent) if urgent else None
-    bundles = max(-(-queue.length // settings.bundle_jobs), int(queue.seconds / LEAST_BUNDLE_SECONDS))
-    return Claim(fronts, queue.length, queue.seconds, urgent + max(1, min(queue.length, bundles)), urgent)
+    worth = max(-(-queue.length // settings.bundle_jobs), int(queue.seconds / LEAST_BUNDLE_SECONDS))
+    bundles = max(1, min(queue.length, worth))
+    bundles = bundles if room is None else min(bundles, room)
+    return Claim(fronts, queue.length, queue.seconds, urgent + bundles, urgent)
 
 
 class Arbiter:

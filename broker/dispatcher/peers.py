@@ -13,6 +13,7 @@ from shotbus.broker.dispatcher.arbiter import Arbiter, Claim, Dealt, claim_of
 from shotbus.broker.dispatcher.clocks import Clocks
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.machine import Now
 
 
 class Peers:
@@ -53,9 +54,8 @@ class Peers:
         self,
         number: int | None,
         free: Mapping[str, Sequence[Credit]],
-        held: Iterable[Shard],
+        held: Iterable[tuple[Shard, Now]],
         *,
-        wall_ms: int,
         now: float,
     ) -> Dealt:
         """Deal the free credits; see :meth:`Arbiter.ask`.
@@ -63,26 +63,25 @@ class Peers:
         Args:
             number: of the shard that asks; None only asks who should come.
             free: all free credits of the process by pool.
-            held: the shards that run now; no other takes part.
-            wall_ms: wall time.
+            held: the shards that run now, each with its time; no other takes part.
             now: monotonic seconds.
 
         """
         shards = list(held)
-        claims = {pool: self._claims(number, pool, shards, wall_ms) for pool in free}
+        claims = {pool: self._claims(number, pool, shards) for pool in free if pool in self._pools}
         return self._arbiter.ask(number, free, claims, now)
 
-    def _claims(
-        self, number: int | None, pool: str, shards: Sequence[Shard], wall_ms: int
-    ) -> dict[int, Claim]:
-        if pool not in self._pools or not any(_wants(one, pool) for one in shards if one.number != number):
+    def _claims(self, number: int | None, pool: str, shards: Sequence[tuple[Shard, Now]]) -> dict[int, Claim]:
+        wanting = [(shard, now) for shard, now in shards if _wants(shard, pool)]
+        if all(shard.number == number for shard, _ in wanting):
+            # Nobody else wants any: the usual case, which must cost little.
             return {}
-        found = {
-            one.number: claim_of(one.queues[pool], self._pools[pool], wall_ms, len(one.lookups.get(pool, ())))
-            for one in shards
-            if _wants(one, pool)
-        }
-        return {shard: claim for shard, claim in found.items() if claim is not None}
+        found = {shard.number: self._claim(shard, pool, now) for shard, now in wanting}
+        return {other: claim for other, claim in found.items() if claim is not None}
+
+    def _claim(self, shard: Shard, pool: str, now: Now) -> Claim | None:
+        lookups, room = len(shard.lookups.get(pool, ())), shard.guard.room(pool, now)
+        return claim_of(shard.queues[pool], self._pools[pool], now.wall_ms, lookups=lookups, room=room)
 
 
 def _wants(shard: Shard, pool: str) -> bool:

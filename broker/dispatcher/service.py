@@ -162,12 +162,15 @@ class DispatcherService:
         return self._deal(shard).credits
 
     def _deal(self, shard: int | None) -> Dealt:
-        machines = self.machines()
+        held = [
+            (runner.edge.machine, runner.now())
+            for runner in self._host.runners.values()
+            if isinstance(runner.edge, DispatcherEdge)
+        ]
         dealt = self._peers.ask(
             shard,
-            self._idle(machines),
-            (machine.shard for machine in machines),
-            wall_ms=self._clock.wall_ms(),
+            self._idle([machine for machine, _ in held]),
+            ((machine.shard, now) for machine, now in held),
             now=self._clock.monotonic(),
         )
         for other in dealt.others:
@@ -231,6 +234,8 @@ class DispatcherService:
             "prefetch": 0,
             "grants": {},
             "backlog": {pool: seconds for pool, seconds in backlog.items() if seconds},
+            "depth": {pool: jobs for pool, jobs in depth.items() if jobs},
+            "best_class": self._best_classes(machines),
             "done": 0,
             "failed": 0,
             "service_seconds": 0.0,
@@ -241,6 +246,15 @@ class DispatcherService:
         await self._bus.publish(
             [Outgoing(self._topics.name("pools"), 0, self._key, encode("pool_status", fields))]
         )
+
+    @staticmethod
+    def _best_classes(machines: Sequence[Dispatcher]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for machine in machines:
+            for pool, queue in machine.shard.queues.items():
+                if (rank := queue.best_rank()) is not None:
+                    found[pool] = min(rank, found.get(pool, rank))
+        return found
 
     def _gauge(
         self, machines: Sequence[Dispatcher], depth: Mapping[str, int], backlog: Mapping[str, float]

@@ -215,6 +215,10 @@ class WaitingQueue:
         """Return (jobs, seconds) waiting by class."""
         return {at.name: (at.jobs, at.seconds) for at in self._ranked}
 
+    def best_rank(self) -> int | None:
+        """Return the rank of the best class of which something waits, 0 for the best; None for none."""
+        return next((at.rank for at in self._ranked if at.jobs), None)
+
     def tenants(self) -> dict[tuple[str, str], tuple[int, float]]:
         """Return (jobs, seconds) waiting by (class, tenant); what has risen counts where it is served."""
         lines = ((at, tenant, line) for at in self._ranked for tenant, line in at.lines.items())

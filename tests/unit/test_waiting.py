@@ -171,3 +171,14 @@ def test_what_goes_in_comes_out_once_unless_removed(steps):
         assert queue.waiting.length == len(inside)
         assert queue.waiting.seconds == pytest.approx(sum(job.cost for job in inside.values()), abs=1e-6)
         assert sorted(queue.waiting) == sorted(inside)
+
+
+def test_the_best_class_that_waits_is_told_whether_or_not_it_may_go():
+    queue = Queue(Waiting(), limits={"backend": 1})
+    assert queue.waiting.best_rank() == 3
+    better = Waiting(priority="production")
+    queue.push(better)
+    assert (queue.pop(), queue.pop()) == (better, None)
+    assert queue.waiting.best_rank() == 3
+    queue.remove(next(iter(queue.jobs.values())))
+    assert queue.waiting.best_rank() is None

@@ -77,3 +77,11 @@ def test_a_dispatcher_that_says_it_is_gone_is_gone():
     known.learn(b"d/one", status("one"), 0.0)
     known.learn(b"d/one", status("one", state="gone"), 1.0)
     assert known.backlogs("aer", 1.0) == {}
+
+
+def test_seconds_of_better_classes_weigh_more():
+    known = Dispatchers(5.0)
+    for rank, name in enumerate(["best", "second", "third"]):
+        known.learn(b"d/" + name.encode(), {**status(name, aer=8.0), "best_class": {"aer": rank}}, 0.0)
+    known.learn(b"d/old", status("old", aer=8.0), 0.0)
+    assert known.backlogs("aer", 0.0) == {"best": 8.0, "second": 4.0, "third": 2.0, "old": 8.0}

@@ -1,0 +1,98 @@
+"""The shards of one process: common clocks, and only those that may send are waited for."""
+
+import pytest
+from dispatcher_kit import START_MS, commanded, config, request, submitted
+
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward
+from shotbus.broker.dispatcher.peers import Peers
+from shotbus.broker.machine import Now
+
+NOW = Now(START_MS, 0.0)
+
+
+class Process:
+    """Two shards with ten jobs of each tenant waiting in each."""
+
+    def __init__(self, tenants=("ada", "bob")):
+        self.config = config(bundle_jobs=1)
+        self.peers = Peers(self.config.pools)
+        self.machines = [Dispatcher(number, 2, self.config) for number in range(2)]
+        for machine in self.machines:
+            self.peers.join(machine.shard)
+            for number in range(10):
+                for at, tenant in enumerate(tenants):
+                    self.submit(machine, 20 * number + at + 1, tenant=tenant)
+
+    def submit(self, machine, number, **changes):
+        shard = machine.shard.number
+        fields = request(number, shard=shard, payload_hash=number.to_bytes(16, "big"), **changes)
+        machine.handle(submitted(fields, offset=number, partition=shard), NOW)
+
+    def ask(self, number, bundles=1, held=(0, 1)):
+        free = {"aer": [Credit("w", 0, bundles)]}
+        shards = [(self.machines[one].shard, NOW) for one in held]
+        dealt = self.peers.ask(number, free, shards, now=0.0)
+        given = 0
+        if number is not None:
+            commands = self.machines[number].handle(Dispatch(dealt.credits), NOW)
+            given = sum(isinstance(one, Forward) for one in commands)
+        return given, dealt.others
+
+    def tenants(self, number):
+        live = self.machines[number].live.values()
+        return sorted(job.tenant for job in live if job.bundle_id)
+
+
+def test_shards_take_turns_and_count_what_the_other_has_served():
+    process = Process()
+    for _ in range(4):
+        given, others = process.ask(0)
+        if others:
+            assert (given, process.ask(1)) == (0, (1, ()))
+    served = process.tenants(0) + process.tenants(1)
+    assert (served.count("ada"), served.count("bob")) == (2, 2)
+
+
+def test_several_credits_are_shared():
+    process = Process()
+    assert process.ask(0, 4) == (2, (1,))
+    assert process.ask(1, 2)[0] >= 1
+
+
+def test_a_better_class_in_one_shard_comes_before_the_other():
+    process = Process()
+    process.submit(process.machines[1], 900, priority="interactive")
+    for _ in range(2):
+        process.ask(0)
+    given, others = process.ask(0)
+    assert (given, others) == (0, (1,))
+
+
+@pytest.mark.parametrize("why", ["paused", "not held", "gone", "open"])
+def test_nobody_waits_for_a_shard_that_can_send_nothing(why):
+    process = Process()
+    if why == "paused":
+        process.machines[1].handle(commanded("pause", "aer", target="pool"), NOW)
+    elif why == "gone":
+        process.peers.keep([0])
+    elif why == "open":
+        process.machines[1].shard.guard.room = lambda pool, now: 0
+    held = (0,) if why in ("not held", "gone") else (0, 1)
+    assert process.ask(0, 5, held) == (5, ())
+
+
+def test_who_has_nothing_free_to_use_can_still_call_the_others():
+    process = Process()
+    assert process.ask(None, 20) == (0, (0, 1))
+
+
+def test_a_shard_that_begins_again_has_no_place_twice():
+    process = Process(tenants=("ada",))
+    clock = process.peers._clocks["aer"].of("experiment")
+    assert (clock.offered, clock._tenants["ada"].lines) == (1, 2)
+    process.machines[1] = Dispatcher(1, 2, process.config)
+    process.peers.join(process.machines[1].shard)
+    assert (clock.offered, clock._tenants["ada"].lines) == (1, 1)
+    process.peers.keep([])
+    assert (clock.offered, clock._tenants) == (0, {})

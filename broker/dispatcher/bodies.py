@@ -62,7 +62,9 @@ class Bodies:
         place = TopicPartition(reference.topic, reference.partition)
         if self._reader is None:
             self._reader = self._bus.reader(dict.fromkeys(self._partitions, 0))
-        self._reader.seek(place, reference.offset)
+        if self._reader.position(place) != reference.offset:
+            # Only then: to seek throws away what has been fetched already and comes next.
+            self._reader.seek(place, reference.offset)
         records = await self._reader.poll(max_records=_AHEAD, timeout=_PATIENCE_SECONDS, only=[place])
         found = {}
         for record in records:

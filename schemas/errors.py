@@ -53,6 +53,7 @@ CODES: Mapping[str, str] = {
     "SB-1152": "no pool can answer before the deadline",
     "SB-1153": "data of this class may not go there",
     "SB-1154": "fallback chain is exhausted",
+    "SB-1155": "a demand of the rule cannot be met",
     # 12xx: the circuit
     "SB-1200": "circuit text is not readable",
     "SB-1201": "circuit is too large",
@@ -158,6 +159,7 @@ HINTS: Mapping[str, str] = {
     "SB-1152": "give a later deadline, a higher class, or a fallback chain",
     "SB-1153": "name a pool that may see it, or allow it with pools.<name>.access.data_classes",
     "SB-1154": "name another step, or give a later deadline",
+    "SB-1155": "add the budget or the pool that limit names, or take the demand out of the rule's require",
     "SB-1200": "pass OpenQASM 3 or 2, a QuantumCircuit or a PennyLane tape",
     "SB-1201": "define repeated parts as gates, or write them as loops",
     "SB-1202": "write the gates into the text; files are never opened",

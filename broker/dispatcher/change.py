@@ -65,6 +65,7 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
         (until and job.phase in ASIDE, "it stands aside, waiting for an answer"),
         (until and deadline <= until, "its deadline is earlier"),
         (change.pool is not None and job.phase in ASIDE, "it stands aside, waiting for an answer"),
+        (change.pool is not None and "stages" in (job.extras or {}), "its rule has it run elsewhere first"),
     )
     told = next((words for wrong, words in checks if wrong), "")
     if not told and change.pool is not None and (lack := shard.unfit(job, change.pool)):

@@ -7,6 +7,7 @@ from sys import intern
 from types import MappingProxyType
 from typing import Any
 
+from shotbus.broker.dispatcher import staging
 from shotbus.broker.dispatcher.admission import check_pool, check_request
 from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, problems_of, unique_mark
 from shotbus.broker.dispatcher.earlier import asks_for_earlier, check_reuse, enough
@@ -14,7 +15,7 @@ from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted, Told
 from shotbus.broker.dispatcher.prospects import follow
-from shotbus.broker.dispatcher.reuse import remember
+from shotbus.broker.dispatcher.reuse import forget_place, remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.traits import traits_of
@@ -179,7 +180,8 @@ class Door:
         if decision is not None and not decision.pool:
             return []
         size = {"qubits": event.facts.qubits, "depth": event.facts.depth_bound} if event.facts else {}
-        return check_pool(event.request, event.pool, self._shard.config, **size)
+        problems = check_pool(event.request, event.pool, self._shard.config, **size)
+        return problems or staging.unmet(self._shard, event)
 
     def _refusal(
         self, event: Submitted, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
@@ -297,6 +299,7 @@ class Door:
             limit_ms = max(1, int(1000 * decision.max_queue_seconds))
             job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms}
         shard.router.sessions.went(job.tenant, job.session_id, job.pool)
+        staging.begin(shard, job, event)
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""
@@ -308,6 +311,9 @@ class Door:
         if told is not None:
             terms = {"answered_by": told["answered_by"], "age_ms": told["age_ms"]}
             return shard.end(job, Cause.CACHE_HIT, "served_from_cache", now, told, **terms)
+        if job.extras and "stages" in job.extras:
+            # Earlier shots count where they were to be topped up, not on the way there.
+            forget_place(job)
         shard.agenda.watch(job, shard.key(job))
         why = _why(event)
         if decision is None or not decision.unusual:

@@ -32,6 +32,10 @@ class Fallback:
         return sum(step.kind == "pool" and self._takes(step.name, job) for step in steps)
 
     def _takes(self, pool: str, job: Job) -> bool:
+        kinds = [stage["kind"] for stage in (job.extras or {}).get("stages", ())]
+        if "green_run" in kinds and self._shard.pool(pool).kind == "hardware":
+            # What its rule demands before it goes to hardware holds on whatever way it comes there.
+            return False
         return not self._shard.unfit(job, pool) and self._shard.is_open(pool)
 
     def step(self, job: Job, now: Now, why: str, *, only_pools: bool = False) -> list[Any] | None:
@@ -92,4 +96,6 @@ class Fallback:
 
 def first_pool(job: Job) -> str:
     """Return the pool that a job was routed to first."""
-    return (job.extras or {}).get("fallback_from") or job.pool
+    extras = job.extras or {}
+    own: str = extras["then"]["pool"] if "then" in extras else job.pool
+    return extras.get("fallback_from") or own

@@ -20,6 +20,7 @@ from shotbus.broker.dispatcher.retry import Failure as Attempted
 from shotbus.broker.dispatcher.retry import History, Means, Verdict, judge
 from shotbus.broker.dispatcher.reuse import filed
 from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.staging import Staging, afterwards, stages_here
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.tries import history_of, remember
 from shotbus.broker.machine import Now
@@ -34,7 +35,7 @@ class Judge:
     """Judges the attempts of a shard."""
 
     def __init__(self, shard: Shard) -> None:
-        self._shard, self._fallback = shard, Fallback(shard)
+        self._shard, self._fallback, self._staging = shard, Fallback(shard), Staging(shard)
 
     def reported(self, event: Reported, now: Now) -> list[Any]:
         """Take a worker's word about a bundle."""
@@ -117,11 +118,21 @@ class Judge:
         spent = Timings.unpack(item["timings"]).seconds("execute") if item["timings"] else 0.0
         told = {**answer(outcome, item), **self._shard.funds.bill(job, job.pool, item, spent)}
         told |= filed(job, outcome, now.wall_ms)
+        if job.extras:
+            if stages_here(job):
+                return self._staged(job, told, now)
+            told |= afterwards(job, told)
         before = (job.extras or {}).get("fallback_from", "")
         if not before:
             return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
         told |= {"fallback_from": before, "answered_by": "fallback"}
         return self._shard.end(job, Cause.SUCCEED, "succeeded_by_fallback", now, told, fallback_from=before)
+
+    def _staged(self, job: Job, told: Mapping[str, Any], now: Now) -> list[Any]:
+        """Take the answer of a stage; whoever called the job off does not want the next one."""
+        if called_off(job):
+            return self._end_called_off(job, now, where="a stage of it was done")
+        return self._staging.passed(job, told, now)
 
     def _failed(
         self,

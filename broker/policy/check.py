@@ -26,6 +26,7 @@ from shotbus.broker.policy.config import (
 from shotbus.broker.policy.steps import Step
 from shotbus.broker.policy.windows import Window
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     # config.py takes the shapes of this package: imported for real this would be a circle.
@@ -147,6 +148,7 @@ def _prescreen(path: str, screen: PrescreenConfig, config: Config) -> Iterator[P
     if screen == PrescreenConfig():
         return
     yield from _one_of(f"{path}.pool", screen.pool, config.pools)
+    yield from _words(f"{path}.quantity", screen.quantity, QUANTITIES)
     if not (screen.quantity and screen.keep):
         actual = f"quantity = {screen.quantity!r}, keep = {str(screen.keep)!r}"
         yield Problem("SB-2002", path, limit="quantity and keep", actual=actual)

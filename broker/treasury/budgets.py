@@ -145,6 +145,11 @@ class Budgets:
             if budget.covers(claim) and (units := units_of(claim.cost, budget.config.resource))
         ]
 
+    def covers(self, claim: Claim, resource: str) -> bool:
+        """Tell whether a job falls under a budget of one resource, whatever it takes of it."""
+        found = self._of_tenant.get(claim.tenant, self._general)
+        return any(one.config.resource == resource and one.covers(claim) for one in found)
+
     def limits(self, tenant: str) -> bool:
         """Tell whether any budget can concern a tenant's jobs."""
         return bool(self._of_tenant.get(tenant, self._general))

@@ -44,8 +44,8 @@ thens = st.builds(
     prescreen=st.sampled_from(
         [
             PrescreenConfig(),
-            PrescreenConfig("cheap", "energy", Span("..0")),
-            PrescreenConfig("secret", "e", Span("1..")),
+            PrescreenConfig("cheap", "min_ev", Span("..0")),
+            PrescreenConfig("secret", "entropy", Span("1..")),
         ]
     ),
     shadow=shares,

@@ -129,7 +129,7 @@ def test_a_job_that_waited_too_long_is_routed_to_another_pool():
 
 
 def test_a_cheap_pool_may_see_the_job_first_and_its_survivors_go_on():
-    screen = 'prescreen = { pool = "cheap", quantity = "energy", keep = "..-1.1" }'
+    screen = 'prescreen = { pool = "cheap", quantity = "min_ev", keep = "..-1.1" }'
     decision = decide(rule(f'then = {{ pools = ["good"], {screen} }}'))
     assert (decision.pool, decision.prescreen.pool) == ("good", "cheap")
     assert decision.prescreen.keep.holds(-1.2)

@@ -75,14 +75,17 @@ class JobBook:
         A job with that id is replaced: of several rows of a ledger the last one counts. Raises ValueError for
         an id that admission would not have let in.
         """
-        self.discard(fields["job_id"])
+        job_id = fields["job_id"]
+        raw = raw_id(job_id)
+        if job_id in self._hot_keys or self._key_at(raw) is not None:
+            self.discard(job_id)
         key = self._rows.take()
         try:
-            self._rows.write_row(key, fields)
+            self._rows.write_row(key, raw, fields)
         except ValueError:
             self._rows.give(key)
             raise
-        self._index.add(raw_id(fields["job_id"]), key)
+        self._index.add(raw, key)
         place = Reference(fields["request_topic"], fields["request_partition"], fields["request_offset"])
         who = (fields["tenant"], fields["priority"], fields["sweep_id"])
         self._count(key, _Counted(*who, fields["accepted_us"], place))
@@ -99,7 +102,13 @@ class JobBook:
             raw = raw_id(job_id)
         except ValueError:
             return None
-        return next((one for one in self._index.at(raw) if self._rows.is_of(one, raw)), None)
+        return self._key_at(raw)
+
+    def _key_at(self, raw: bytes) -> int | None:
+        for key in self._index.at(raw):
+            if self._rows.is_of(key, raw):
+                return key
+        return None
 
     def get(self, job_id: str) -> Job | None:
         """Return a job as an object, which it stays until it is parked; None when it is not here."""

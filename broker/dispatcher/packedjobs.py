@@ -63,6 +63,7 @@ _NO_HEAD = bytes(_HEAD.size)
 _NO_ROW = bytes(4)
 _ID_AT = _HEAD.size
 _PHASES: tuple[Phase | None, ...] = (None, *Phase)
+_PHASE_OF = {phase.value: phase for phase in Phase}
 _PHASE_NUMBERS = {phase: number for number, phase in enumerate(_PHASES)}
 _TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _numbers_of = attrgetter(*(number.attribute for number in NUMBERS))
@@ -207,14 +208,14 @@ class PackedJobs:
         )
         self._put(key, parts)
 
-    def write_row(self, key: int, fields: Mapping[str, Any]) -> None:
-        """Pack a decoded ledger row without making a job of it. Raises ValueError as :meth:`write`."""
+    def write_row(self, key: int, raw: bytes, fields: Mapping[str, Any]) -> None:
+        """Pack a decoded ledger row, whose id is given raw, without making a job of it."""
         extras = json.loads(fields["extras"]) if fields["extras"] else None
         place = (fields["request_topic"], fields["request_partition"])
         parts = _Parts(
-            raw_id(fields["job_id"]),
+            raw,
             fields["payload_hash"],
-            Phase(fields["state"]),
+            _PHASE_OF[fields["state"]],
             True,
             _plain_fields(fields),
             (*_common_fields(fields), tuple(fields["chain"]), *place),

@@ -225,18 +225,6 @@ class SortedRun:
         cost = sum(one.cost for one in self._blocks[:number]) + sum(block.columns[3][block.start : at])
         return entries, cost
 
-    def keys_at(self, first: int, second: int) -> Iterator[int]:
-        """Yield the keys of the entries that are equal to both sort columns."""
-        number = bisect_left(self._bounds, (first, second))
-        for block in self._blocks[number:]:
-            firsts, seconds, keys, _ = block.columns
-            at = block.place(first, second)
-            while at < len(firsts) and firsts[at] == first and seconds[at] == second:
-                yield keys[at]
-                at += 1
-            if at < len(firsts):
-                return
-
     def __iter__(self) -> Iterator[int]:
         """Yield the keys in order."""
         for block in self._blocks:

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shotbus.broker.config_loader import parse, read_toml, unknown_keys
+from shotbus.broker.config_loader import read_toml
+from shotbus.broker.config_parse import parse, unknown_keys
 from shotbus.broker.connect import parse_url
 from shotbus.broker.files import make_private_directory, private
 from shotbus.producers.parameters import check_parameters

@@ -3,7 +3,7 @@
 import tomllib
 
 from shotbus.broker.config import Config
-from shotbus.broker.config_loader import parse
+from shotbus.broker.config_parse import parse
 from shotbus.broker.config_rules import check_config
 from shotbus.broker.policy.facts import Asked, PoolView
 from shotbus.broker.policy.policy import Policy

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.config_loader import parse
+from shotbus.broker.config_parse import parse
 from shotbus.broker.config_rules import check_config
 from shotbus.broker.policy.rulebook import as_plain
 from shotbus.schemas.errors import Problem, ShotbusError

@@ -80,7 +80,7 @@ def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
     }
     if is_request_file(file):
         return read_request(file, said)
-    from shotbus.broker.config_loader import parse
+    from shotbus.broker.config_parse import parse
 
     return parse(RequestFile, {"circuit": str(file), **said})
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shotbus.broker.config_loader import parse, read_toml
+from shotbus.broker.config_loader import read_toml
+from shotbus.broker.config_parse import parse
 from shotbus.schemas.errors import fail
 
 

@@ -71,6 +71,10 @@ class Claims:
         try:
             if self._capabilities.paid:
                 await starting
+                if self._clock.wall_ms() > bundle["start_by_ms"]:
+                    # The claim may have come too late: the dispatcher may have sent the jobs elsewhere.
+                    self._counters.bundles_late += 1
+                    return
             taken = await self._without_revoked(claim, taken, starting)
             if taken.bundle["items"]:
                 await self._run_claimed(child, claim, taken, starting)

@@ -1,6 +1,7 @@
 """A worker on a bus: claims, runs, reports; blames the right job; hands over; drains."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from worker_kit import (
     rotations,
 )
 
-from shotbus.broker.bus.base import Outgoing, TopicPartition
+from shotbus.broker.bus.base import BusError, Outgoing, TopicPartition
 from shotbus.broker.stages import Timings
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import circuit_id
@@ -252,10 +253,6 @@ async def test_a_hard_stop_leaves_no_child_behind(bench):
 
 
 async def test_a_paid_backend_is_not_called_before_the_claim_is_durable(bench, monkeypatch):
-    import dataclasses
-
-    from shotbus.broker.bus.base import BusError
-
     worker = await bench.worker(advertise_seconds=60.0)
     monkeypatch.setattr(worker._claims, "_capabilities", dataclasses.replace(worker._capabilities, paid=True))
     publish, back = worker.test_bus.publish, asyncio.Event()
@@ -271,6 +268,22 @@ async def test_a_paid_backend_is_not_called_before_the_claim_is_durable(bench, m
     assert worker.pids() == []
     back.set()
     assert (await bench.finished())["b", 0]["error_class"] == ""
+
+
+async def test_a_paid_backend_is_not_called_when_the_claim_came_too_late(bench, monkeypatch):
+    worker = await bench.worker()
+    monkeypatch.setattr(worker._claims, "_capabilities", dataclasses.replace(worker._capabilities, paid=True))
+    start = worker._reporter.start
+
+    async def late(*claimed):
+        await start(*claimed)
+        clock = worker._clock.wall_ms
+        monkeypatch.setattr(worker._clock, "wall_ms", lambda: clock() + 3_600_000, raising=False)
+
+    monkeypatch.setattr(worker._reporter, "start", late)
+    await bench.send(bundle("b", faulty("")))
+    await eventually(lambda: worker.counters.bundles_late)
+    assert (worker.counters.bundles_started, worker.pids()) == (1, [])
 
 
 async def test_work_is_trimmed_behind_what_is_committed(bench):

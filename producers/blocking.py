@@ -13,6 +13,7 @@ from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.options import SubmitOptions
 from shotbus.producers.plan import Reduction, SweepPlan
+from shotbus.producers.queueing import QueueInfo
 from shotbus.producers.result import JobResult
 from shotbus.producers.sweep import AsyncSweep, ShardFailure
 
@@ -68,6 +69,18 @@ class Job:
     def details(self) -> dict[str, Any]:
         """Return status, sub_status, outcome and more."""
         return self._loop.run(self._job.details())
+
+    def where(self, timeout: float = 10.0) -> dict[str, Any]:
+        """Return where it is and what it waits for, as its shard says."""
+        return self._loop.run(self._job.where(timeout))
+
+    def queue_info(self) -> QueueInfo | None:
+        """Return its place in the queue, when it ends and why it waits."""
+        return self._loop.run(self._job.queue_info())
+
+    def queue_position(self) -> int | None:
+        """Return its place in the queue, 1 goes next."""
+        return self._loop.run(self._job.queue_position())
 
     def events(self) -> list[dict[str, Any]]:
         """Return every change of its state that is kept, oldest first."""
@@ -220,6 +233,22 @@ class Client:
     def reprioritise(self, **wanted: Unpack[ChangeOptions]) -> Changed:
         """Change class, deadline, pool, window or begin of what waits already."""
         return self._loop.run(self._client.reprioritise(**wanted))
+
+    def approve(self, job_id: str, *, reason: str, tenant: str = "default") -> None:
+        """Let a job go that waits for a review."""
+        self._loop.run(self._client.approve(job_id, reason=reason, tenant=tenant))
+
+    def reject(self, job_id: str, *, reason: str, tenant: str = "default") -> None:
+        """Turn down a job that waits for a review."""
+        self._loop.run(self._client.reject(job_id, reason=reason, tenant=tenant))
+
+    def set_flag(self, name: str, value: str, *, reason: str) -> int:
+        """Switch a feature flag: on, off, a percentage, or default."""
+        return self._loop.run(self._client.set_flag(name, value, reason=reason))
+
+    def pool_events(self, pool: str, *, seconds: float = 86_400.0) -> list[dict[str, Any]]:
+        """Return what was decided about a pool, oldest first."""
+        return self._loop.run(self._client.pool_events(pool, seconds=seconds))
 
     def control_pool(self, command: str, pool: str, *, reason: str = "") -> None:
         """``pause``, ``drain`` or ``resume`` a pool on every shard."""

@@ -64,7 +64,7 @@ def wish_of(wanted: ChangeOptions, config: Config) -> tuple[Wish, list[Problem]]
     arguments, wrong = _arguments(wanted, config)
     reason = wanted.get("reason", "")
     tenant = wanted.get("tenant", "default")
-    return Wish("reprioritise", target, name, tenant, reason, arguments), problems + wrong + _check_reason(
+    return Wish("reprioritise", target, name, tenant, reason, arguments), problems + wrong + check_reason(
         reason
     )
 
@@ -94,7 +94,8 @@ def _arguments(wanted: ChangeOptions, config: Config) -> tuple[dict[str, str], l
     return arguments, problems
 
 
-def _check_reason(reason: str) -> list[Problem]:
+def check_reason(reason: str) -> list[Problem]:
+    """Return what is wrong with the reason of a wish that needs one."""
     if not reason.strip():
         return [Problem("SB-1107", "$.reason", hint="say why: it is kept with the change")]
     if len(reason) > MAX_REASON:

@@ -13,6 +13,7 @@ from shotbus.broker.config_loader import load_config
 from shotbus.broker.stages import Timings
 from shotbus.producers.asking import Count, Wish, count, tell
 from shotbus.producers.changing import Changed, ChangeOptions, change, wish_of
+from shotbus.producers.deciding import flag_wish, review, review_wish, switch_flag
 from shotbus.producers.job import AsyncJob, JobTimeoutError
 from shotbus.producers.options import SubmitOptions, wishes_of
 from shotbus.producers.origin import code_commit, sdk_versions
@@ -29,6 +30,7 @@ from shotbus.producers.request import (
 from shotbus.producers.result import RefusedError
 from shotbus.producers.session import Session
 from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
+from shotbus.producers.trail import read_pool_trail
 from shotbus.producers.wishes import Wishes, check_keys
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -426,6 +428,55 @@ class AsyncClient:
             return await change(self._session, wish, timeout=_ANSWER_SECONDS)
         except TimeoutError as error:
             raise _unanswered() from error
+
+    async def approve(self, job_id: str, *, reason: str, tenant: str = "default") -> None:
+        """Let a job go that waits for a review; ``reason`` is kept with it. Raises as :meth:`reject` does."""
+        await self._review("approve", job_id, tenant=tenant, reason=reason)
+
+    async def reject(self, job_id: str, *, reason: str, tenant: str = "default") -> None:
+        """Turn down a job that waits for a review: it takes the next step of its chain, or fails.
+
+        Raises:
+            JobTimeoutError: no dispatcher answered; the wish is durable and will be heeded.
+            ShotbusError: SB-4001, the tenant has no such job that waits for a review; what is wrong else.
+
+        """
+        await self._review("reject", job_id, tenant=tenant, reason=reason)
+
+    async def _review(self, verdict: str, job_id: str, *, tenant: str, reason: str) -> None:
+        wish, problems = review_wish(verdict, job_id, tenant=tenant, reason=reason)
+        if problems:
+            raise ShotbusError(problems)
+        try:
+            await review(self._session, wish, timeout=_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise _unanswered() from error
+
+    async def set_flag(self, name: str, value: str, *, reason: str) -> int:
+        """Switch a feature flag on every shard; returns how many shards obeyed.
+
+        Args:
+            name: one of ``[flags]``.
+            value: ``on``, ``off``, a percentage, or ``default`` for what is configured.
+            reason: why; kept in the audit log.
+
+        Raises:
+            JobTimeoutError: a shard did not answer; the wish is durable and will be heeded.
+            ShotbusError: everything that is wrong; SB-1108 for a flag that no shard has.
+
+        """
+        wish, problems = flag_wish(name, value, reason=reason)
+        if problems:
+            raise ShotbusError(problems)
+        try:
+            return await switch_flag(self._session, wish, timeout=_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise _unanswered() from error
+
+    async def pool_events(self, pool: str, *, seconds: float = 86_400.0) -> list[dict[str, Any]]:
+        """Return what was decided about a pool in the last ``seconds``; see :func:`read_pool_trail`."""
+        since_ms = max(0, int((time.time() - seconds) * 1000))
+        return await read_pool_trail(self._session, pool, since_ms)
 
     async def pool_state(self, pool: str, *, command: str = "", reason: str = "") -> Count:
         """Return what the shards say about a pool, once they have obeyed ``command``.

@@ -10,6 +10,7 @@ from typing import Any
 from shotbus.broker.bus.base import Record
 from shotbus.broker.stages import Timings
 from shotbus.producers.asking import Wish, ask, tell
+from shotbus.producers.queueing import QueueInfo, info_of
 from shotbus.producers.result import JobResult, read_answer
 from shotbus.producers.session import Session
 from shotbus.producers.trail import read_trail
@@ -220,6 +221,33 @@ class AsyncJob:
         """
         return (await self._ask("locate"))[0]
 
+    async def where(self, timeout: float = _LOCATE_SECONDS) -> dict[str, Any]:
+        """Ask the job's shard as :meth:`locate` does, and what it waits for.
+
+        Besides: ``pool``, ``reason`` (why it waits), ``position`` (jobs before it; negative: unknown),
+        ``eta_low_ms``, ``eta_mid_ms``, ``eta_high_ms`` (wall time; 0: unknown). ``timeout`` in seconds.
+        """
+        (place,) = await self._located("locate", timeout=timeout)
+        return {name: place[name] for name in _WHERE}
+
+    async def queue_info(self) -> QueueInfo | None:
+        """Return its place in the queue, when it ends and why it waits; None when it does not wait.
+
+        Raises:
+            JobTimeoutError: no dispatcher answered.
+            ShotbusError: SB-4001, the tenant has no such job.
+
+        """
+        place = await self.where()
+        if place["status"] == "UNKNOWN":
+            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+        return info_of(place)
+
+    async def queue_position(self) -> int | None:
+        """Return its place in the queue, 1 goes next; None when it stands in none. Raises as above."""
+        info = await self.queue_info()
+        return None if info is None else info.position
+
     async def status(self) -> str:
         """Return Qiskit's word for where it is."""
         return str((await self.details())["status"])
@@ -314,10 +342,10 @@ class AsyncJob:
         """Send commands and return the place that each ``locate`` among them found."""
         return [{name: place[name] for name in _PLACE} for place in await self._located(*commands)]
 
-    async def _located(self, *commands: str) -> list[dict[str, Any]]:
+    async def _located(self, *commands: str, timeout: float = _LOCATE_SECONDS) -> list[dict[str, Any]]:
         wishes = [self._wish(command) for command in commands]
         try:
-            turns = await ask(self._session, wishes, [self._partition], timeout=_LOCATE_SECONDS)
+            turns = await ask(self._session, wishes, [self._partition], timeout=timeout)
         except TimeoutError as error:
             hint = "no dispatcher answered: is one running?"
             raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error

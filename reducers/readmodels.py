@@ -128,6 +128,8 @@ class ReadModels:
         at = form.places
         last: dict[bytes, Encoded] = {}
         for event in events:
+            if event[at["job_id"]] == _EMPTY:
+                continue  # it is about a pool
             known = last.get(event[at["job_id"]])
             if known is None or known[at["state"]] not in _DEFAULT_OUTCOMES:
                 last[event[at["job_id"]]] = event

@@ -18,6 +18,8 @@ OUTCOMES: tuple[str, ...] = (
 SUCCESSES = frozenset(OUTCOMES[:3])
 #: Header of a result that came after its job had been answered: whoever waits for the answer skips it.
 LATE_HEADER = ("late", b"1")
+#: State of an event that is about a pool and of no job.
+ABOUT_A_POOL = "POOL"
 _CANCELLED = frozenset({"cancelled", "superseded"})
 
 

@@ -44,6 +44,8 @@ class Floor:
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
+        for news in self._shard.guard.take_news():
+            self._shard.reports.about_pool(news.pool, news.cause, news.terms)
         told = self._shard.reports.flush(now, self._shard.standing.next_sequence)
         if told:
             self._shard.touch(SEQUENCE_KEY)
@@ -110,7 +112,7 @@ class Floor:
         """Tell whether a repeat may take its turn: a storm of them must leave room for fresh work."""
         failed = (job.extras or {}).get("failed", "")
         fresh = self._shard.queue_of(job.pool).length > 0
-        return self._shard.guard.retries.take(job.pool, failed, fresh_waits=fresh)
+        return self._shard.guard.may_repeat(job.pool, failed, fresh_waits=fresh)
 
     def _forward_pool(self, pool: str, free: Sequence[Credit], now: Now) -> list[Any]:
         free, commands = self._look_up(pool, free, now)

@@ -7,10 +7,10 @@ Everything that routing, admission and dispatch ask about a pool is asked here, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from shotbus.broker.config import Config
-from shotbus.broker.dispatcher.breaker import Breakers, Report
+from shotbus.broker.dispatcher.breaker import Breakers, BreakerView, Report
 from shotbus.broker.dispatcher.eta import Eta, Etas, Forecasts
 from shotbus.broker.dispatcher.health import PoolHealth, PoolState, Standing, view
 from shotbus.broker.dispatcher.retry_budget import RetryBudget
@@ -32,6 +32,14 @@ _WORDS = {
 _VIEW_SECONDS = 0.25
 # A prediction takes as long as half an admission: samples suffice to know how good they are.
 _SAMPLE_SECONDS = 0.2
+
+
+class News(NamedTuple):
+    """What was decided about a pool by nobody in person: in words, and with what it was decided from."""
+
+    pool: str
+    cause: str
+    terms: Mapping[str, Any]
 
 
 def is_guard_key(key: bytes) -> bool:
@@ -60,6 +68,9 @@ class Guard:
         self._due = 0.0
         self._samples: dict[str, float] = {}
         self._rows: dict[str, bytes] = {}
+        self._news: list[News] = []
+        #: Pools whose repeats have to let fresh work go first.
+        self._held_back: dict[str, None] = {}
 
     def reconfigure(self, config: Config, windows: Mapping[str, Window]) -> None:
         """Take other opening hours."""
@@ -70,12 +81,38 @@ class Guard:
     def ended(self, pool: str, bundle_id: str, reports: Iterable[Report], now: Now) -> list[bytes]:
         """Learn how a bundle's attempts ended; returns the ledger keys that changed."""
         changed = self.breakers.observe(pool, bundle_id, reports, now.seen)
-        return [_key(pool)] if changed else []
+        return [self._moved(pool, now)] if changed else []
 
     def advance(self, now: Now) -> list[bytes]:
         """Let time pass; returns the ledger keys that changed."""
         self.forecasts.advance(now.seen)
-        return [_key(pool) for pool in self.breakers.advance(now.seen)]
+        return [self._moved(pool, now) for pool in self.breakers.advance(now.seen)]
+
+    def _moved(self, pool: str, now: Now) -> bytes:
+        """Tell that a breaker's gate has changed; returns its ledger key."""
+        gate, reason, retry = self._breaker(pool, now)
+        terms = {"reason": reason, "retry_seconds": round(retry, 3)} if reason else {}
+        self._news.append(News(pool, f"breaker: {gate.value}", terms))
+        return _key(pool)
+
+    def may_repeat(self, pool: str, error_class: str, *, fresh_waits: bool) -> bool:
+        """Tell whether a repeat may take its turn: a storm of them must leave room for fresh work."""
+        may = self.retries.take(pool, error_class, fresh_waits=fresh_waits)
+        if may == (pool in self._held_back):
+            if may:
+                del self._held_back[pool]
+            else:
+                self._held_back[pool] = None
+            word = "go on" if may else "held back, fresh work goes first"
+            self._news.append(News(pool, f"repeats: {word}", {"error_class": error_class}))
+        return may
+
+    def take_news(self) -> list[News]:
+        """Return what was decided about pools since the last call."""
+        if not self._news:
+            return []
+        news, self._news = self._news, []
+        return news
 
     def look(
         self,
@@ -98,14 +135,24 @@ class Guard:
         self._due = now.seen + _VIEW_SECONDS
         halted = frozenset(paused)
         for pool, seconds in waiting.items():
-            self.shedder.update(pool, seconds)
+            for mark in self.shedder.update(pool, seconds):
+                name, word = mark.removeprefix("-"), "off" if mark.startswith("-") else "on"
+                self._news.append(News(pool, f"{name}: {word}", {"waiting_seconds": round(seconds, 3)}))
             standing = Standing(
                 pool in halted, self.opens(pool, now), self.shedder.engaged(pool), self._breaker(pool, now)
             )
-            self._health[pool] = view(pool, adverts, standing=standing, now_ms=now.wall_ms)
+            self._see(pool, view(pool, adverts, standing=standing, now_ms=now.wall_ms))
         return {pool: self._view(pool, seconds, now) for pool, seconds in waiting.items()}
 
-    def _breaker(self, pool: str, now: Now) -> Any:
+    def _see(self, pool: str, health: PoolHealth) -> None:
+        """Take what is known of a pool now; what it is called is news, but for the first time."""
+        before = self._health.get(pool)
+        self._health[pool] = health
+        if before is not None and before.state is not health.state:
+            terms = {"reason": health.reason, "workers": health.workers, "slots": health.slots}
+            self._news.append(News(pool, f"pool: {health.state.value}", terms))
+
+    def _breaker(self, pool: str, now: Now) -> BreakerView:
         return self.breakers.view(pool, now.seen)
 
     def _view(self, pool: str, seconds: float, now: Now) -> PoolView:

@@ -10,6 +10,7 @@ from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import WITH_A_TIMER, WITH_A_WORKER, Phase
 from shotbus.broker.machine import Now
+from shotbus.broker.treasury.periods import stamp
 
 _REASONS: Mapping[Phase, str] = {
     Phase.VALIDATING: "its circuit is being inspected, or its budget asked for",
@@ -21,10 +22,10 @@ _REASONS: Mapping[Phase, str] = {
 
 def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     """Return the fields of ``located`` that say what a job waits for and how long."""
-    told: dict[str, Any] = {"pool": job.pool, "reason": _reason(shard, job)}
     if job.phase is not Phase.WAITING:
-        return told
+        return {"pool": job.pool, "reason": _reason(job)}
     position, eta = forecast(shard, job, now)
+    told = {"pool": job.pool, "reason": _queued(shard, job, position)}
     ends = {
         name: now.wall_ms + int(1000 * seconds)
         for name, seconds in zip(_ENDS, (eta.low, eta.mid, eta.high), strict=True)
@@ -32,6 +33,12 @@ def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     return {**told, "position": position, **ends}
 
 
+_TIMED: Mapping[Phase, str] = {
+    Phase.SCHEDULED: "is not to begin before",
+    Phase.DEFERRED: "was put off until",
+    Phase.RETRYING: "is repeated from",
+    Phase.RECONCILING: "was sent, and its provider is asked what became of it from",
+}
 _ENDS = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
 
 
@@ -48,14 +55,20 @@ def follow(shard: Shard, job: Job, now: Now) -> None:
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 
 
-def _reason(shard: Shard, job: Job) -> str:
+def _reason(job: Job) -> str:
     if job.phase in WITH_A_WORKER:
         return "a worker has it"
     if job.phase in WITH_A_TIMER:
-        return "it waits for its time"
-    if job.phase is not Phase.WAITING:
-        return _REASONS.get(job.phase, "") if job.phase else ""
+        until = (
+            f" {_TIMED[job.phase]} {stamp(job.not_before_ms)}" if job.not_before_ms else " waits for its time"
+        )
+        return f"it{until}"
+    return _REASONS.get(job.phase, "") if job.phase else ""
+
+
+def _queued(shard: Shard, job: Job, position: int) -> str:
+    """Return why a job that stands in a queue has not left it."""
     health = shard.guard.health(job.pool)
     if health is None or health.flows:
-        return "others go first"
+        return "others go first" if position else "it goes next, when its pool has room"
     return f"{job.pool} is {health.state.value}: {health.reason}"

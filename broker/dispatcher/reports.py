@@ -14,7 +14,7 @@ from shotbus.broker.machine import Emit, Now
 from shotbus.broker.stages import ENDED_BY, Timings
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import keyed_partition
-from shotbus.schemas.outcomes import LATE_HEADER
+from shotbus.schemas.outcomes import ABOUT_A_POOL, LATE_HEADER
 
 # A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
@@ -27,6 +27,18 @@ _NOWHERE: Mapping[str, Any] = MappingProxyType(
 # Looked up three times a job; an Enum's value is a function call.
 _CAUSES = {cause: (cause.value, ENDED_BY.get(cause.value, "")) for cause in Cause}
 _NOT_WAITING: Mapping[str, Any] = MappingProxyType({})
+_OF_NO_JOB: Mapping[str, Any] = MappingProxyType(
+    {
+        "job_id": "",
+        "state": ABOUT_A_POOL,
+        "sub_status": "",
+        "attempt": 0,
+        "tenant": "",
+        "sweep_id": "",
+        "traceparent": "",
+        "stage": "",
+    }
+)
 
 
 class Reports:
@@ -180,6 +192,17 @@ class Reports:
                 "sweep_id": job.sweep_id,
                 "traceparent": job.traceparent,
                 "stage": stage,
+                "detail": json.dumps(terms, separators=(",", ":")) if terms else "",
+            }
+        )
+
+    def about_pool(self, pool: str, cause: str, terms: Mapping[str, Any]) -> None:
+        """Add what was decided about a pool: an event of no job."""
+        self._events.append(
+            {
+                **_OF_NO_JOB,
+                "cause": cause,
+                "pool": pool,
                 "detail": json.dumps(terms, separators=(",", ":")) if terms else "",
             }
         )

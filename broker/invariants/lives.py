@@ -139,7 +139,8 @@ class Lives:
         self._findings.judge("I4", "events-in-sequence", f"shard {shard}", seen, holds=number > last)
         self._sequences[shard] = number
         for event in batch["events"]:
-            self._event(event, record)
+            if event["job_id"]:
+                self._event(event, record)
 
     def _event(self, event: Mapping[str, Any], record: Record) -> None:
         job_id = event["job_id"]

@@ -1,36 +1,30 @@
-"""``submit status watch result cancel list``: one job at a time."""
+"""``submit status result cancel``: one job at a time."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shotbus.broker.bus.base import BusError, Reader, TopicPartition
-from shotbus.broker.store.base import Store
-from shotbus.cli.common import Options, come_back, command_options, emit, run_async, table
+from shotbus.broker.bus.base import BusError
+from shotbus.cli.common import Options, come_back, command_options, emit, printable, run_async
 from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
 from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
-from shotbus.producers.job import AsyncJob
+from shotbus.producers.job import AsyncJob, JobTimeoutError
+from shotbus.producers.queueing import QueueInfo, info_of
 from shotbus.producers.result import JobResult
-from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.ids import partition_of
-from shotbus.schemas.outcomes import status_of
 from shotbus.schemas.pub import Estimates
 
-_TERMINAL = ("DONE", "ERROR", "CANCELLED")
+_NOT_WAITING = ("RUNNING", "DONE", "ERROR", "CANCELLED")
+_PROSPECT_SECONDS = 2.0
 _ACCEPT_SECONDS = 5.0
-_PAGE = 500
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 @asynccontextmanager
@@ -160,16 +154,31 @@ async def _print_when_done(
 @tenant_option
 @command_options
 def status(options: Options, job_id: str, tenant: str) -> None:
-    """Say where JOB_ID is."""
+    """Say where JOB_ID is; while it waits also its place in the queue, when it ends, and why it waits."""
     run_async(_status(options, job_id, tenant))
 
 
 async def _status(options: Options, job_id: str, tenant: str) -> None:
     async with handle(options, job_id, tenant) as (_, job):
         found = await job.details()
+        info = await _prospects(job) if found["status"] not in _NOT_WAITING else None
     words = [found["status"], found["sub_status"], found["outcome"]]
     place = f"on {found['pool']}" if found.get("pool") else ""
-    emit(options, found, " ".join(word for word in (*words, place) if word))
+    lines = [" ".join(word for word in (*words, place) if word), *(waiting(info) if info else ())]
+    emit(options, found | {"queue": info.as_json() if info else None}, "\n".join(lines))
+
+
+async def _prospects(job: AsyncJob) -> QueueInfo | None:
+    """Return what a waiting job may expect; nothing when no dispatcher says so at once."""
+    with suppress(JobTimeoutError):
+        return info_of(await job.where(_PROSPECT_SECONDS))
+    return None
+
+
+def waiting(info: QueueInfo) -> list[str]:
+    """Return lines that say where a job stands, when it ends, and why it waits."""
+    words, reason = info.in_words(datetime.now(UTC)), printable(info.reason)
+    return [*([words] if words else []), *([f"waits because {reason}"] if reason else [])]
 
 
 @click.command()
@@ -243,105 +252,3 @@ async def _cancel(options: Options, job_id: str, tenant: str) -> None:
     words = "is cancelled" if cancelled else f"had finished already: {outcome}"
     data = {"job_id": job_id, "cancelled": cancelled, "outcome": outcome}
     emit(options, data, f"{job_id} {words}")
-
-
-@click.command("list")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most jobs.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Pass over so many newer ones.")
-@click.option("--tenant", help="Only this tenant's.")
-@click.option("--status", "wanted", help="Only of this status, such as DONE.")
-@command_options
-def list_jobs(options: Options, limit: int, offset: int, tenant: str | None, wanted: str | None) -> None:
-    """List the jobs that changed last, newest first, as the read models know them."""
-    run_async(_list(options, limit, offset, tenant, wanted))
-
-
-async def _list(options: Options, limit: int, offset: int, tenant: str | None, wanted: str | None) -> None:
-    async with connect(options) as client:
-        store = client.session.store
-        index = f"jobs:{tenant}" if tenant else "jobs"
-        documents = await _documents(store, index, offset, limit, wanted)
-    columns = ("job_id", "status", "outcome", "pool", "tenant", "changed", "sweep_id")
-    rows = [[_cell(one, name) for name in columns] for one in documents]
-    emit(options, documents, table(rows, columns, empty="no jobs"))
-
-
-async def _documents(
-    store: Store, index: str, offset: int, limit: int, wanted: str | None
-) -> list[dict[str, Any]]:
-    """Return the newest documents, of one status where one is ``wanted``: then ``offset`` counts those."""
-    found: list[dict[str, Any]] = []
-    start, most = (0, offset + limit) if wanted else (offset, limit)
-    while len(found) < most:
-        names = [name for name, _ in await store.index_range(index, offset=start, limit=_PAGE)]
-        raw = await store.get_many([f"status:{name}" for name in names])
-        documents = [decode(value, "status_document")[1] for value in raw if value]
-        found += [one for one in documents if not wanted or one["status"] == wanted.upper()]
-        start += _PAGE
-        if len(names) < _PAGE:
-            break
-    return found[offset if wanted else 0 : most]
-
-
-def _cell(document: Mapping[str, Any], column: str) -> Any:
-    if column != "changed":
-        return document[column]
-    return _age(time.time_ns() // 1000 - document["updated_us"])
-
-
-def _age(microseconds: int) -> str:
-    seconds = max(0, microseconds // 1_000_000)
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
-
-
-@click.command()
-@click.argument("job_id")
-@click.option("--timeout", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds.")
-@tenant_option
-@command_options
-def watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    """Print every state change of JOB_ID until it ends; Ctrl-C leaves it running.
-
-    With --json a line is one JSON object.
-    """
-    run_async(_watch(options, job_id, timeout, tenant))
-
-
-async def _watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:
-    async with handle(options, job_id, tenant) as (client, job):
-        session = client.session
-        place = TopicPartition(session.topics.name("events"), partition_of(job_id, session.topics.partitions))
-        # First the end of the events, then the shard itself: a read model may lag behind either, and
-        # what happened in between would never be seen.
-        reader = session.bus.reader(await session.bus.ends([place]))
-        back = come_back(options, "watch", job_id, *as_tenant(tenant))
-        try:
-            with way_back(f"{job_id} goes on; come back with: {back}"):
-                async with asyncio.timeout(timeout):
-                    await _follow(options, job_id, await job.locate(), reader)
-        finally:
-            await reader.close()
-
-
-async def _follow(options: Options, job_id: str, place: dict[str, Any], reader: Reader) -> None:
-    if place["status"] == "UNKNOWN":
-        raise fail("SB-4001", "$.job_id", actual=job_id)
-    if place["outcome"]:
-        place["status"] = status_of(place["outcome"])
-    _say(options, place)
-    state = place["status"]
-    while state not in _TERMINAL:
-        for record in await reader.poll(max_records=1_000, timeout=1.0):
-            for event in decode(record.value, "event_batch")[1]["events"]:
-                if event["job_id"] == job_id:
-                    state = event["state"]
-                    _say(options, event | {"status": state})
-
-
-def _say(options: Options, event: dict[str, Any]) -> None:
-    words = [event["status"], event["sub_status"], event.get("cause", ""), event.get("outcome", "")]
-    text = " ".join(word for word in words if word)
-    click.echo(json.dumps(event, default=str) if options.as_json else text)

@@ -229,9 +229,7 @@ def _term(value: Any) -> str:
 
 @policy.command("apply", short_help="Have the broker route by a file from now on, without a restart.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--dry-run", is_flag=True, help="Check it and say what would change here."
-)
+@click.option("--dry-run", is_flag=True, help="Check it and say what would change here.")
 @click.option("--reason", default="", help="Why; kept in the audit log. It must be there, but for a dry run.")
 @command_options
 def apply_policy(options: Options, file: Path, *, dry_run: bool, reason: str) -> None:

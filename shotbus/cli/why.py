@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from shotbus.cli.common import Options, command_options, emit, printable, run_async
-from shotbus.cli.jobs import handle
+from shotbus.cli.jobs import connect, handle
 from shotbus.cli.submission import tenant_option
+from shotbus.cli.verify import duration
+from shotbus.producers.queueing import ordinal
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.outcomes import status_of
 
@@ -20,15 +22,41 @@ _SHORT = 200
 
 
 @click.command(short_help="Say why a job is where it is.")
-@click.argument("job_id")
+@click.argument("job_id", required=False)
+@click.option("--pool", help="What was decided about this pool, instead of about a job.")
+@click.option(
+    "--since", metavar="DURATION", default="1d", show_default=True, help="With --pool: 90s, 15m, 2h, 3d."
+)
 @tenant_option
 @command_options
-def why(options: Options, job_id: str, tenant: str) -> None:
+def why(options: Options, job_id: str | None, pool: str | None, since: str, tenant: str) -> None:
     """Say where JOB_ID is, and print its trail: time, state, cause, attempt, pool, terms of each decision.
 
     Works for finished jobs too, as long as events are kept, and from any process.
+
+    With --pool NAME: what was decided about a pool, by whom and why: breaker, watermarks, shedding, health,
+    repeats that were held back, pauses. Each shard decides for itself.
     """
-    run_async(_why(options, job_id, tenant))
+    if (job_id is None) == (pool is None):
+        raise click.UsageError("name either a job or --pool")
+    if pool is not None:
+        run_async(_why_pool(options, pool, duration(since)))
+    elif job_id is not None:
+        run_async(_why(options, job_id, tenant))
+
+
+async def _why_pool(options: Options, pool: str, seconds: float) -> None:
+    async with connect(options) as client:
+        events = await client.pool_events(pool, seconds=seconds)
+    lines = [line for event in events for line in _pool_lines(event)]
+    emit(options, {"pool": pool, "events": events}, "\n".join(lines or [f"nothing was decided about {pool}"]))
+
+
+def _pool_lines(event: Mapping[str, Any]) -> Iterator[str]:
+    by = f"by {event['by']}" if event["by"] else ""
+    words = (_at(event), f"shard {event['shard']}", event["cause"], by)
+    yield printable("  ".join(word for word in words if word))
+    yield from (f"    {printable(name)}: {_term(value)}" for name, value in event["terms"].items() if value)
 
 
 async def _why(options: Options, job_id: str, tenant: str) -> None:
@@ -42,7 +70,7 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
     if told["reason"]:
         yield f"waits because {printable(told['reason'])}"
     if told["position"] is not None and told["position"] >= 0:
-        yield f"about {told['position']} jobs before it"
+        yield f"{ordinal(told['position'] + 1)} in {told['pool']}'s queue"
     if told["eta_mid_ms"]:
         low, mid, high = (_from_now(told[f"eta_{name}_ms"]) for name in ("low", "mid", "high"))
         yield f"ends in about {mid} (80 %: {low} to {high})"
@@ -66,18 +94,22 @@ def _where(told: Mapping[str, Any]) -> str:
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    at = datetime.fromtimestamp(event["at_us"] / 1e6, UTC)
     state = " ".join(word for word in (event["state"], event["sub_status"]) if word)
     attempt = f"attempt {event['attempt']}" if event["attempt"] else ""
     pool = f"on {event['pool']}" if event["pool"] else ""
     words = (
-        f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z",
+        _at(event),
         f"{event['cause']:<18}",
         state,
         attempt,
         pool,
     )
     return printable("  ".join(word for word in words if word))
+
+
+def _at(event: Mapping[str, Any]) -> str:
+    at = datetime.fromtimestamp(event["at_us"] / 1e6, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
 
 
 def _term(value: Any) -> str:

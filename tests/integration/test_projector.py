@@ -273,7 +273,10 @@ def test_a_result_with_problems_is_kept_but_not_cached():
 TEXT = st.text(max_size=90)
 
 
-@given(TEXT, TEXT, st.sampled_from(["QUEUED", "RUNNING", "DONE"]), TEXT, st.integers(0, 2**50))
+NAME = st.text(min_size=1, max_size=90)
+
+
+@given(NAME, TEXT, st.sampled_from(["QUEUED", "RUNNING", "DONE"]), TEXT, st.integers(0, 2**50))
 def test_copied_fields_say_what_decoded_fields_would(job, cause, state, tenant, at_us):
     event = {"job_id": job, "state": state, "cause": cause, "tenant": tenant, "pool": "p", "attempt": 70}
     batch = [event | {"sub_status": "x", "sweep_id": job, "traceparent": ""}]

@@ -328,6 +328,8 @@ class Model:
         assert batch["sequence"] > self.sequence, "sequence numbers rise"
         self.sequence = batch["sequence"]
         for event in batch["events"]:
+            if not event["job_id"]:
+                continue  # it is about a pool
             before = self.told.get(event["job_id"])
             after = PHASES[event["state"], event["sub_status"]]
             moves = [TABLE.get((before, cause)) for cause in Cause]

@@ -68,7 +68,14 @@ CASES = {
     "SB-1401": (fields(BARE, mode="estimate", observables=pack({"x": np.zeros(1)})), "INVALID"),
     "SB-1402": (observed("ZZZZ"), "INVALID"),
 }
-TEXTS = (SAMPLED, BARE, WIDE, DEEP, 'OPENQASM 3.0; include "/etc/passwd"; qubit q;', HEAD + "qubit[2] q; h q[0")
+TEXTS = (
+    SAMPLED,
+    BARE,
+    WIDE,
+    DEEP,
+    'OPENQASM 3.0; include "/etc/passwd"; qubit q;',
+    HEAD + "qubit[2] q; h q[0",
+)
 
 
 @pytest.mark.parametrize("code", CASES)

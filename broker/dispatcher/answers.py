@@ -29,10 +29,12 @@ def owner_mark(tenant: str) -> bytes:
 
 
 def unique_mark(request: Mapping[str, Any]) -> str:
-    """Return what a tenant's unique key is recognised by; in a session it is one of that session only.
+    """Return what a tenant's unique key is recognised by, empty without one.
 
-    Jobs of different sessions stand on different shards.
+    In a session it is one of that session only: jobs of different sessions stand on different shards.
     """
+    if not request["unique_key"]:
+        return ""
     return digest("unique", request["tenant"], request["session_id"], request["unique_key"]).hex()
 
 

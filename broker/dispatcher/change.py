@@ -7,6 +7,7 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.admission import MAX_YEAR_MS
+from shotbus.broker.dispatcher.funds import wait_ms
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import ASIDE, AT_HAND, Cause, Phase
@@ -90,6 +91,9 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
     after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}
     shard.note(job, Cause.CHANGE, before=before, after=after, **terms)
     if waits:
+        if job.pool != before["pool"] and (lacking := shard.funds.reserve(job, now)) is not None:
+            # It may go there when it can be paid for there.
+            until, terms = max(until, now.wall_ms + wait_ms(lacking)), {**terms, "lacks": "budget"}
         shard.replace(job, now)
     if until and job.phase is Phase.WAITING:
         shard.put_off(job, Cause.DEFER, until, now, **terms)

@@ -60,14 +60,17 @@ class Door:
             problems, wait_ms = self._no_room(event)
         if problems:
             return [self._refusal(event, problems, now, retry_after_ms=wait_ms)]
-        return self._validate(event, now) if event.uninspected else self._accept(event, now)
+        job = self._job_of(event, now)
+        if self._shard.standing.wanted_gone(job):
+            return self._cancelled(job, now)
+        return self._validate(job) if event.uninspected else self._accept(job, event, now)
 
     def _no_room(self, event: Submitted) -> tuple[list[Problem], int]:
         """Return why a sound request is not taken now, and after how long it may come again (0: no use)."""
         request = event.request
         if full := self._full(request["tenant"]):
             return full, FULL_MS
-        if taken := self._taken(request):
+        if taken := self._taken(unique_mark(request), request["unique_policy"]):
             return taken, 0
         shed = self._shard.guard.shed(event.pool, request["priority"])
         if shed is None or shed.action != "refuse":
@@ -92,7 +95,13 @@ class Door:
             if isinstance(answer, Refused):
                 commands += self._turn_away(job, answer.problems, now, retry_after_ms=answer.retry_after_ms)
                 continue
+            # Others may have come meanwhile that need not wait.
+            mark, policy = (job.extras or {}).get("unique", ""), (job.extras or {})["funding"]
+            if taken := self._taken(mark, policy):
+                commands += self._turn_away(job, taken, now)
+                continue
             self._shard.withdraw(job, now)
+            commands += self._supersede(job, now)
             self._shard.admitted(job)
             commands += self._wait(job, now, _FUNDED)
         return commands
@@ -124,8 +133,13 @@ class Door:
                 commands += self.decided([Decided(job_id, answer or UNLIMITED)], now)
         return commands
 
-    def _validate(self, event: Submitted, now: Now) -> list[Any]:
-        job = self._job_of(event, now)
+    def _cancelled(self, job: Job, now: Now) -> list[Any]:
+        """End a job that was cancelled before it arrived."""
+        self._shard.accept(job)
+        told = {"problems": problems_of("SB-4002")}
+        return self._shard.end(job, Cause.CANCEL, "cancelled", now, told, why="before it arrived")
+
+    def _validate(self, job: Job) -> list[Any]:
         first = job.circuit_id not in self._shard.validating
         self._shard.validate(job)
         return [Inspect(job.circuit_id)] if first else []
@@ -133,7 +147,8 @@ class Door:
     def _go_on(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Admit, or refuse, what was being validated."""
         shard = self._shard
-        problems = self._misrouted(event) or self._taken(event.request)
+        request = event.request
+        problems = self._misrouted(event) or self._taken(unique_mark(request), request["unique_policy"])
         if problems:
             return self._turn_away(job, problems, now)
         shard.withdraw(job, now)
@@ -141,10 +156,10 @@ class Door:
         lacking = self._unfunded(job, event, now)
         if isinstance(lacking, Refused):
             return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
-        gone = self._supersede(event, now)
         if lacking is not None:
-            shard.ask_for(job, **_why(event))
-            return gone
+            shard.ask_for(job, event.request["unique_policy"], **_why(event))
+            return []
+        gone = self._supersede(job, now)
         shard.admitted(job)
         return gone + self._place(job, event, now)
 
@@ -202,25 +217,21 @@ class Door:
             return [Problem("SB-1111", "$.tenant", limit=str(most), actual=str(own), hint=hint)]
         return []
 
-    def _taken(self, request: Mapping[str, Any]) -> list[Problem]:
-        """Return why a unique key that a live job has already speaks against a request."""
-        other = self._rival(request)
-        if other is None or request["unique_policy"] == "supersede":
+    def _taken(self, mark: str, policy: str) -> list[Problem]:
+        """Return why a unique key that a live job has already speaks against another one."""
+        other = self._rival(mark)
+        if other is None or policy == "supersede":
             return []
-        code = "SB-1115" if request["unique_policy"] == "reject" else "SB-1114"
+        code = "SB-1115" if policy == "reject" else "SB-1114"
         return [Problem(code, "$.unique_key", limit="one live job a key", actual=other.job_id)]
 
-    def _rival(self, request: Mapping[str, Any]) -> Job | None:
-        if not request["unique_key"]:
-            return None
-        return self._shard.jobs.get(self._shard.uniques.get(unique_mark(request), ""))
+    def _rival(self, mark: str) -> Job | None:
+        return self._shard.jobs.get(self._shard.uniques.get(mark, "")) if mark else None
 
-    def _supersede(self, event: Submitted, now: Now) -> list[Any]:
+    def _supersede(self, job: Job, now: Now) -> list[Any]:
         """Let a job that is accepted take the place of the one that has its unique key."""
-        other = self._rival(event.request)
-        if other is None:
-            return []
-        return give_up(self._shard, other, Cause.SUPERSEDE, now, by=event.request["job_id"])
+        other = self._rival((job.extras or {}).get("unique", ""))
+        return give_up(self._shard, other, Cause.SUPERSEDE, now, by=job.job_id) if other else []
 
     def _repeated(self, event: Submitted, now: Now) -> list[Any] | None:
         """Recognise a job id that is live or finished; None for a new one."""
@@ -246,20 +257,19 @@ class Door:
         )
         return [located]
 
-    def _accept(self, event: Submitted, now: Now) -> list[Any]:
+    def _accept(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         shard = self._shard
-        job = self._job_of(event, now)
-        shard.jobs.add(job)
+        shard.accept(job)
         self._routed(job, event)
         lacking = self._unfunded(job, event, now)
         if isinstance(lacking, Refused):
             shard.jobs.remove(job)
             problems = lacking.problems
             return [self._refusal(event, problems, now, retry_after_ms=lacking.retry_after_ms)]
-        gone = self._supersede(event, now)
         if lacking is not None:
-            shard.ask_for(job, **_why(event))
-            return gone
+            shard.ask_for(job, event.request["unique_policy"], **_why(event))
+            return []
+        gone = self._supersede(job, now)
         shard.admitted(job)
         return gone + self._place(job, event, now)
 
@@ -304,9 +314,6 @@ class Door:
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""
         shard, decision = self._shard, event.decision
-        if shard.standing.wanted_gone(job):
-            called_off = {"problems": problems_of("SB-4002")}
-            return shard.end(job, Cause.CANCEL, "cancelled", now, called_off, why="before it arrived")
         told = enough(event, job, now.wall_ms)
         if told is not None:
             terms = {"answered_by": told["answered_by"], "age_ms": told["age_ms"]}

@@ -283,18 +283,20 @@ class Shard:
         self.agenda.watch(job, self.key(job))
         self.note(job, Cause.VALIDATE)
 
-    def ask_for(self, job: Job, **terms: Any) -> None:
-        """Have a submission wait for the Treasury; its circuit, if it has one, has been inspected."""
-        if job.phase is None:
-            job.move(Cause.VALIDATE)
-            self.agenda.watch(job, self.key(job))
-        job.extras = {**(job.extras or {}), "funding": 1}
+    def ask_for(self, job: Job, policy: str, **terms: Any) -> None:
+        """Have a submission wait for the Treasury; its circuit, if it has one, has been inspected.
+
+        ``policy``: what is to become of another job with its unique key.
+        """
+        job.move(Cause.VALIDATE)
+        self.agenda.watch(job, self.key(job))
+        job.extras = {**(job.extras or {}), "funding": policy}
         self.asking[job.job_id] = None
         self.note(job, Cause.VALIDATE, why="budget", **terms)
 
     def _no_longer_validating(self, job: Job) -> None:
         self.asking.pop(job.job_id, None)
-        if job.extras and job.extras.pop("funding", None) and not job.extras:
+        if job.extras and job.extras.pop("funding", None) is not None and not job.extras:
             job.extras = None
         waiting = self.validating.get(job.circuit_id, {})
         waiting.pop(job.job_id, None)
@@ -311,6 +313,9 @@ class Shard:
     ) -> None:
         """Have a job wait for a time; ``cause`` says why."""
         self.withdraw(job, now)
+        self._later(job, cause, until_ms, now, detail, **terms)
+
+    def _later(self, job: Job, cause: Cause, until_ms: int, now: Now, detail: str = "", **terms: Any) -> None:
         if cause is Cause.DEFER:
             # Who shares its result has not asked for the delay.
             self._abdicate(job, now)
@@ -329,16 +334,20 @@ class Shard:
     ) -> None:
         """Have a job wait in a queue again: that of ``pool``, and in the class ``demoted``, if given.
 
-        Where there are budgets and its units are not at hand, it is put off until they are.
+        Where there are budgets and its units are not at hand, it is put off until they are; so is one that
+        has not run yet and whose time has not come.
         """
         self.withdraw(job, now)
         if pool and pool != job.pool:
             self.move_to(job, pool, now)
         if demoted:
             self.jobs.change_class(job, intern(demoted))
+        if job.attempt == 0 and cause is not Cause.DUE and job.not_before_ms > now.wall_ms:
+            self._later(job, Cause.DEFER, job.not_before_ms, now, after=cause.value, **terms)
+            return
         lacking = self.funds.reserve(job, now)
         if lacking is not None:
-            self.put_off(job, Cause.DEFER, now.wall_ms + wait_ms(lacking), now, why="budget", **terms)
+            self._later(job, Cause.DEFER, now.wall_ms + wait_ms(lacking), now, lacks="budget", **terms)
             return
         job.move(cause)
         job.bundle_id = ""

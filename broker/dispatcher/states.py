@@ -140,6 +140,8 @@ _REPORTS: dict[Cause, Phase] = {
 #: (phase, cause) -> phase. ``None`` is the job before its acceptance. What is not here cannot happen.
 TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     (None, Cause.VALIDATE): Phase.VALIDATING,
+    # Its circuit is known; now its budget is asked for.
+    (Phase.VALIDATING, Cause.VALIDATE): Phase.VALIDATING,
     **{(None, cause): phase for cause, phase in _ENTRIES.items()},
     **{(Phase.VALIDATING, cause): phase for cause, phase in _ENTRIES.items()},
     (Phase.VALIDATING, Cause.REFUSE): Phase.REFUSED,

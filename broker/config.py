@@ -180,7 +180,7 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class InspectionConfig:
-    """The look at a circuit before it may wait: ``mode`` ``always``, or ``off`` where all senders are trusted.
+    """The look at a circuit before it may wait: ``mode`` ``always``, ``off`` where all senders are trusted.
 
     It happens in a child process with ``memory_mb`` of memory and ``seconds`` for each circuit; what
     takes more is refused. ``cache`` is how many circuits' facts a shard remembers.

@@ -46,6 +46,9 @@ _EMPTY = encode_text("")
 _SUCCEEDED = b"\x00"  # the first symbol of the enum TerminalOutcome
 #: Version of a result from which on it may be late.
 _LATE_SINCE = 2
+#: How the detail of a companion's event begins, after its length.
+_COMPANION = b'{"companion_of":'
+_COMPANION_LENGTH = len(_COMPANION) + 5
 _STATUS_FRAME = encode(
     "status_document",
     {
@@ -130,6 +133,8 @@ class ReadModels:
         for event in events:
             if event[at["job_id"]] == _EMPTY:
                 continue  # it is about a pool
+            if "detail" in at and _COMPANION in event[at["detail"]][:_COMPANION_LENGTH]:
+                continue  # it runs beside a job, and is nobody's own
             known = last.get(event[at["job_id"]])
             if known is None or known[at["state"]] not in _DEFAULT_OUTCOMES:
                 last[event[at["job_id"]]] = event

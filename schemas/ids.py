@@ -75,6 +75,11 @@ def job_id(
     return f"{route:08x}{tail.hex()}"
 
 
+def companion_id(job: str, role: str) -> str:
+    """Return the id of what runs beside a job in a role: another number on the same route."""
+    return job[:_ROUTE_LENGTH] + digest("companion", job, role, size=12).hex()
+
+
 def affine_route(tenant: str, affinity: str) -> int:
     """Return the route of a tenant's jobs that belong together by a session or a key."""
     return _route(tenant, affinity.encode())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import is_job_id, owner_mark
+from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
 from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.fallback import Fallback
@@ -88,7 +89,7 @@ class Desk:
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
         if control["command"] == "approve":
             self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
-            return commands
+            return commands + self._shard.beside.begin(job, now)
         why = "rejected in review by {by}: {reason}".format(**_wisher(control))
         steps = self._fallback.step(job, now, why)
         if steps is not None:
@@ -129,7 +130,7 @@ class Desk:
             found = [jobs.at(key) for key in list(jobs) if jobs.text(key, "experiment") == name]
         else:
             found = []
-        return [job for job in found if job.tenant == control["tenant"]]
+        return [job for job in found if job.tenant == control["tenant"] and not is_companion(job)]
 
     def _told(
         self, control: Mapping[str, Any], now: Now, *, changed: int, problems: Sequence[str] = ()
@@ -144,7 +145,7 @@ class Desk:
         if not self._can_exist(control["target"], name):
             return []
         if control["target"] == "job":
-            found = [job for job in [self._shard.jobs.get(name)] if job is not None]
+            found = [job for job in [self._shard.jobs.get(name)] if job is not None and not is_companion(job)]
             expected = not found and self._shard.done.find(name) is None
         else:
             found = [self._shard.jobs.at(key) for key in self._shard.jobs.of_sweep(name)]
@@ -174,7 +175,7 @@ class Desk:
     def _locate_job(self, job_id: str, tenant: str, now: Now, correlation: str) -> Any:
         """Answer where a job is; another tenant's is not known."""
         job, done = self._shard.jobs.look(job_id), self._shard.done.find(job_id)
-        if job is not None and job.tenant == tenant:
+        if job is not None and job.tenant == tenant and not is_companion(job):
             waits = prospects(self._shard, job, now)
             return self._shard.reports.located(
                 job_id, now, phase=job.phase, correlation=correlation, waits=waits

@@ -310,6 +310,8 @@ class Door:
             job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms}
         shard.router.sessions.went(job.tenant, job.session_id, job.pool)
         staging.begin(shard, job, event)
+        if decision.shadow or event.request["speculate"]:
+            shard.beside.plan(job, event)
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""
@@ -332,6 +334,13 @@ class Door:
         return self._recall(job, decision, why) if decision.action == "cache" else self._wait(job, now, why)
 
     def _wait(self, job: Job, now: Now, why: Mapping[str, Any]) -> list[Any]:
+        """Give an accepted job its place, and begin what runs beside it, where there is room for more."""
+        commands = self._put(job, now, why)
+        if not job.extras or "companions" not in job.extras or self._full(job.tenant):
+            return commands
+        return commands + self._shard.beside.begin(job, now)
+
+    def _put(self, job: Job, now: Now, why: Mapping[str, Any]) -> list[Any]:
         """Have an accepted job wait: for its time, for another that computes the same, or in its queue."""
         shard = self._shard
         if job.not_before_ms > now.wall_ms:

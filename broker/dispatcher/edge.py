@@ -330,6 +330,8 @@ class DispatcherEdge:
                 self._count_letter(command)
             elif command.schema == "circuit_result":
                 fields = command.fields
+                if fields.get("late"):
+                    continue
                 ended[fields["outcome"], fields["pool"]] += 1
                 shots[fields["pool"]] += fields["shots"]
                 self._metrics.observe(Timings.unpack(fields["timings"]))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Bury, Revoke
 from shotbus.broker.dispatcher.shard import Shard
@@ -34,10 +35,12 @@ class Failure(NamedTuple):
 
 
 def end_failed(shard: Shard, job: Job, failure: Failure, now: Now) -> list[Any]:
-    """End a job without an answer."""
+    """End a job without an answer, unless one is being prepared beside it."""
+    if job.extras and "companions" in job.extras and shard.beside.hold(job, failure, now):
+        return []
     answer, codes = {"problems": list(failure.problems)}, [one["code"] for one in failure.problems]
     commands = shard.end(job, Cause.FAIL, failure.outcome, now, answer, codes=codes, why=failure.why)
-    if failure.outcome == "dead_lettered":
+    if failure.outcome == "dead_lettered" and job.phase is Phase.ERROR and not is_companion(job):
         problem = Problem.from_record(failure.problems[0])
         commands.append(
             Bury(job.reference, job.job_id, failure.buried_as, problem, job.attempt, pool=job.pool)

@@ -34,6 +34,7 @@ class Floor:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
         commands = self._begin(now) if self._shard.fresh else []
         commands += self._judge.expire_leases(now)
+        commands += self._shard.beside.due(now)
         commands += self._expire_deadlines(now)
         self._wake_due(now)
         commands += self._lose_patience(now)
@@ -66,7 +67,7 @@ class Floor:
         """After a restore: ask again for what others owe us."""
         self._shard.fresh = False
         self._shard.reunite(now)
-        return self._door.ask_again(now)
+        return [*self._door.ask_again(now), *self._shard.beside.again(now)]
 
     def _expire_deadlines(self, now: Now) -> list[Any]:
         """End the jobs that did not leave the queue in time."""

@@ -69,6 +69,11 @@ class Funds:
         if self.allowance is not None:
             self.allowance.left_queue(job.job_id)
 
+    def forfeit(self, job: Job) -> None:
+        """Charge what a job was to cost: an attempt of it is lost, and nobody will ask what it took."""
+        if self.allowance is not None:
+            self.allowance.charge(job.job_id, self._estimate(job))
+
     def release(self, job: Job) -> None:
         """Free what is left of a job's units."""
         if self.allowance is not None:

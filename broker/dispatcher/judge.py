@@ -102,6 +102,8 @@ class Judge:
         self._shard.landed(bundle, job_id)
         self._shard.bundles.close(bundle, job_id)
         if job is None or job.bundle_id != bundle.bundle_id:
+            if (ghost := self._shard.awaited(bundle, job_id)) is not None:
+                return self._came_late(ghost, bundle, outcome, item, now)
             self._shard.exorcise(bundle, job_id)
             self._shard.counters.fenced += 1
             return []
@@ -122,11 +124,27 @@ class Judge:
             if stages_here(job):
                 return self._staged(job, told, now)
             told |= afterwards(job, told)
+            if "companions" in job.extras and "fallback_from" not in job.extras:
+                told |= self._shard.beside.with_cheap(job, told)
+                if told.get("answered_by") == "blend":
+                    # Who waits for the plain result must not get the mixed one.
+                    self._shard.abdicate(job, now)
         before = (job.extras or {}).get("fallback_from", "")
         if not before:
             return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
         told |= {"fallback_from": before, "answered_by": "fallback"}
         return self._shard.end(job, Cause.SUCCEED, "succeeded_by_fallback", now, told, fallback_from=before)
+
+    def _came_late(
+        self, ghost: Job, bundle: Bundle, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now
+    ) -> list[Any]:
+        """Take what an attempt came to whose job has been answered meanwhile."""
+        spent = Timings.unpack(item["timings"]).seconds("execute") if item["timings"] else 0.0
+        billed = self._shard.funds.bill(ghost, bundle.pool, item, spent)
+        self._shard.exorcise(bundle, ghost.job_id)
+        if item["error_class"]:
+            return []
+        return self._shard.beside.after(ghost, {**answer(outcome, item), **billed}, now)
 
     def _staged(self, job: Job, told: Mapping[str, Any], now: Now) -> list[Any]:
         """Take the answer of a stage; whoever called the job off does not want the next one."""
@@ -264,6 +282,9 @@ class Judge:
             self._shard.bundles.drop(bundle)
             for job_id in bundle.open:
                 self._shard.landed(bundle, job_id)
+                ghost = self._shard.awaited(bundle, job_id)
+                if ghost is not None and bundle.started and self._shard.is_paid(bundle.pool):
+                    self._shard.funds.forfeit(ghost)
                 self._shard.exorcise(bundle, job_id)
                 job = self._shard.jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:

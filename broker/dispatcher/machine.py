@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.companions import Companions
 from shotbus.broker.dispatcher.desk import Desk
 from shotbus.broker.dispatcher.done import is_done_key
 from shotbus.broker.dispatcher.door import Door
@@ -75,6 +76,7 @@ class Dispatcher:
     def __init__(self, shard: int, partitions: int, config: Config) -> None:
         parts = self.parts
         self.shard = parts.shard(shard, partitions, config)
+        self.shard.beside = Companions(self.shard)
         self._door = parts.door(self.shard)
         judge = parts.judge(self.shard)
         self._keepers = self._kept()
@@ -167,6 +169,8 @@ class Dispatcher:
         if (next_ms := shard.agenda.next_ms()) is not None:
             waits.append((next_ms - now.wall_ms) / 1000)
         if (next_ms := shard.patience.next_ms()) is not None:
+            waits.append((next_ms - now.wall_ms) / 1000)
+        if (next_ms := shard.beside.next_ms()) is not None:
             waits.append((next_ms - now.wall_ms) / 1000)
         if any(queue.length for pool, queue in shard.queues.items() if not shard.standing.is_paused(pool)):
             waits.append(_HUNGRY_SECONDS)

@@ -180,6 +180,9 @@ class Reports:
         """Add a state change to this micro-batch's event record; ``terms`` say why, as JSON may."""
         words = WORDS[job.phase] if job.phase else ("", "")
         name, stage = _CAUSES[cause]
+        if job.extras and (main := job.extras.get("companion_of")):
+            # First, so that readers know it by the beginning: it is nobody's job.
+            terms = {"companion_of": main, "role": job.extras["role"], **terms}
         self._events.append(
             {
                 "job_id": job.job_id,

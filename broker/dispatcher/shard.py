@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig, PriceConfig
 from shotbus.broker.dispatcher.admission import lacks
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
+from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.bundles import RUN, Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
@@ -38,6 +39,10 @@ from shotbus.broker.machine import Emit, Now
 from shotbus.broker.policy.windows import Window
 from shotbus.schemas.codec import decode
 from shotbus.schemas.outcomes import SUCCESSES
+
+if TYPE_CHECKING:
+    # companions.py calls the shard: imported for real this would be a circle.
+    from shotbus.broker.dispatcher.companions import Companions
 
 _UNKNOWN_POOL = PoolConfig()
 _FREE = PriceConfig()
@@ -133,6 +138,8 @@ class Shard:
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
         self._touched: dict[bytes, None] = {}
+        #: What runs beside jobs; set by whoever puts the parts together, before the first event.
+        self.beside: Companions
 
     # --- policy ---
 
@@ -207,9 +214,8 @@ class Shard:
 
     def key(self, job: Job) -> int:
         """Return the key by which queue and timetable know a job."""
-        key = self.jobs.key_of(job.job_id)
-        assert key is not None, "only live jobs are asked for"
-        return key
+        assert job.key >= 0, "only live jobs are asked for"
+        return job.key
 
     def accept(self, job: Job) -> None:
         """Take a job in; it is not placed yet."""
@@ -318,7 +324,7 @@ class Shard:
     def _later(self, job: Job, cause: Cause, until_ms: int, now: Now, detail: str = "", **terms: Any) -> None:
         if cause is Cause.DEFER:
             # Who shares its result has not asked for the delay.
-            self._abdicate(job, now)
+            self.abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
         key = self.key(job)
@@ -358,7 +364,7 @@ class Shard:
     def move_to(self, job: Job, pool: str, now: Now) -> None:
         """Have another pool run a job, which stands in no queue now."""
         # Another pool's result is not what its followers wait for.
-        self._abdicate(job, now)
+        self.abdicate(job, now)
         job.pool, job.cache_key = intern(pool), ""
         forget_place(job)
         job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
@@ -388,7 +394,7 @@ class Shard:
     def set_aside(self, job: Job, cause: Cause, now: Now, **terms: Any) -> None:
         """Have a job wait for an answer from elsewhere."""
         self.withdraw(job, now)
-        self._abdicate(job, now)
+        self.abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
         self.agenda.watch(job, self.key(job))
@@ -398,33 +404,44 @@ class Shard:
         self, job: Job, cause: Cause, outcome: str, now: Now, answer: Mapping[str, Any], **terms: Any
     ) -> list[Any]:
         """Finish a job: the one place where a terminal result is made; ``terms`` say why."""
+        aside = job.extras is not None and "companions" in job.extras
+        if aside and (prepared := self.beside.instead(job, outcome)) is not None:
+            terms, answer = {**terms, "instead_of": outcome}, prepared
+            cause, outcome = Cause.FALL_BACK, "succeeded_by_fallback"
+            self.abdicate(job, now)
         self.withdraw(job, now)
         if self.bundles.carries(job):
             self.ghosts[job.job_id] = job
         job.move(cause)
         assert job.phase in TERMINAL
         self._forget(job)
+        if is_companion(job):
+            self.reports.note(job, cause, outcome, terms)
+            return self.beside.done(job, outcome, answer, now)
         if outcome == "succeeded":
             self.guard.forecasts.ended(job.job_id, now.seen)
         else:
             self.guard.forecasts.dropped(job.job_id)
-        if job.family and job.family in self.config.families:
-            seconds = (now.wall_ms * 1000 - job.accepted_us) / 1e6
-            good = outcome == "succeeded"
-            if good or outcome in _BAD:
-                told = {**answer, "cost": answer.get("cost", 0.0)}
-                self.touch(
-                    self.measured.observe(job.family, job.pool, success=good, seconds=seconds, answer=told)
-                )
+        if job.family:
+            self.learn(job, outcome, now, answer)
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         mark = fingerprint(job.tenant, job.payload_hash)
         self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
         self.reports.note(job, cause, outcome, terms)
         result = self.reports.result(job, outcome, now, answer)
         followers = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
-        if not followers:
-            return [result]
-        return [result, *self._share(followers, outcome, now, answer, from_job=job.job_id)]
+        more = self._share(followers, outcome, now, answer, from_job=job.job_id) if followers else []
+        return [result, *more, *(self.beside.left(job, outcome, answer, now) if aside else ())]
+
+    def learn(self, job: Job, outcome: str, now: Now, answer: Mapping[str, Any]) -> None:
+        """Have the history of a job's family and pool learn from what became of it there."""
+        good = outcome == "succeeded"
+        if job.family in self.config.families and (good or outcome in _BAD):
+            seconds = (now.wall_ms * 1000 - job.accepted_us) / 1e6
+            told = {**answer, "cost": answer.get("cost", 0.0)}
+            self.touch(
+                self.measured.observe(job.family, job.pool, success=good, seconds=seconds, answer=told)
+            )
 
     def refuse(self, job: Job, **terms: Any) -> None:
         """Let go of a job that was only being validated; the refusal itself is its submission's answer."""
@@ -435,7 +452,8 @@ class Shard:
 
     def _forget(self, job: Job) -> None:
         """Take a job out of every book; its row goes, unless a worker still has it."""
-        self.funds.release(job)
+        if not self._goes_on(job):
+            self.funds.release(job)
         self.agenda.forget(job, self.key(job))
         self.jobs.remove(job)
         if job.extras and (unique := job.extras.get("unique")) and self.uniques.get(unique) == job.job_id:
@@ -489,7 +507,7 @@ class Shard:
         self._go_on(left, now)
         return commands
 
-    def _abdicate(self, job: Job, now: Now) -> None:
+    def abdicate(self, job: Job, now: Now) -> None:
         """Have others compute for themselves what a job computes no longer."""
         jobs = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
         self._go_on([self.live(one) for one in jobs], now)
@@ -504,10 +522,21 @@ class Shard:
             for job in others:
                 self.sharing.follow(job.cache_key, job.job_id)
 
+    def _goes_on(self, job: Job) -> bool:
+        """Tell whether an attempt is still wanted although its job has been answered: it is paid for."""
+        return job.job_id in self.ghosts and "late" in (job.extras or {})
+
+    def awaited(self, bundle: Bundle, job_id: str) -> Job | None:
+        """Return the job of an attempt that is still wanted although the job has been answered."""
+        ghost = self.ghosts.get(job_id)
+        wanted = ghost is not None and ghost.bundle_id == bundle.bundle_id and self._goes_on(ghost)
+        return ghost if wanted else None
+
     def exorcise(self, bundle: Bundle, job_id: str) -> None:
         """Let go of the row of an attempt that ended after its job."""
         ghost = self.ghosts.get(job_id)
         if ghost is not None and ghost.bundle_id == bundle.bundle_id:
+            self.funds.release(ghost)
             del self.ghosts[job_id]
             self.touch(job_id.encode())
 
@@ -562,6 +591,8 @@ class Shard:
         extras = (self.jobs.at(key).extras or {}) if self.jobs.is_rare(key) else {}
         if "unique" in extras and job.phase is not Phase.VALIDATING:
             self.uniques[extras["unique"]] = job.job_id
+        if "companions" in extras:
+            self.beside.restored(self.jobs.at(key))
         if job.phase is Phase.WAITING:
             self.queue_of(job.pool).push(job, key)
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)
@@ -570,17 +601,22 @@ class Shard:
         elif job.phase in WITH_A_WORKER:
             self._board(self.jobs.at(key), self._seats[job.job_id])
             self.sharing.lead(self.jobs.cache_key(key), job.job_id)
-        elif job.phase is Phase.SHARING:
+        elif job.phase in WITH_A_TIMER:
+            self.agenda.later(job, key)
+        else:
+            self._settle_aside(key, job, extras)
+
+    def _settle_aside(self, key: int, job: Glance, extras: Mapping[str, Any]) -> None:
+        """Give a job its place that waits for an answer from elsewhere."""
+        if job.phase is Phase.SHARING:
             self.sharing.follow(self.jobs.cache_key(key), job.job_id)
         elif job.phase is Phase.VALIDATING and "funding" in extras:
             self.asking[job.job_id] = None
         elif job.phase is Phase.VALIDATING:
             circuit = self.jobs.text(key, "circuit_id")
             self.validating.setdefault(circuit, {})[job.job_id] = None
-        elif job.phase is Phase.FALLING_BACK:
+        elif job.phase is Phase.FALLING_BACK and "awaits" not in extras:
             self.recalling[job.job_id] = None
-        elif job.phase in WITH_A_TIMER:
-            self.agenda.later(job, key)
 
     def _board(self, job: Job, seat: Seat) -> None:
         self.bundles.restore(job, seat)

@@ -181,6 +181,7 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     (Phase.LOOKING_UP, Cause.RECONCILE): Phase.RECONCILING,
     (Phase.LOOKING_UP, Cause.RETRY): Phase.RETRYING,
     (Phase.LOOKING_UP, Cause.CANCEL): Phase.CANCELLED,
+    (Phase.LOOKING_UP, Cause.FALL_BACK): Phase.DONE,
     (Phase.LOOKING_UP, Cause.REROUTE): Phase.WAITING,
     (Phase.LOOKING_UP, Cause.DEFER): Phase.DEFERRED,
 }

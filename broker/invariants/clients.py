@@ -82,7 +82,8 @@ class Clients:
         for job_id, life in look.lives.items():
             if life.answers or life.state:
                 seen = "nobody submitted it"
-                self._findings.judge("I5", "somebody-asked", job_id, seen, holds=job_id in asked)
+                holds = (life.companion_of or job_id) in asked
+                self._findings.judge("I5", "somebody-asked", job_id, seen, holds=holds)
 
     def _judge_cancels(self, look: Look) -> None:
         wanted = {(one.about, one.tenant) for one in look.history.of("cancel")}

@@ -21,6 +21,8 @@ from shotbus.schemas.outcomes import OUTCOMES
 _CAUSES = {cause.value: cause for cause in Cause}
 _ENDED = frozenset(WORDS[phase].status for phase in TERMINAL)
 _FULL = "SB-1111"
+#: How the detail of an event of what only runs beside a job begins.
+COMPANION = '{"companion_of":'
 #: Each of these goes to a worker under a number of its own.
 _SENT = frozenset({Cause.FORWARD.value, Cause.LOOK_UP.value})
 
@@ -54,7 +56,10 @@ class Refused(NamedTuple):
 
 @dataclass(slots=True)
 class Life:
-    """What is known of a job. ``whole``: from its acceptance on. Times are those of the records, ms."""
+    """What is known of a job. ``whole``: from its acceptance on. Times are those of the records, ms.
+
+    ``companion_of``: the job beside which it runs; nobody submitted it, and its end has no result.
+    """
 
     phases: Phases = (None,)
     state: str = ""
@@ -68,6 +73,7 @@ class Life:
     last_ms: int = 0
     waits_since_ms: int = -1
     cancelled_at: tuple[int, int] | None = None
+    companion_of: str = ""
     answers: list[Answer] = field(default_factory=list)
     refusals: list[Refused] = field(default_factory=list)
 
@@ -147,6 +153,8 @@ class Lives:
         life = self.life(job_id)
         self._move(job_id, life, event)
         life.state, life.cause, life.tenant = event["state"], event["cause"], event["tenant"]
+        if event["detail"].startswith(COMPANION):
+            life.companion_of = json.loads(event["detail"])["companion_of"]
         life.place = (record.partition, record.offset)
         life.began_ms = life.began_ms or record.timestamp_ms
         life.last_ms = record.timestamp_ms
@@ -232,6 +240,12 @@ class Lives:
     def _judge_end(self, job_id: str, life: Life, look: Look) -> None:
         if life.refused:
             self._judge_refused(job_id, life)
+        elif life.companion_of:
+            seen = f"runs beside {life.companion_of}, which nobody accepted"
+            holds = life.companion_of in self.known or not look.complete
+            self._findings.judge("I5", "a-companion-has-a-job", job_id, seen, holds=holds)
+            seen = "runs beside a job, and has a result of its own"
+            self._findings.judge("I2", "a-companion-has-no-result", job_id, seen, holds=not life.answers)
         elif life.ended:
             holds = bool(life.answers) or not life.whole
             seen = f"{life.state} without a result"

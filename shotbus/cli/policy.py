@@ -42,7 +42,6 @@ def policy() -> None:
 @submission_options
 @click.option("--points", type=click.IntRange(1), help="Points of its bindings [default: 1].")
 @click.option("--session", help="Session it belongs to.")
-@click.option("--data-class", help="Class of its data, such as private.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Switch a flag: on, off, percent.")
 @click.option("--at", metavar="TIME", help="As if it were then, such as 2026-12-24T22:00+01:00.")
 @quick_command_options

@@ -18,11 +18,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from shotbus.broker.config import LogConfig, MetricsConfig
+from shotbus.broker.invariants.catalog import CATALOG
 from shotbus.broker.stages import STAGES, Timings
 from shotbus.schemas.errors import fail
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
 _BYTES = tuple(4**n for n in range(3, 12))
+_LAYERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def configure_logging(config: LogConfig) -> None:
@@ -69,21 +72,33 @@ class Metrics:
         self.submitted = self._counter("jobs_submitted", "accepted submissions", ["priority"])
         self.refused = self._counter("jobs_refused", "refused submissions", ["error_code"])
         self.terminal = self._counter("jobs_terminal", "terminal results", ["outcome", "pool"])
-        self.queue_depth = self._gauge("queue_depth", "jobs waiting", ["pool"])
+        self.queue_depth = self._gauge("queue_depth", "jobs waiting", ["pool", "priority"])
         self.queue_seconds = self._gauge("queue_estimated_seconds", "backend seconds waiting", ["pool"])
-        self.oldest = self._gauge("queue_oldest_age_seconds", "age of the oldest live job", [])
+        self.oldest = self._gauge("queue_oldest_age_seconds", "age of the oldest live job", ["priority"])
         self.inflight = self._gauge("pool_inflight", "bundles in flight", ["pool", "kind"])
         self.window = self._gauge("pool_window", "credits granted to this process", ["pool", "kind"])
         self.health = self._gauge("pool_health", "workers that are alive", ["pool", "kind"])
-        self.backpressure = self._gauge("backpressure_engaged", "1 while work waits for credits", ["pool"])
+        self.pool_state = self._gauge(
+            "pool_state", "shards of this process that see the pool so", ["pool", "kind", "state"]
+        )
+        self.breaker_state = self._gauge(
+            "breaker_state", "shards of this process whose breaker is so", ["pool", "kind", "state"]
+        )
+        self.backpressure = self._gauge("backpressure_engaged", "1 above the pool's high mark", ["pool"])
+        self.sheds = self._counter("sheds", "jobs turned away or put off", ["pool", "priority", "outcome"])
+        self.forecasts = self._counter("forecasts", "predictions that have come out", ["pool", "outcome"])
         self.retries = self._counter("retries", "attempts that will be repeated", ["error_class"])
-        self.fallback = self._counter("fallback", "answers by fallback", ["pool"])
+        self.fallback = self._counter("fallback", "answers by fallback", ["pool", "kind"])
         self.fenced = self._counter("fenced_writes", "reports of attempts that no longer count", [])
         self.dedup = self._counter("dedup_hits", "repeated submissions", [])
         self.cache_hits = self._counter("cache_hits", "lookups that were answered", ["cache"])
         self.cache_failures = self._counter("cache_failures", "lookups given up", ["cache"])
         self.dlq = self._counter("dlq_letters", "dead letters written", ["error_class"])
         self.dlq_depth = self._gauge("dlq_depth", "dead letters kept on this process's shards", [])
+        self.violations = self._counter("invariant_violations", "promises that were broken", ["invariant"])
+        for name in CATALOG:
+            # What never happens is shown as 0: an alert needs something to grow.
+            self.violations.labels(name)
         self.shots = self._counter("shots", "shots taken", ["pool"])
         self.lag = self._gauge("event_loop_lag_seconds", "delay of a due callback", [])
         self.progress = self._gauge("last_progress_seconds", "seconds since records were handled", [])
@@ -92,6 +107,8 @@ class Metrics:
         self.end_to_end = self._histogram(
             "end_to_end_seconds", "from submission to result", ["priority"], _SECONDS
         )
+        self.depth = self._histogram("circuit_depth", "layers of inspected circuits", [], _LAYERS)
+        self.deviation = self._histogram("result_deviation", "late answers from given ones", [], _SHARES)
         self._exported = _Exported()
         registry.register(self._exported)
         self._stages = [self.stage.labels(stage.name) for stage in STAGES]

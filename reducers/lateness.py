@@ -21,6 +21,11 @@ def compared(late: bytes, answer: bytes | None) -> bytes:
     return encode("circuit_result", {**fields, "deviation": _apart(fields, answer)})
 
 
+def deviation_of(late: bytes) -> float:
+    """Return what a late result says of how far it is from the answer; negative where nobody can tell."""
+    return float(decode(late, "circuit_result")[1]["deviation"])
+
+
 def _apart(fields: Fields, answer: bytes | None) -> float:
     if answer is None:
         return UNKNOWN

@@ -19,7 +19,7 @@ from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, R
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
-from shotbus.reducers.lateness import compared
+from shotbus.reducers.lateness import compared, deviation_of
 from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
 from shotbus.schemas.errors import ShotbusError
 
@@ -39,13 +39,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Projector:
-    """Projects the partitions its group membership gives it, or all of them with :meth:`rebuild`."""
+    """Projects the partitions its group membership gives it, or all of them with :meth:`rebuild`.
 
-    def __init__(self, bus: Bus, store: Store, topics: Topics) -> None:
+    ``observe`` is told how far each late result is from the answer that was given.
+    """
+
+    def __init__(
+        self, bus: Bus, store: Store, topics: Topics, observe: Callable[[float], None] | None = None
+    ) -> None:
         self._bus = bus
         self._store = store
         self._topics = topics
-        self._models = ReadModels(topics)
+        self._models, self._observe = ReadModels(topics), observe
         self._keep_seconds = topics.retention_ms / 1000
         self._ranks: dict[str, dict[str, float]] = {}
         self._held: frozenset[int] = frozenset()
@@ -204,7 +209,9 @@ class Projector:
         stored = dict(zip(away, await self._store.get_many(away), strict=True)) if away else {}
         for job_id, name in answers.items():
             answer = writes.documents.get(name) or stored.get(name)
-            writes.documents[f"late:{job_id}"] = compared(writes.late[job_id], answer)
+            told = writes.documents[f"late:{job_id}"] = compared(writes.late[job_id], answer)
+            if self._observe is not None and (apart := deviation_of(told)) >= 0:
+                self._observe(apart)
 
     async def _drop_outdated(self, writes: Writes) -> None:
         """Keep what is settled in the store: an end never goes back, whatever is read again."""

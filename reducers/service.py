@@ -36,7 +36,7 @@ class ReducerService:
         self._ended: Counter[str] = Counter()
         self._counting: dict[int, Counter[str]] = {}
         metrics.export("reducer", {}, self._counts)
-        self._projector = Projector(bus, store, topics)
+        self._projector = Projector(bus, store, topics, metrics.deviation.observe)
         self._task: asyncio.Task[None] | None = None
         self._host = ShardHost(
             bus, group=topics.name("reducers"), topic=topics.name("shards"), make_runner=self._make_runner

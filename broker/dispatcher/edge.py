@@ -10,7 +10,7 @@ from typing import Any
 from shotbus.broker.bus.base import Bus, Outgoing, Record, TopicPartition
 from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
-from shotbus.broker.deadletters import REDRIVE_COUNT, dead_letter, redriven
+from shotbus.broker.deadletters import PREFIX, REDRIVE_COUNT, dead_letter, redriven
 from shotbus.broker.dispatcher.bodies import Bodies
 from shotbus.broker.dispatcher.earlier import read_result
 from shotbus.broker.dispatcher.headers import check_headers
@@ -55,6 +55,16 @@ FreeCredits = Callable[[], Mapping[str, Sequence[Credit]]]
 Calibration = Callable[[str], str]
 #: Has an earlier result looked for; see :meth:`RecallDesk.ask`.
 LookFor = Callable[[str, str, int], None]
+#: Which cache an answer came from, by outcome and by what its result says; the result cache is the rest.
+_CACHES: Mapping[tuple[str, str], str] = {
+    ("served_from_cache", "shared"): "shared",
+    ("served_from_cache", "top_up"): "top_up",
+    ("served_from_cache", "tolerance"): "tolerance",
+    ("succeeded", "top_up"): "top_up",
+    ("succeeded_by_fallback", "cache"): "history",
+}
+#: What a machine raises where it would break a promise, and which; its record is set aside instead.
+_DEFECTS = ((b"IllegalTransitionError", "I4"), (b"AssertionError", "I1"))
 _NO_PRIORS: Mapping[str, bytes] = {}
 
 
@@ -182,6 +192,7 @@ class DispatcherEdge:
         shard = self._machine.shard
         if event.inspected.facts is None:
             return event
+        self._metrics.depth.observe(event.inspected.facts.depth_bound)
         shard.router.book.put(event.inspected)
         ids = list(shard.validating.get(event.inspected.circuit_id, ()))[:_AT_ONCE]
         references = [shard.live(job_id).reference for job_id in ids]
@@ -319,7 +330,7 @@ class DispatcherEdge:
 
     def committed(self, commands: Sequence[Any]) -> None:
         """Count what has become durable; labels are looked up once a micro-batch, not once a job."""
-        ended: Counter[tuple[str, str]] = Counter()
+        ended: Counter[tuple[str, str, str]] = Counter()
         shots: Counter[str] = Counter()
         for command in commands:
             if isinstance(command, Inspect) and self._ask is not None:
@@ -332,7 +343,7 @@ class DispatcherEdge:
                 fields = command.fields
                 if fields.get("late"):
                     continue
-                ended[fields["outcome"], fields["pool"]] += 1
+                ended[fields["outcome"], fields["pool"], fields.get("answered_by", "")] += 1
                 shots[fields["pool"]] += fields["shots"]
                 self._metrics.observe(Timings.unpack(fields["timings"]))
             elif command.schema == "refusal":
@@ -345,14 +356,21 @@ class DispatcherEdge:
             self._metrics.dlq.labels(command.error_class).inc()
         elif isinstance(command, Outgoing) and (error_class := dict(command.headers).get("error-class")):
             self._metrics.dlq.labels(error_class.decode()).inc()
+            message = dict(command.headers).get(f"{PREFIX}message", b"")
+            for defect, invariant in _DEFECTS:
+                if error_class == b"POISON" and defect in message:
+                    self._metrics.violations.labels(invariant).inc()
 
-    def _count_ended(self, ended: Mapping[tuple[str, str], int], shots: Mapping[str, int]) -> None:
-        for (outcome, pool), count in ended.items():
+    def _count_ended(self, ended: Mapping[tuple[str, str, str], int], shots: Mapping[str, int]) -> None:
+        for (outcome, pool, answered_by), count in ended.items():
             self._metrics.terminal.labels(outcome, pool).inc(count)
-            if outcome == "served_from_cache":
-                self._metrics.cache_hits.labels("result").inc(count)
-            elif outcome == "succeeded_by_fallback":
-                self._metrics.fallback.labels(pool).inc(count)
+            cache = _CACHES.get((outcome, answered_by))
+            if cache or outcome == "served_from_cache":
+                self._metrics.cache_hits.labels(cache or "result").inc(count)
+            if outcome == "succeeded_by_fallback":
+                settings = self._machine.shard.config.pools.get(pool)
+                kind = "cache" if answered_by == "cache" else settings.kind if settings else ""
+                self._metrics.fallback.labels(pool, kind).inc(count)
         for pool, count in shots.items():
             self._metrics.shots.labels(pool).inc(count)
 
@@ -367,6 +385,10 @@ class DispatcherEdge:
         self._metrics.dedup.inc(counters.dedup_hits)
         for error_class, count in counters.retries.items():
             self._metrics.retries.labels(error_class).inc(count)
+        for shed, count in counters.sheds.items():
+            self._metrics.sheds.labels(*shed).inc(count)
+        for forecast, count in counters.forecasts.items():
+            self._metrics.forecasts.labels(*forecast).inc(count)
 
 
 def _submissions(event: Any) -> Sequence[Submitted]:

@@ -205,6 +205,12 @@ class Forecasts:
         self._ends: list[tuple[float, str]] = []
         self._late: dict[str, None] = {}
         self._next: dict[tuple[str, int], float] = {}
+        self._told: dict[tuple[str, str], int] = {}
+
+    def take_told(self) -> dict[tuple[str, str], int]:
+        """Return by pool how many intervals have ``held``, and how many jobs came ``early`` or ``late``."""
+        told, self._told = self._told, {}
+        return told
 
     def follow(self, job_id: str, pool: str, eta: Eta, now: float) -> bool:
         """Follow a prediction if there is room."""
@@ -231,7 +237,10 @@ class Forecasts:
         if entry is not None:
             counted = job_id in self._late
             self._late.pop(job_id, None)
-            self._etas.observe(entry.pool, entry.eta, now - entry.at, counted=counted)
+            actual, eta = now - entry.at, entry.eta
+            self._etas.observe(entry.pool, eta, actual, counted=counted)
+            key = (entry.pool, "early" if actual < eta.low else "late" if actual > eta.high else "held")
+            self._told[key] = self._told.get(key, 0) + 1
 
     def dropped(self, job_id: str) -> None:
         """Forget a job that was cancelled, moved or otherwise says nothing about its pool any more."""

@@ -204,6 +204,7 @@ class Dispatcher:
     def take_counters(self) -> Counters:
         """Return what happened since the last call."""
         counters, self.shard.counters = self.shard.counters, Counters()
+        counters.forecasts = self.shard.guard.forecasts.take_told()
         return counters
 
     def load(self) -> Mapping[tuple[str, str], int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,8 +16,10 @@ from shotbus.broker.children.process import ChildStartError
 from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.arbiter import Dealt
+from shotbus.broker.dispatcher.breaker import Gate
 from shotbus.broker.dispatcher.credits import CreditBook
 from shotbus.broker.dispatcher.edge import DispatcherEdge
+from shotbus.broker.dispatcher.health import PoolState
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.peers import Peers
@@ -73,6 +77,10 @@ class DispatcherService:
         self._inspector = inspector or Inspector.configured(config)
         self._desk = InspectionDesk(bus=bus, store=store, topics=topics, inspector=self._inspector)
         self._recalls = RecallDesk(bus=bus, store=store, topics=topics)
+        metrics.export("inspection", {}, lambda: dataclasses.asdict(self._desk.counters))
+        if isinstance(self._inspector, Inspector):
+            looked = self._inspector.counters
+            metrics.export("inspector", {}, lambda: dataclasses.asdict(looked))
         self._host = ShardHost(
             bus,
             group=topics.name("dispatchers"),
@@ -223,7 +231,7 @@ class DispatcherService:
             for pool, (jobs, seconds) in machine.waiting().items():
                 backlog[pool] = backlog.get(pool, 0.0) + seconds
                 depth[pool] = depth.get(pool, 0) + jobs
-        self._gauge(machines, depth, backlog)
+        self._gauge(machines, backlog)
         fields = {
             "role": "dispatcher",
             "name": self._name,
@@ -256,27 +264,37 @@ class DispatcherService:
                     found[pool] = min(rank, found.get(pool, rank))
         return found
 
-    def _gauge(
-        self, machines: Sequence[Dispatcher], depth: Mapping[str, int], backlog: Mapping[str, float]
-    ) -> None:
+    def _gauge(self, machines: Sequence[Dispatcher], backlog: Mapping[str, float]) -> None:
         free = self._idle(machines)
+        alive = Counter(worker["pool"] for worker in self._book.workers(self._clock.monotonic()))
         for pool, settings in self._config.pools.items():
             used = sum(n for machine in machines for (name, _), n in machine.load().items() if name == pool)
             room = sum(credit.bundles for credit in free.get(pool, ()))
-            waiting = depth.get(pool, 0)
-            self._metrics.queue_depth.labels(pool).set(waiting)
             self._metrics.queue_seconds.labels(pool).set(backlog.get(pool, 0.0))
             self._metrics.inflight.labels(pool, settings.kind).set(used)
             self._metrics.window.labels(pool, settings.kind).set(used + room)
-            self._metrics.backpressure.labels(pool).set(1.0 if waiting and not room else 0.0)
-        alive: dict[str, int] = {}
-        for worker in self._book.workers(self._clock.monotonic()):
-            alive[worker["pool"]] = alive.get(worker["pool"], 0) + 1
-        for pool, settings in self._config.pools.items():
-            self._metrics.health.labels(pool, settings.kind).set(alive.get(pool, 0))
-        accepted = [oldest for machine in machines if (oldest := machine.oldest_us()) is not None]
+            self._metrics.health.labels(pool, settings.kind).set(alive[pool])
+            self._gauge_pool(pool, settings.kind, machines)
         now_us = self._clock.wall_ms() * 1000
-        self._metrics.oldest.set(max(0.0, (now_us - min(accepted, default=now_us)) / 1e6))
+        for priority in self._config.classes:
+            accepted = [oldest for one in machines if (oldest := one.oldest_us(priority)) is not None]
+            age = max(0.0, (now_us - min(accepted, default=now_us)) / 1e6)
+            self._metrics.oldest.labels(priority).set(age)
         runners = self._host.runners.values()
         idle = [self._clock.monotonic() - runner.last_progress for runner in runners]
         self._metrics.progress.set(max(idle, default=0.0))
+
+    def _gauge_pool(self, pool: str, kind: str, machines: Sequence[Dispatcher]) -> None:
+        """Show what waits for a pool, by class, and as what the shards see it."""
+        metrics, guards = self._metrics, [machine.shard.guard for machine in machines]
+        queues = [one.shard.queues[pool].depths() for one in machines if pool in one.shard.queues]
+        for priority in self._config.classes:
+            waiting = sum(depths.get(priority, (0, 0.0))[0] for depths in queues)
+            metrics.queue_depth.labels(pool, priority).set(waiting)
+        metrics.backpressure.labels(pool).set(any(guard.shedder.engaged(pool) for guard in guards))
+        gates = Counter(guard.breakers.view(pool, 0.0).gate for guard in guards)
+        for gate in Gate:
+            metrics.breaker_state.labels(pool, kind, gate.value).set(gates[gate])
+        states = Counter(health.state for guard in guards if (health := guard.health(pool)))
+        for state in PoolState:
+            metrics.pool_state.labels(pool, kind, state.value).set(states[state])

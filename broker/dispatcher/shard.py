@@ -59,7 +59,7 @@ SETTLED_AT_ONCE = 1_000
 class Counters:
     """What happened since the last look; the edge turns it into metrics."""
 
-    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "retries", "sheds")
+    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "forecasts", "retries", "sheds")
 
     def __init__(self) -> None:
         self.accepted: dict[str, int] = {}
@@ -68,6 +68,8 @@ class Counters:
         self.dedup_hits = 0
         self.fenced = 0
         self.retries: dict[str, int] = {}
+        #: By pool, what became of predictions.
+        self.forecasts: Mapping[tuple[str, str], int] = {}
         #: By pool, class, and what became of a job that came when there was too much: few do.
         self.sheds: dict[tuple[str, str, str], int] = {}
 

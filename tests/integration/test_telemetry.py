@@ -15,6 +15,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from shotbus import Client, JobFailedError, RefusedError, ShotbusError
 from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.config import MetricsConfig
+from shotbus.broker.inspection.inspector import InspectorCounters
+from shotbus.broker.inspection.service import DeskCounters
 from shotbus.broker.stages import STAGES
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.tracing import parse_traceparent
@@ -95,6 +97,9 @@ def declared():
         yield f"shotbus_reducer_shards_{word}_total", ("counter", ())
     for word in ("read", "unreadable"):
         yield f"shotbus_reducer_records_{word}_total", ("counter", ())
+    for role, counters in (("inspection", DeskCounters), ("inspector", InspectorCounters)):
+        for field in dataclasses.fields(counters):
+            yield f"shotbus_{role}_{field.name}_total", ("counter", ())
     for word in STATS:
         yield f"shotbus_treasury_{word}_total", ("counter", ())
     yield "shotbus_budget_spent_units", ("gauge", ("resource",))
@@ -212,20 +217,24 @@ def test_dead_letters_are_counted(client, broker):
     eventually(lambda: broker.metrics()[1]["shotbus_dlq_depth"] == 0)
 
 
+DEPTH = 'shotbus_queue_depth{pool="noop",priority="experiment"}'
+OLDEST = 'shotbus_queue_oldest_age_seconds{priority="experiment"}'
+
+
 def test_the_queue_is_told_while_jobs_wait(client, broker):
     async def control(verb):
         await client._client.control_pool(verb, "noop")
 
     client._loop.run(control("pause"))
     jobs = [client.submit(BELL, shots=1, backend="noop") for _ in range(3)]
-    eventually(lambda: broker.metrics()[1]['shotbus_queue_depth{pool="noop"}'] == 3)
-    waiting = eventually(lambda: broker.metrics()[1]["shotbus_queue_oldest_age_seconds"])
+    eventually(lambda: broker.metrics()[1][DEPTH] == 3)
+    waiting = eventually(lambda: broker.metrics()[1][OLDEST])
     assert 0 < waiting < 60
     client._loop.run(control("resume"))
     for job in jobs:
         job.result(30)
-    eventually(lambda: broker.metrics()[1]['shotbus_queue_depth{pool="noop"}'] == 0)
-    eventually(lambda: broker.metrics()[1]["shotbus_queue_oldest_age_seconds"] == 0)
+    eventually(lambda: broker.metrics()[1][DEPTH] == 0)
+    eventually(lambda: broker.metrics()[1][OLDEST] == 0)
 
 
 def test_health_tells_which_pools_have_workers(client, broker):
@@ -233,6 +242,30 @@ def test_health_tells_which_pools_have_workers(client, broker):
     eventually(lambda: broker.metrics()[1]['shotbus_pool_health{kind="none",pool="noop"}'] == 1)
     assert broker.metrics()[1]['shotbus_pool_health{kind="simulator",pool="aer"}'] == 0
     assert broker.metrics()[1]['shotbus_pool_inflight{kind="none",pool="noop"}'] == 0
+
+
+def test_pools_are_told_as_the_shards_see_them_and_no_promise_is_broken(client, broker):
+    run(client, 1)
+    partitions = client._client.session.topics.partitions
+
+    def sample(name, state):
+        return f'shotbus_{name}{{kind="none",pool="noop",state="{state}"}}'
+
+    eventually(lambda: broker.metrics()[1][sample("pool_state", "ready")] == partitions)
+    found = broker.metrics()[1]
+    assert found[sample("breaker_state", "closed")] == partitions
+    assert found[sample("breaker_state", "open")] == 0
+    assert found['shotbus_backpressure_engaged{pool="noop"}'] == 0
+    broken = [value for name, value in found.items() if name.startswith("shotbus_invariant_violations_total")]
+    assert broken == [0.0] * 16
+
+
+def test_what_was_inspected_is_counted_with_its_depth(client, broker):
+    changes = Changes(broker)
+    qasm = BELL.replace("h q[0];", "h q[0];" * 7)
+    job = client.submit(qasm, shots=1, backend="aer")
+    changes.become(inspection_inspected_total=1, inspector_accepted_total=1, circuit_depth_count=1)
+    job.cancel()
 
 
 def test_every_log_line_is_json_with_time_level_event_role_and_process(client, broker):

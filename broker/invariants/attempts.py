@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.invariants.findings import Findings, Look
@@ -28,10 +28,15 @@ class _Told(NamedTuple):
 
 @dataclass(slots=True)
 class _Span:
-    """When a lease was used, by its records' times in milliseconds."""
+    """From a lease's first word to its report, or else its last word, by the records' times, ms.
+
+    ``said_us`` is when its worker said the last word: one that comes again is not a later one.
+    """
 
     began: int
-    ended: int = -1
+    ended: int
+    said_us: int
+    finished: bool = False
 
 
 @dataclass(slots=True)
@@ -64,7 +69,7 @@ class Attempts:
         self._reported = True
         lease = fields["lease_id"]
         holds = self._leases.setdefault(fields["bundle_id"], lease) == lease
-        self._use(fields["worker"], lease, fields["kind"], record.timestamp_ms)
+        self._use(fields, record.timestamp_ms)
         if not holds or fields["kind"] != "finished":
             return
         for item in fields["items"]:
@@ -72,15 +77,18 @@ class Attempts:
                 told = _Told(item["shots"], item["payload"], fields["provenance"])
                 self._told.setdefault((item["job_id"], item["attempt"]), []).append(told)
 
-    def _use(self, name: str, lease: str, kind: str, at_ms: int) -> None:
-        worker = self._workers.setdefault(name, _Worker())
+    def _use(self, fields: Mapping[str, Any], at_ms: int) -> None:
+        lease, said_us = fields["lease_id"], fields["at_us"]
+        worker = self._workers.setdefault(fields["worker"], _Worker())
         worker.steady = worker.steady and at_ms >= worker.last_ms - 1
         worker.last_ms = max(at_ms, worker.last_ms)
-        if kind == "started":
-            worker.spans.setdefault(lease, _Span(at_ms))
-        elif kind == "finished" and lease in worker.spans:
+        if fields["kind"] == "started":
+            worker.spans.setdefault(lease, _Span(at_ms, at_ms, said_us))
+        elif lease in worker.spans:
             span = worker.spans[lease]
-            span.ended = at_ms if span.ended < 0 else span.ended
+            if not span.finished and said_us > span.said_us:
+                span.ended, span.said_us = at_ms, said_us
+                span.finished = fields["kind"] == "finished"
 
     def _status(self, record: Record) -> None:
         if record.value is None:
@@ -117,8 +125,8 @@ class Attempts:
 
 
 def _most_at_a_time(spans: list[_Span]) -> int:
-    """Return the highest number of spans that overlap by more than a moment; open ones have no end."""
-    edges = [(span.began, 1) for span in spans if span.ended < 0 or span.ended > span.began]
+    """Return the highest number of spans that overlap by more than a moment."""
+    edges = [(span.began, 1) for span in spans if span.ended > span.began]
     edges += [(span.ended, -1) for span in spans if span.ended > span.began]
     most = now = 0
     for _, step in sorted(edges):

@@ -90,7 +90,7 @@ class Desk:
         if control["command"] == "approve":
             self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
             return commands + self._shard.beside.begin(job, now)
-        why = "rejected in review by {by}: {reason}".format(**_wisher(control))
+        why = "rejected in review by {who}: {reason}".format(**_wisher(control))
         steps = self._fallback.step(job, now, why)
         if steps is not None:
             return commands + steps
@@ -202,4 +202,4 @@ class Desk:
 
 def _wisher(control: Mapping[str, Any]) -> dict[str, str]:
     """Return who wishes for something and why, as terms of events: a sweep may have a great many of them."""
-    return {"by": control["principal"][:_MAX_TERM], "reason": control["reason"][:_MAX_TERM]}
+    return {"who": control["principal"][:_MAX_TERM], "reason": control["reason"][:_MAX_TERM]}

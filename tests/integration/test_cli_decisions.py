@@ -112,7 +112,7 @@ def test_a_job_that_is_rejected_says_by_whom_and_why(folder, client):
         job.result(30)
     end = eventually(lambda: [one for one in job.events() if one["state"] == "ERROR"])[0]
     assert end["terms"]["reason"] == "too many shots"
-    assert end["terms"]["by"]
+    assert end["terms"]["who"]
 
 
 def test_a_flag_is_switched_on_every_shard_and_nonsense_is_refused(folder, client):

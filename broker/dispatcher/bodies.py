@@ -27,7 +27,7 @@ class Bodies:
 
     """
 
-    def __init__(self, bus: Bus, partitions: Iterable[TopicPartition], *, capacity: int = 16_777_216) -> None:
+    def __init__(self, bus: Bus, partitions: Iterable[TopicPartition], *, capacity: int = 8_388_608) -> None:
         self._bus, self._partitions = bus, tuple(partitions)
         self._kept: OrderedDict[Reference, Record] = OrderedDict()
         self._size, self._capacity = 0, capacity

@@ -86,8 +86,12 @@ class Desk:
         job = self._shard.jobs.get(control["name"])
         if job is None or job.tenant != control["tenant"] or job.phase is not Phase.AWAITING_REVIEW:
             return [self._told(control, now, changed=0, problems=["no such job awaits review"])]
+        approves = control["command"] == "approve"
+        if approves and (lack := self._shard.unfit(job, job.pool)):
+            # Nobody has found a pool for it yet: it stands where it would go without any rule.
+            return [self._told(control, now, changed=0, problems=[f"{job.pool} {lack}"])]
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
-        if control["command"] == "approve":
+        if approves:
             self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
             return commands + self._shard.beside.begin(job, now)
         why = "rejected in review by {who}: {reason}".format(**_wisher(control))

@@ -86,7 +86,6 @@ class Floor:
             job = self._shard.jobs.at(key)
             if job.phase is Phase.RECONCILING:
                 self._shard.lookups.setdefault(job.pool, {})[job.job_id] = None
-                job.not_before_ms = 0
                 continue
             if job.phase is Phase.RETRYING and not self._may_repeat(job):
                 self._shard.set_timer(job, now.wall_ms + _LATER_MS)

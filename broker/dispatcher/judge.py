@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
@@ -166,13 +167,21 @@ class Judge:
             return self._end_called_off(job, now, where="it did not finish")
         attempted = Attempted(error_class, problems, retry_after_ms)
         history, means = history_of(job), self._means(job, now)
+        if paid and (history.unsure or error_class in UNSURE_WHEN_PAID):
+            # Whatever runs next could be paid for twice.
+            means = means._replace(fallback=False)
         verdict = self._decide(attempted, history, means, job, now)
         if verdict.action in (Action.REROUTE, Action.FALL_BACK):
             records = [dict(problem) for problem in problems] or problems_of("SB-5001")
             why, only_pools = f"{error_class}: {records[0]['code']}", verdict.action is Action.REROUTE
+            before = job.pool
             commands = self._fallback.step(job, now, why, only_pools=only_pools)
             if commands is not None:
-                remember(job, history.after(verdict, now.wall_ms), verdict, error_class)
+                after = history.after(verdict, now.wall_ms)
+                if job.pool != before:
+                    # Another pool is tried as often as the first one was.
+                    after = replace(after, failures=0)
+                remember(job, after, verdict, error_class)
                 ended = LADDERS.get(error_class, LADDERS["INTERNAL"]).outcome
                 remember_failure(job, Failure(ended, records, error_class))
                 return commands

@@ -172,7 +172,8 @@ class Dispatcher:
             waits.append((next_ms - now.wall_ms) / 1000)
         if (next_ms := shard.beside.next_ms()) is not None:
             waits.append((next_ms - now.wall_ms) / 1000)
-        if any(queue.length for pool, queue in shard.queues.items() if not shard.standing.is_paused(pool)):
+        working = [pool for pool in shard.queues if not shard.standing.is_paused(pool)]
+        if any(shard.queues[pool].length or shard.lookups.get(pool) for pool in working):
             waits.append(_HUNGRY_SECONDS)
         if shard.funds.allowance is not None and (due := shard.funds.allowance.wake_at(now)) is not None:
             waits.append(due)

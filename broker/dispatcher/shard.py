@@ -48,6 +48,8 @@ _UNKNOWN_POOL = PoolConfig()
 _FREE = PriceConfig()
 #: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
+#: Phases in which others may wait for a job's result.
+_COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
 #: Ends that speak against a pool.
 _BAD = frozenset({"failed", "timed_out", "dead_lettered"})
 #: A result that many wait for is copied into one transaction up to this many bytes.
@@ -595,14 +597,14 @@ class Shard:
             self.uniques[extras["unique"]] = job.job_id
         if "companions" in extras:
             self.beside.restored(self.jobs.at(key))
+        if job.phase in _COMPUTE:
+            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
         if job.phase is Phase.WAITING:
             self.queue_of(job.pool).push(job, key)
-            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
             if "impatient_ms" in extras:
                 self.patience.restore(self.jobs.at(key), key)
         elif job.phase in WITH_A_WORKER:
             self._board(self.jobs.at(key), self._seats[job.job_id])
-            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
         elif job.phase in WITH_A_TIMER:
             self.agenda.later(job, key)
         else:

@@ -35,6 +35,7 @@ from shotbus.broker.dispatcher.messages import (
     Told,
 )
 from shotbus.broker.dispatcher.shard import Counters
+from shotbus.broker.dispatcher.window import Answer
 from shotbus.broker.inspection.facts import facts_of
 from shotbus.broker.inspection.service import lookup
 from shotbus.broker.machine import Emit, Input, Now
@@ -81,6 +82,7 @@ class DispatcherEdge:
         metrics: of this process.
         clock: wall time for the policy.
         adverts: returns what the workers that are alive advertise.
+        answered: told of bundles that came back, by pool.
         ask: has a circuit inspected for a shard; without it none is inspected.
         recall: has an earlier result looked for; without it none is.
         calibration: says which calibration of its backend a pool has, empty for none.
@@ -99,12 +101,13 @@ class DispatcherEdge:
         metrics: Metrics,
         clock: Clock,
         adverts: Callable[[], Sequence[Mapping[str, Any]] | None] = lambda: None,
+        answered: Callable[[str, Answer], None] = lambda *_: None,
         ask: Ask | None = None,
         recall: LookFor | None = None,
         calibration: Calibration = lambda _: "",
     ) -> None:
         self._clock, self._ask, self._recall = clock, ask, recall
-        self._adverts = adverts
+        self._adverts, self._answered = adverts, answered
         self._shard, self._bus, self._store, self._topics, self._config = shard, bus, store, topics, config
         self._free_credits, self._metrics = free_credits, metrics
         self._machine = Dispatcher(shard, topics.partitions, config)
@@ -385,6 +388,8 @@ class DispatcherEdge:
         self._metrics.dedup.inc(counters.dedup_hits)
         for error_class, count in counters.retries.items():
             self._metrics.retries.labels(error_class).inc(count)
+        for pool, answer in counters.answered:
+            self._answered(pool, answer)
         for shed, count in counters.sheds.items():
             self._metrics.sheds.labels(*shed).inc(count)
         for forecast, count in counters.forecasts.items():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
-from shotbus.broker.dispatcher.breaker import Report
+from shotbus.broker.dispatcher.breaker import BLAMED, Report
 from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
@@ -24,6 +24,7 @@ from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.staging import Staging, afterwards, stages_here
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.tries import history_of, remember
+from shotbus.broker.dispatcher.window import Answer
 from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
 
@@ -270,15 +271,22 @@ class Judge:
         return end_failed(self._shard, job, failure, now)
 
     def _measure(self, bundle: Bundle, items: Sequence[Mapping[str, Any]]) -> None:
-        """Learn how long a point takes; the estimate is what fairness and bundles are counted in."""
+        """Learn how long a point takes, which fairness and bundles are counted in, and how the pool does."""
+        shard = self._shard
         for item in items[:1]:
-            job = self._shard.jobs.get(item["job_id"])
-            if job is None or item["error_class"]:
+            job = shard.jobs.look(item["job_id"])
+            if job is None or bundle.open.get(job.job_id) != item["attempt"]:
                 continue
-            spent = Timings.unpack(item["timings"]).seconds("execute")
-            if 0 < spent < math.inf and bundle.open.get(job.job_id) == item["attempt"]:
-                known = self._shard.speed.get(bundle.pool, spent / job.points)
-                self._shard.speed[bundle.pool] = known + 0.1 * (spent / job.points - known)
+            timings = Timings.unpack(item["timings"])
+            spent, blamed = timings.seconds("execute"), item["error_class"] in BLAMED
+            if not (blamed or 0 < spent < math.inf):
+                continue
+            work = f"{job.circuit_id}/{job.points.bit_length()}"
+            answer = Answer(work, spent, timings.seconds("lease"), blamed)
+            shard.counters.answered.append((bundle.pool, answer))
+            if not item["error_class"]:
+                known = shard.speed.get(bundle.pool, spent / job.points)
+                shard.speed[bundle.pool] = known + 0.1 * (spent / job.points - known)
 
     def expire_leases(self, now: Now) -> list[Any]:
         """Take back what workers have had for too long."""

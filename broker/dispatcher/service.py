@@ -24,6 +24,7 @@ from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.peers import Peers
 from shotbus.broker.dispatcher.recalls import RecallDesk
+from shotbus.broker.dispatcher.window import Windows
 from shotbus.broker.host import ShardHost
 from shotbus.broker.inspection.inline import Inspecting
 from shotbus.broker.inspection.inspector import Inspector
@@ -72,6 +73,8 @@ class DispatcherService:
         self._clock = clock or SystemClock()
         self._book = CreditBook(name)
         self._peers = Peers(config.pools)
+        adaptive = {name: pool.flow for name, pool in config.pools.items() if pool.flow.adaptive}
+        self._windows = Windows(adaptive)
         self._tail = PoolsTail(bus, topics, self._learn, self._clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._inspector = inspector or Inspector.configured(config)
@@ -157,6 +160,7 @@ class DispatcherService:
             free_credits=partial(self._free, shard),
             metrics=self._metrics,
             clock=self._clock,
+            answered=self._windows.answered,
             adverts=lambda: self._book.workers(self._clock.monotonic()),
             ask=self._desk.ask,
             recall=self._recalls.ask,
@@ -186,7 +190,12 @@ class DispatcherService:
         return dealt
 
     def _idle(self, machines: Sequence[Dispatcher]) -> dict[str, Sequence[Credit]]:
-        return self._book.free([machine.load() for machine in machines], self._clock.monotonic())
+        loads = [machine.load() for machine in machines]
+        used: dict[str, int] = {}
+        for load in loads:
+            for (pool, _), count in load.items():
+                used[pool] = used.get(pool, 0) + count
+        return self._windows.trim(self._book.free(loads, self._clock.monotonic()), used)
 
     def _learn(self, key: bytes, fields: Mapping[str, Any] | None, heard: float) -> None:
         """Take an advertisement; who waits for its credits need not wait until it looks."""

@@ -35,6 +35,7 @@ from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.dispatcher.timetable import Timetable
 from shotbus.broker.dispatcher.waiting import WaitingQueue
+from shotbus.broker.dispatcher.window import Answer
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.policy.windows import Window
 from shotbus.schemas.codec import decode
@@ -61,12 +62,14 @@ SETTLED_AT_ONCE = 1_000
 class Counters:
     """What happened since the last look; the edge turns it into metrics."""
 
-    __slots__ = ("accepted", "dedup_hits", "ended", "fenced", "forecasts", "retries", "sheds")
+    __slots__ = ("accepted", "answered", "dedup_hits", "ended", "fenced", "forecasts", "retries", "sheds")
 
     def __init__(self) -> None:
         self.accepted: dict[str, int] = {}
         #: Class and seconds from submission to result of each job that ended.
         self.ended: list[tuple[str, float]] = []
+        #: By pool, bundles that came back: what the windows of the process learn from.
+        self.answered: list[tuple[str, Answer]] = []
         self.dedup_hits = 0
         self.fenced = 0
         self.retries: dict[str, int] = {}

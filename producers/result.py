@@ -94,7 +94,7 @@ class JobResult:
         """How the answer was made.
 
         ``run``, ``cache``, ``shared`` (with the same work under way), ``top_up``, ``tolerance``,
-        ``fallback``, ``speculation`` or ``blend``.
+        ``fallback``, ``prescreen``, ``speculation`` or ``blend``; a late one may be a ``shadow``.
         """
         return str(self._fields["answered_by"])
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Counts, Estimates
+from shotbus.schemas.quantity_names import QUANTITIES
 
 
 def _shares(answer: Counts) -> list[Array]:
@@ -31,9 +32,7 @@ _OF_COUNTS: Mapping[str, Callable[[Counts], float]] = {
     "max_probability": lambda answer: max(float(row.max()) for row in _shares(answer)),
     "entropy": _entropy,
 }
-#: Names of all quantities: smallest, largest and mean expectation value over points and observables; the
-#: probability of the likeliest outcome of any point; the mean entropy of the points' outcomes, bits.
-QUANTITIES: tuple[str, ...] = (*_OF_ESTIMATES, *_OF_COUNTS)
+assert (*_OF_ESTIMATES, *_OF_COUNTS) == QUANTITIES, "each name has its function"
 
 
 def quantity(name: str, answer: Counts | Estimates | None) -> float | None:

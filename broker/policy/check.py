@@ -26,7 +26,7 @@ from shotbus.broker.policy.config import (
 from shotbus.broker.policy.steps import Step
 from shotbus.broker.policy.windows import Window
 from shotbus.schemas.errors import Problem
-from shotbus.schemas.quantities import QUANTITIES
+from shotbus.schemas.quantity_names import QUANTITIES
 
 if TYPE_CHECKING:
     # config.py takes the shapes of this package: imported for real this would be a circle.

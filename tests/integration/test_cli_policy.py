@@ -84,7 +84,7 @@ def test_a_refusal_is_an_answer_with_its_problems(folder):
     wide = BELL.replace("[2]", "[40]")
     found = explained(folder, "-", "--backend", "qpu", text=wide)
     assert found["decision"]["action"] == "refuse"
-    assert [one["code"] for one in found["decision"]["problems"]] == ["SB-1110"]
+    assert [one["code"] for one in found["decision"]["problems"]] == ["SB-1116"]
     false = explained(folder, "-", "--family", "bell@1", text=wide)
     assert [one["code"] for one in false["decision"]["problems"]] == ["SB-1150"]
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from shotbus.schemas.pub import Counts, Estimates
-from shotbus.schemas.quantities import QUANTITIES, quantity
+from shotbus.schemas.quantities import quantity
+from shotbus.schemas.quantity_names import QUANTITIES
 
 ESTIMATES = Estimates(np.array([[-1.5, 0.0], [0.5, 2.0]]), np.full((2, 2), 0.1))
 #: A certain outcome, and two equally likely ones.

@@ -17,7 +17,7 @@ from shotbus.broker.dispatcher.kept import MOST_BYTES, as_bytes, as_text, compar
 from shotbus.broker.dispatcher.messages import Submitted
 from shotbus.broker.dispatcher.reuse import forget_place
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.config import Span
 from shotbus.schemas.errors import Problem
@@ -149,6 +149,9 @@ class Staging:
         else:
             shard.requeue(job, Cause.REROUTE, now, pool=then["pool"], **terms)
         job.cache_key = then["cache_key"]
+        if job.phase is Phase.WAITING:
+            # From here on others may share its result.
+            shard.sharing.lead(job.cache_key, job.job_id)
         if then["history"]:
             job.extras = {**job.extras, "history": then["history"]}
 

@@ -74,7 +74,7 @@ def another(place: Place, config: Config) -> Iterator[Place]:
 
 def with_pools(config: Config, pools: Mapping[str, PoolConfig]) -> Config:
     """Return a configuration that has these pools too; none of them caps what may wait."""
-    limits = dataclasses.replace(config.limits, max_waiting=100_000_000)
+    limits = dataclasses.replace(config.limits, max_waiting=100_000_000, max_waiting_tenant=100_000_000)
     return dataclasses.replace(config, pools={**config.pools, **pools}, limits=limits)
 
 

@@ -36,6 +36,7 @@ class Verdict:
         cluster: its topics have no prefix.
         history: what the clients did.
         ledger: what the provider accepted.
+        topics: their names.
         healed_at: simulated seconds.
         heal_seconds: how long the broker has from then on.
 
@@ -46,6 +47,7 @@ class Verdict:
         cluster: SimulatedCluster,
         history: History,
         ledger: ProviderLedger,
+        topics: Topics,
         *,
         healed_at: float,
         heal_seconds: float,
@@ -61,7 +63,7 @@ class Verdict:
             self._checker.expect(topic)
         self._hash = hashlib.blake2b(digest_size=16)
         self._ended_sweeps: set[str] = set()
-        self._records: list[Record] = []
+        self._models = ReadModelCheck(topics)
         self.answers: Counter[str] = Counter()
 
     def is_over(self) -> bool:
@@ -97,18 +99,12 @@ class Verdict:
             lines += life_of(name, self._cluster.everything(), self._history, self._ledger)
         return lines
 
-    async def stale_read_models(self, store: Store, topics: Topics, *, emptied: bool) -> list[Violation]:
-        """Compare what the store has at rest with the topics; what was emptied is missing by rights."""
-        check = ReadModelCheck(topics)
-        check.take(self._records)
+    async def stale_read_models(self, store: Store, *, emptied: bool) -> list[Violation]:
+        """Compare what the store has with the topics; what was emptied is missing by rights."""
+        self._read()
         return [
-            Violation(
-                "I16",
-                "read-models-catch-up",
-                one.key.partition(":")[2],
-                f"{one.key.partition(chr(58))[0]} {one.kind}: {one.seen}",
-            )
-            for one in await check.compare(store)
+            Violation("I16", "read-models-catch-up", one.key.partition(":")[2], f"{one.key}: {one.kind}")
+            for one in await self._models.compare(store)
             if not (emptied and one.kind == "missing")
         ]
 
@@ -118,7 +114,7 @@ class Verdict:
                 self._checker.take(topic, record)
                 if topic in _HASHED:
                     self._hash.update(record.value or b"")
-                    self._records.append(record)
+                    self._models.take([record])
                 if topic == "results":
                     self._count(record)
                 elif topic == "reductions":

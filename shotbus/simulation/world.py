@@ -11,7 +11,7 @@ from shotbus.broker.bus.base import Bus
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.service import DispatcherService
 from shotbus.broker.inspection.inline import InlineInspector
-from shotbus.broker.invariants import History
+from shotbus.broker.invariants import History, Violation
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.reducers.service import ReducerService
@@ -33,6 +33,8 @@ from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WorkerSettings
 
 POOL, SLOW_POOL, PAID_POOL = "sim", "slow", "paid"
+#: The read models are behind for no longer than this once everything is healed.
+_PROJECTION_SECONDS = 20.0
 
 
 class World:
@@ -79,6 +81,7 @@ class World:
             self._cluster,
             self._clients.history,
             self._provider.ledger,
+            self._topics,
             healed_at=self._loop.time(),
             heal_seconds=scenario.heal_seconds,
         )
@@ -86,14 +89,22 @@ class World:
         while self._loop.time() < until and not verdict.is_over():  # noqa: ASYNC110 -- simulated seconds are free
             await asyncio.sleep(1.0)
         ended_at = self._loop.time()
+        stale = await self._catch_up(verdict)
         for host in self._hosts.values():
             await host.stop()
-        return await self._outcome(verdict, ended_at)
+        return self._outcome(verdict, stale, ended_at)
 
-    async def _outcome(self, verdict: Verdict, ended_at: float) -> Outcome:
+    async def _catch_up(self, verdict: Verdict) -> list[Violation]:
+        """Give the projectors a while; return what the store does not have right even then."""
+        emptied, until = bool(self._bites["empty"]), self._loop.time() + _PROJECTION_SECONDS
+        while True:
+            stale = await verdict.stale_read_models(self._store, emptied=emptied)
+            if not stale or self._loop.time() > until:
+                return stale
+            await asyncio.sleep(1.0)
+
+    def _outcome(self, verdict: Verdict, stale: list[Violation], ended_at: float) -> Outcome:
         report = verdict.report()
-        emptied = bool(self._bites["empty"])
-        stale = await verdict.stale_read_models(self._store, self._topics, emptied=emptied)
         violations = [*report.violations, *stale]
         story = [*self._story.lines, *verdict.lives(violations)]
         return Outcome(

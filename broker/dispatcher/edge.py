@@ -12,6 +12,7 @@ from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import PREFIX, REDRIVE_COUNT, dead_letter, redriven
 from shotbus.broker.dispatcher.bodies import Bodies
+from shotbus.broker.dispatcher.counters import Counters
 from shotbus.broker.dispatcher.earlier import read_result
 from shotbus.broker.dispatcher.headers import check_headers
 from shotbus.broker.dispatcher.job import Reference
@@ -34,7 +35,6 @@ from shotbus.broker.dispatcher.messages import (
     Submitted,
     Told,
 )
-from shotbus.broker.dispatcher.shard import Counters
 from shotbus.broker.dispatcher.window import Answer
 from shotbus.broker.inspection.facts import facts_of
 from shotbus.broker.inspection.service import lookup

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.companions import Companions
+from shotbus.broker.dispatcher.counters import Counters
 from shotbus.broker.dispatcher.desk import Desk
 from shotbus.broker.dispatcher.done import is_done_key
 from shotbus.broker.dispatcher.door import Door
@@ -31,7 +32,8 @@ from shotbus.broker.dispatcher.messages import (
 )
 from shotbus.broker.dispatcher.recalling import Recalling
 from shotbus.broker.dispatcher.reloaded import is_reloaded_key
-from shotbus.broker.dispatcher.shard import Counters, Shard
+from shotbus.broker.dispatcher.restoring import Restoring
+from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
 from shotbus.broker.treasury.allowance import is_allowance_key
@@ -79,6 +81,7 @@ class Dispatcher:
         self.shard.beside = Companions(self.shard)
         self._door = parts.door(self.shard)
         judge = parts.judge(self.shard)
+        self._restoring = Restoring(self.shard)
         self._keepers = self._kept()
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
@@ -132,7 +135,7 @@ class Dispatcher:
         if b"/" in key:
             next(keeper for keeper in self._keepers if keeper.has(key)).restore(key, row)
         else:
-            self.shard.take_row(key.decode(), row)
+            self._restoring.take(key.decode(), row)
 
     def _kept(self) -> tuple[_Keeper, ...]:
         """Return who keeps which rows besides the jobs'."""
@@ -156,11 +159,11 @@ class Dispatcher:
 
     def settling(self) -> Iterator[None]:
         """Give the jobs their places; see :class:`shotbus.broker.machine.SettlesInParts`."""
-        return self.shard.settling()
+        return self._restoring.settling()
 
     def restored(self, now: Now) -> None:
         """Give every job its place and every lease a full period."""
-        self.shard.settle(now)
+        self._restoring.settle(now)
 
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""

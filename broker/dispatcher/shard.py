@@ -6,8 +6,7 @@ bundles, ledger rows and events never disagree.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.bundles import RUN, Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
+from shotbus.broker.dispatcher.counters import Counters
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.funds import Funds, wait_ms
 from shotbus.broker.dispatcher.guard import Guard
 from shotbus.broker.dispatcher.histories import Measured
-from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
+from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.jobbook import JobBook
-from shotbus.broker.dispatcher.packedjobs import Glance
 from shotbus.broker.dispatcher.patience import Patience
 from shotbus.broker.dispatcher.reloaded import Reloaded
 from shotbus.broker.dispatcher.reports import Reports
@@ -35,10 +34,8 @@ from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Cause, Phase
 from shotbus.broker.dispatcher.timetable import Timetable
 from shotbus.broker.dispatcher.waiting import WaitingQueue
-from shotbus.broker.dispatcher.window import Answer
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.policy.windows import Window
-from shotbus.schemas.codec import decode
 from shotbus.schemas.outcomes import SUCCESSES
 
 if TYPE_CHECKING:
@@ -50,38 +47,11 @@ _FREE = PriceConfig()
 #: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
-_COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
+COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
 #: Ends that speak against a pool.
 _BAD = frozenset({"failed", "timed_out", "dead_lettered"})
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
-#: Jobs that are given their places after a restore before others have their turn: some 10 ms.
-SETTLED_AT_ONCE = 1_000
-
-
-class Counters:
-    """What happened since the last look; the edge turns it into metrics."""
-
-    __slots__ = ("accepted", "answered", "dedup_hits", "ended", "fenced", "forecasts", "retries", "sheds")
-
-    def __init__(self) -> None:
-        self.accepted: dict[str, int] = {}
-        #: Class and seconds from submission to result of each job that ended.
-        self.ended: list[tuple[str, float]] = []
-        #: By pool, bundles that came back: what the windows of the process learn from.
-        self.answered: list[tuple[str, Answer]] = []
-        self.dedup_hits = 0
-        self.fenced = 0
-        self.retries: dict[str, int] = {}
-        #: By pool, what became of predictions.
-        self.forecasts: Mapping[tuple[str, str], int] = {}
-        #: By pool, class, and what became of a job that came when there was too much: few do.
-        self.sheds: dict[tuple[str, str, str], int] = {}
-
-    def shed(self, pool: str, priority: str, outcome: str) -> None:
-        """Count a job that load has turned away (``refused``) or put off (``deferred``)."""
-        key = (pool, priority, outcome)
-        self.sheds[key] = self.sheds.get(key, 0) + 1
 
 
 class Shard:
@@ -139,9 +109,6 @@ class Shard:
         self.guard = Guard(config, self.windows, partitions)
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
-        #: While the ledger is read: where jobs sit that a worker has.
-        self._seats: dict[str, Seat] = {}
-        self._placed = False
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
         self._touched: dict[bytes, None] = {}
@@ -547,89 +514,12 @@ class Shard:
             del self.ghosts[job_id]
             self.touch(job_id.encode())
 
-    # --- the ledger ---
-
-    def take_row(self, job_id: str, row: bytes | None) -> None:
-        """Let a job's row replace what was taken for it; None: it is gone."""
-        self._seats.pop(job_id, None)
-        self.ghosts.pop(job_id, None)
-        if row is None:
-            self.jobs.discard(job_id)
-            return
-        fields = decode(row, "job_row")[1]
-        phase = Phase(fields["state"])
-        if phase in TERMINAL:
-            self.jobs.discard(job_id)
-            self.ghosts[job_id], self._seats[job_id] = job_of_row(fields)
-            return
-        self.jobs.put_row(fields)
-        if phase in WITH_A_WORKER:
-            self._seats[job_id] = seat_of_row(fields)
-
-    def settling(self) -> Iterator[None]:
-        """All rows are here: give every job its place, :data:`SETTLED_AT_ONCE` of them a step."""
-        self._placed = True
-        for ghost in self.ghosts.values():
-            self._board(ghost, self._seats[ghost.job_id])
-        for number, key in enumerate(self.jobs):
-            self._settle(key, self.jobs.glance(key))
-            if number % SETTLED_AT_ONCE == 0:
-                yield
-        self._seats.clear()
-
-    def settle(self, now: Now) -> None:
-        """Begin anew with what the ledger had: jobs have their places, leases a full period."""
-        if not self._placed:
-            deque(self.settling(), maxlen=0)
-        if self.funds.allowance is not None:
-            self.funds.allowance.restored(now)
-        self.guard.restored(now)
-        self.router.switch(self.standing.flags)
-        self.renew_leases(now)
-        self.fresh = True
+    # --- around a restore ---
 
     def renew_leases(self, now: Now) -> None:
         """Give every lease a full period, as after a taking."""
         longest = max((pool.lease_seconds for pool in self.config.pools.values()), default=0.0)
         self.bundles.renew_all(now.seen + longest)
-
-    def _settle(self, key: int, job: Glance) -> None:
-        self.agenda.watch(job, key)
-        extras = (self.jobs.at(key).extras or {}) if self.jobs.is_rare(key) else {}
-        if "unique" in extras and job.phase is not Phase.VALIDATING:
-            self.uniques[extras["unique"]] = job.job_id
-        if "companions" in extras:
-            self.beside.restored(self.jobs.at(key))
-        if job.phase in _COMPUTE:
-            self.sharing.lead(self.jobs.cache_key(key), job.job_id)
-        if job.phase is Phase.WAITING:
-            self.queue_of(job.pool).push(job, key)
-            if "impatient_ms" in extras:
-                self.patience.restore(self.jobs.at(key), key)
-        elif job.phase in WITH_A_WORKER:
-            self._board(self.jobs.at(key), self._seats[job.job_id])
-        elif job.phase in WITH_A_TIMER:
-            self.agenda.later(job, key)
-        else:
-            self._settle_aside(key, job, extras)
-
-    def _settle_aside(self, key: int, job: Glance, extras: Mapping[str, Any]) -> None:
-        """Give a job its place that waits for an answer from elsewhere."""
-        if job.phase is Phase.SHARING:
-            self.sharing.follow(self.jobs.cache_key(key), job.job_id)
-        elif job.phase is Phase.VALIDATING and "funding" in extras:
-            self.asking[job.job_id] = None
-        elif job.phase is Phase.VALIDATING:
-            circuit = self.jobs.text(key, "circuit_id")
-            self.validating.setdefault(circuit, {})[job.job_id] = None
-        elif job.phase is Phase.FALLING_BACK and "awaits" not in extras:
-            self.recalling[job.job_id] = None
-
-    def _board(self, job: Job, seat: Seat) -> None:
-        self.bundles.restore(job, seat)
-        bundle = self.bundles.get(job.bundle_id)
-        if self.running and bundle is not None and bundle.purpose == RUN:
-            self.running.take(job.tenant, job.session_id, bundle.pool)
 
     def park(self, job: Job) -> None:
         """Let go of the object of a job that only waits, now that its row is written."""

@@ -41,6 +41,10 @@ class _Reservation:
     parts: dict[Purse, int]
     persisted: bool = False
 
+    def held(self) -> list[tuple[Purse, int]]:
+        """Return the purses in which units are reserved: those are here for as long."""
+        return [(purse, units) for purse, units in self.parts.items() if units]
+
 
 class _Waiting(NamedTuple):
     claim: Claim
@@ -106,7 +110,8 @@ class Allowance:
         overdrawn = []
         for purse, reserved in reservation.parts.items():
             units = units_spent(purse.resource, units_of(cost, purse.resource))
-            missing = self._holdings[purse].charge(reserved, units)
+            # A purse of which nothing is left may be gone with its period.
+            missing = self._holding(purse).charge(reserved, units)
             reservation.parts[purse] = reserved - min(reserved, units)
             if missing:
                 self.stats["overdrawn"] += 1
@@ -243,7 +248,7 @@ class Allowance:
     def restored(self, now: Now) -> None:
         """All rows are back: what is reserved is counted anew, and everything is told anew."""
         for reservation in self._reserved.values():
-            for purse, units in reservation.parts.items():
+            for purse, units in reservation.held():
                 self._holding(purse).reserved += units
         self._dirty = dict.fromkeys(self._holdings)
         for holding in self._holdings.values():
@@ -294,7 +299,7 @@ class Allowance:
 
     def _take(self, job_id: str, parts: Sequence[tuple[Purse, int]], now: Now) -> Reserved:
         old = self._reserved.get(job_id)
-        for purse, units in old.parts.items() if old else ():
+        for purse, units in old.held() if old else ():
             self._holdings[purse].reserved -= units
             self._dirty[purse] = None
         for purse, units in parts:
@@ -309,7 +314,7 @@ class Allowance:
 
     def _free(self, job_id: str) -> None:
         reservation = self._reserved.pop(job_id)
-        for purse, units in reservation.parts.items():
+        for purse, units in reservation.held():
             self._holdings[purse].reserved -= units
             self._dirty[purse] = None
         if reservation.persisted:

@@ -1,4 +1,4 @@
-"""Sorted entries in packed arrays: 20 bytes an entry, 28 with a cost, where a heap of tuples takes 200. Pure.
+"""Sorted entries in packed arrays: 20 bytes each, 28 where costs differ, where a heap of tuples takes 200. Pure.
 
 A run is a list of blocks of at most :data:`BLOCK` entries, each block one array a column, sorted by the
 first two columns. What comes in order, the usual case, is appended; anything else is found by bisection of
@@ -36,19 +36,28 @@ def rank_of(order: int) -> int:
 class _Block:
     """Entries from ``start`` on; what is before has been taken."""
 
-    __slots__ = ("columns", "cost", "start")
+    __slots__ = ("columns", "cost", "each", "start")
 
-    def __init__(self, columns: tuple[array[int], array[int], array[int], array[float]]) -> None:
+    def __init__(
+        self, columns: tuple[array[int], array[int], array[int], array[float]], each: float = 0.0
+    ) -> None:
         self.columns = columns
         self.start = 0
-        self.cost = sum(columns[3])
+        #: What every entry costs, as long as the column of costs is empty: jobs of one run cost the same.
+        self.each = each
+        self.cost = self.cost_of(0, len(columns[0]))
 
     def __len__(self) -> int:
         return len(self.columns[0]) - self.start
 
     def entry(self, at: int) -> Entry:
         firsts, seconds, keys, costs = self.columns
-        return Entry(firsts[at], seconds[at], keys[at], costs[at] if costs else 0.0)
+        return Entry(firsts[at], seconds[at], keys[at], costs[at] if costs else self.each)
+
+    def cost_of(self, start: int, end: int) -> float:
+        """Return the sum of some entries' costs."""
+        costs = self.columns[3]
+        return sum(costs[start:end]) if costs else self.each * (end - start)
 
     def place(self, first: int, second: int) -> int:
         """Return the first place whose entry is not smaller."""
@@ -91,23 +100,29 @@ class _Block:
         firsts.append(first)
         seconds.append(second)
         keys.append(key)
-        if cost or costs:
-            costs.extend([0.0] * (length - len(costs)))
-            costs.append(cost)
-            self.cost += cost
+        if costs or cost != self.each:
+            self._price(length, cost)
+        self.cost += cost
         return True
 
     def insert(self, at: int, entry: Entry) -> None:
         firsts, seconds, keys, costs = self.columns
         first, second, key, cost = entry
+        if not firsts:
+            self.each = cost
         firsts.insert(at, first)
         seconds.insert(at, second)
         keys.insert(at, key)
-        if cost or costs:
-            # Until the first cost comes the column is empty: timers and indexes have none.
-            costs.extend([0.0] * (len(firsts) - 1 - len(costs)))
-            costs.insert(at, cost)
-            self.cost += cost
+        if costs or cost != self.each:
+            self._price(at, cost)
+        self.cost += cost
+
+    def _price(self, at: int, cost: float) -> None:
+        """Note what a new entry costs in the column, because not all cost the same."""
+        firsts, _, _, costs = self.columns
+        if not costs:
+            costs.extend([self.each] * (len(firsts) - 1))
+        costs.insert(at, cost)
 
     def take(self, at: int) -> Entry:
         """Remove an entry; the first one only by a mark, so that nothing is shifted."""
@@ -131,9 +146,9 @@ class _Block:
         self.compact()
         middle = len(self) // 2
         firsts, seconds, keys, costs = self.columns
-        upper = _Block((firsts[middle:], seconds[middle:], keys[middle:], costs[middle:]))
+        upper = _Block((firsts[middle:], seconds[middle:], keys[middle:], costs[middle:]), self.each)
         self.columns = (firsts[:middle], seconds[:middle], keys[:middle], costs[:middle])
-        self.cost = sum(self.columns[3])
+        self.cost = self.cost_of(0, middle)
         return upper
 
 
@@ -222,7 +237,7 @@ class SortedRun:
         number, at = self._find(first, second, key)
         block = self._blocks[number]
         entries = sum(len(one) for one in self._blocks[:number]) + at - block.start
-        cost = sum(one.cost for one in self._blocks[:number]) + sum(block.columns[3][block.start : at])
+        cost = sum(one.cost for one in self._blocks[:number]) + block.cost_of(block.start, at)
         return entries, cost
 
     def __iter__(self) -> Iterator[int]:

@@ -39,7 +39,9 @@ def test_the_invariants_hold_under_faults(first):
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_kind_of_fault_bites_and_heals(kind):
     bites = Counter()
-    for _, outcome in run_seeds((1, 2), lambda seed: Scenario(seed, kinds=(kind,), jobs=50), 1):
+    for _, outcome in run_seeds(
+        (1, 2), lambda seed: Scenario(seed, kinds=(kind,), jobs=30, seconds=8.0, faults=60.0), 1
+    ):
         assert outcome.violations == [], "\n".join(outcome.story)
         bites.update(outcome.bites)
     assert bites[kind] > 0

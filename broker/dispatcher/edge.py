@@ -232,6 +232,7 @@ class DispatcherEdge:
 
     def tick(self) -> Dispatch:
         """Close the micro-batch with the credits that are free now."""
+        self._bodies.expect(len(self._machine.shard.jobs))
         return Dispatch(self._free_credits(), self._adverts())
 
     async def materialise(self, commands: Sequence[Any]) -> list[Outgoing]:

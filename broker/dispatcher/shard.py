@@ -65,7 +65,7 @@ class Shard:
     """
 
     #: As many jobs may be objects before those that only wait are packed: to pack takes time too.
-    most_hot = 2_048
+    most_hot = 1_024
 
     def __init__(self, number: int, partitions: int, config: Config) -> None:
         self.number, self.partitions, self.config = number, partitions, config

@@ -1,8 +1,9 @@
 """Circuit breakers: a pool whose backend fails is left alone, then tried again with a few probes. Pure.
 
 What counts as the backend's fault is :data:`BLAMED`. Not counted are a job's own faults (INVALID,
-CONSTRAINT), waiting (THROTTLED, NOT_STARTED), a wish (CANCELLED_BY_PROVIDER), a bad answer (UNSTABLE) and
-dead children (CRASHED, POISON): a circuit that kills its worker must not close a pool to everybody else.
+CONSTRAINT), waiting (THROTTLED, NOT_STARTED), wishes (REVOKED, CANCELLED_BY_PROVIDER), a bad answer
+(UNSTABLE) and dead children (CRASHED, POISON): a circuit that kills its worker must not close a pool to
+everybody else.
 For the same reason the error rate is averaged over tenants, and what a job may have brought about itself
 (:data:`SUSPECT`) counts only when it happens to two tenants.
 """

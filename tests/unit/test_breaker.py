@@ -17,7 +17,9 @@ SETTINGS = BreakerConfig(
     pause_cap=5.0,
     probes=2,
 )
-NEUTRAL = sorted({"INVALID", "CONSTRAINT", "THROTTLED", "NOT_STARTED", "CRASHED", "POISON", "UNSTABLE"})
+NEUTRAL = sorted(
+    {"INVALID", "CONSTRAINT", "THROTTLED", "NOT_STARTED", "REVOKED", "CRASHED", "POISON", "UNSTABLE"}
+)
 
 
 def feed(breaker, classes, *, seen=0.0, tenant="a"):

@@ -6,7 +6,7 @@ Most of what is found heals by itself as soon as the processes run; what does no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,7 +72,9 @@ async def reconcile(
             continue
         for shard in range(topics.partitions):
             place = TopicPartition(topics.name(ledger), shard)
-            remarks += await _shard(bus, place, f"{role} {shard}", workers, pools)
+            names = [name for name in _inputs(role, topics) if name in existing]
+            inputs = [TopicPartition(name, shard) for name in names]
+            remarks += await _shard(bus, place, f"{role} {shard}", inputs, (workers, pools))
     return remarks
 
 
@@ -90,11 +92,25 @@ async def _workers(bus: Bus, topics: Topics, clock: Clock) -> set[str]:
     return set(alive.values())
 
 
+def _inputs(role: str, topics: Topics) -> list[str]:
+    """Return what a shard reads even before it has written where it is."""
+    if role == "reducer":
+        return [topics.name("sweeps"), topics.name("results")]
+    requests = [topics.requests(name) for name in topics.classes]
+    return [topics.name("control"), topics.name("outcomes"), *requests]
+
+
 async def _shard(
-    bus: Bus, ledger: TopicPartition, name: str, workers: Collection[str], pools: Collection[str]
+    bus: Bus,
+    ledger: TopicPartition,
+    name: str,
+    inputs: Sequence[TopicPartition],
+    known: tuple[Collection[str], Collection[str]],
 ) -> list[Remark]:
+    workers, pools = known
     rows = LastRows()
-    positions = await replay_ledger(bus, ledger, rows.take)
+    positions = await bus.begins(inputs)  # from there a shard begins that has never decided anything
+    positions |= await replay_ledger(bus, ledger, rows.take)
     begins, ends = await bus.begins(positions), await bus.ends(positions)
     look = _Look(begins, workers, pools, await _reported(bus, positions))
     for place, position in positions.items():

@@ -64,6 +64,12 @@ async def test_an_outcome_that_nobody_has_read_is_told_with_its_job():
     assert not any(one.severe for one in remarks.values())
 
 
+async def test_requests_of_a_shard_that_never_decided_anything_are_told():
+    other = Outgoing(TOPICS.requests("bulk"), 1, None, b"request")
+    remarks = await found(other)
+    assert "dispatcher 1 is at 0, 1 offsets" in remarks["position-behind"].seen
+
+
 async def test_what_the_bus_has_lost_is_severe():
     assert (await found(positions={REQUESTS: 9}))["position-beyond-the-end"].severe
     remarks = await found(row(1), positions={REQUESTS: 1}, trimmed={REQUESTS: 2})

@@ -1,4 +1,4 @@
-"""Sorted entries in packed arrays: 20 bytes each, 28 where costs differ, where a heap of tuples takes 200. Pure.
+"""Sorted entries in packed arrays: 20 bytes each, 28 where costs differ; a heap of tuples takes 200. Pure.
 
 A run is a list of blocks of at most :data:`BLOCK` entries, each block one array a column, sorted by the
 first two columns. What comes in order, the usual case, is appended; anything else is found by bisection of

@@ -29,6 +29,7 @@ COMMIT_SECONDS = 0.5
 # A write to the store costs a commit, so records are gathered for this long. It delays what people see.
 _DRAIN_SECONDS = 5.0
 _LINGER_SECONDS = 0.05
+_HAND_OVER_SECONDS = 3.0
 _POLL_RECORDS = 500
 _BATCH_RECORDS = 4_000
 _BATCH_BYTES = 16_777_216
@@ -55,6 +56,7 @@ class Projector:
         self._ranks: dict[str, dict[str, float]] = {}
         self._held: frozenset[int] = frozenset()
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._stop = asyncio.Event()
 
     @property
@@ -191,6 +193,10 @@ class Projector:
     # -- the store --------------------------------------------------------------------------------
 
     async def _put(self, writes: Writes, *, checked: bool) -> None:
+        async with self._writing:
+            await self._write(writes, checked=checked)
+
+    async def _write(self, writes: Writes, *, checked: bool) -> None:
         if writes.late:
             await self._compare(writes)
         if checked and writes.unsettled:
@@ -233,8 +239,14 @@ class Projector:
         self._changed.set()
 
     async def _revoked(self, shards: frozenset[int]) -> None:
+        """Let go; a write on its way is waited for, or it would land on top of a successor's newer one."""
         self._held -= shards
         self._changed.set()
+        try:
+            async with asyncio.timeout(_HAND_OVER_SECONDS), self._writing:
+                pass
+        except TimeoutError:
+            _log.warning("handed-over-while-writing", shards=sorted(shards))
 
     async def _retrying(self, call: Callable[[], Awaitable[None]], dead: type[BusError | StoreError]) -> bool:
         """Call until it succeeds (True), or until stopped or reassigned (False, bookmarks must stay)."""

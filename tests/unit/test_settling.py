@@ -10,7 +10,7 @@ from dispatcher_kit import Driver, config, payload, request, restore, submitted
 from shard_kit import Plant
 
 from shotbus.broker.bus.base import Outgoing, TopicPartition
-from shotbus.broker.dispatcher import shard
+from shotbus.broker.dispatcher import restoring
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.ledger import replay_ledger
 from shotbus.broker.machine import SettlesInParts
@@ -31,7 +31,7 @@ def driver_with(jobs):
 
 
 def test_settling_in_parts_ends_where_settling_at_once_does(monkeypatch):
-    monkeypatch.setattr(shard, "SETTLED_AT_ONCE", 100)
+    monkeypatch.setattr(restoring, "SETTLED_AT_ONCE", 100)
     driver = driver_with(250)
     parted = build()
     for key, row in driver.ledger.items():

@@ -26,10 +26,12 @@ from shotbus.broker.inspection.facts import Inspected, refused
 from shotbus.broker.policy.config import (
     AccessConfig,
     CronWindowConfig,
+    PrescreenConfig,
     RoutingConfig,
     RuleConfig,
     Share,
     ShareConfig,
+    Span,
     ThenConfig,
     WhenConfig,
 )
@@ -40,10 +42,21 @@ from shotbus.schemas.openqasm import inspect
 POOLS = ("free", "paid", "solver")
 TENANTS = ("ada", "bob", "eve")
 #: One rule each, by the name of the experiment that it takes; "" is taken by none.
-ROUTES = ("", "", "dear", "canary", "approved", "chained", "cached", "nightly", "hasty", "flagged")
+ROUTES = (
+    "",
+    "dear",
+    "canary",
+    "approved",
+    "chained",
+    "cached",
+    "nightly",
+    "hasty",
+    "flagged",
+    "screened",
+    "shadowed",
+)
 TEXT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[{0}] q; bit[{0}] c; h q; c = measure q;'
 CIRCUITS = tuple(f"{number:064x}" for number in range(3))
-SPENDERS = ("ada",)
 #: Whose jobs belong to this shard, whichever of the tenants has it.
 KEYS = [
     key
@@ -58,6 +71,7 @@ def rule(name, *pools, **then):
     return RuleConfig(name=name, flag=flag, when=when, then=ThenConfig(pools=pools, **then))
 
 
+SCREEN = PrescreenConfig("free", "max_probability", Span("0.5.."))
 RULES = (
     rule("dear", "paid", fallback=("free",)),
     rule("canary", "free", canary=ShareConfig("paid", 40.0), fallback=("paid", "solver", "review")),
@@ -67,6 +81,8 @@ RULES = (
     rule("nightly", "free", window="night"),
     rule("hasty", "free", max_queue_seconds=5.0, fallback=("paid", "demote:bulk", "cache:60")),
     rule("flagged", "paid", flag="qpu", fallback=("free",)),
+    rule("screened", "paid", prescreen=SCREEN, require=("green_run", "baseline"), fallback=("free",)),
+    rule("shadowed", "free", shadow=ShareConfig("paid", 60.0), fallback=("solver",)),
 )
 
 
@@ -107,8 +123,8 @@ def config(**changes):
         },
         "budgets": {
             "money": BudgetConfig(tenant="ada", resource="money", limit=5.0, period="day", block=0.0),
-            "shots": BudgetConfig(tenant="bob", resource="shots", limit=900, period="day", block=0.1),
-            "queued": BudgetConfig(tenant="bob", resource="queued", limit=3, block=0.0),
+            "shots": BudgetConfig(tenant="bob", resource="shots", limit=1_800, period="day", block=0.1),
+            "queued": BudgetConfig(tenant="bob", resource="queued", limit=5, block=0.0),
         },
         "fairness": FairnessConfig(ageing_seconds=60.0),
     }
@@ -132,7 +148,7 @@ def make_request(number, *, unique="", problem=False, **changes):
 def look_at(circuit):
     """What inspection finds; a circuit of an unknown id is refused."""
     if circuit not in CIRCUITS:
-        return refused(circuit, "SB-1301", detail="it is no program")
+        return refused(circuit, "SB-1203", detail="it is no program")
     return Inspected(circuit, inspect(TEXT.format(2 + CIRCUITS.index(circuit))))
 
 

@@ -54,7 +54,7 @@ class Funds:
         ``seconds``: execution time, where the worker does not tell the backend's own.
         """
         took = _sound(item["backend_seconds"]) if item["backend_seconds"] >= 0 else _sound(seconds)
-        billed = int(_sound(item["cost"]) * MICRO) if item["cost"] >= 0 else None
+        billed = _sound(item["cost"]) if item["cost"] >= 0 else None
         settings = self._pools.get(pool, _UNKNOWN_POOL)
         if self.allowance is None and billed is None and settings.price == _FREE:
             return {"backend_seconds": took}

@@ -59,7 +59,8 @@ class Funds:
         if self.allowance is None and billed is None and settings.price == _FREE:
             return {"backend_seconds": took}
         usage = Usage(shots=item["shots"], seconds=took)
-        cost = actual(settings.price, usage, billed=billed) if settings.price != _FREE else _free(usage)
+        priced = billed is not None or settings.price != _FREE
+        cost = actual(settings.price, usage, billed=billed) if priced else _free(usage)
         if self.allowance is not None:
             self.allowance.charge(job.job_id, cost)
         return {"cost": cost.money / MICRO, "backend_seconds": took}

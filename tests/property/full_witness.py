@@ -315,6 +315,7 @@ class Witness:
             for account in fresh(node, now)._accounts.values():
                 gone = account.spent - account.overdrawn + account.held
                 assert gone <= account.limit, f"{account.purse}: {gone} of {account.limit}"
+                assert account.purse.resource != "money" or not account.overdrawn, "nobody billed so much"
         for holding in machine.shard.funds.allowance._holdings.values():
             assert holding.free >= 0
         held = {job_id for job_id, one in machine.shard.funds.allowance._reserved.items() if one.parts}

@@ -1,0 +1,222 @@
+"""Budgets at the shard: set aside before a job waits, billed by what it took, freed at its end."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+from dispatcher_kit import (
+    PARTITIONS,
+    SHARD,
+    commanded,
+    emitted,
+    finished,
+    forwards,
+    item,
+    job_id,
+    payload,
+    reported,
+    request,
+    submitted,
+)
+from funded_kit import Funded, with_money
+
+from shotbus.broker.dispatcher.job import shared_chain
+from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.states import Phase
+from shotbus.schemas.ids import affine_route
+from shotbus.schemas.ids import job_id as make_job_id
+
+UNIT = 1_000_000
+FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
+
+
+@pytest.fixture
+def driver():
+    made = Funded(with_money(2.0))
+    made.free = FREE
+    return made
+
+
+def job(number=1, pool="aer", **changes):
+    return submitted(request(number, payload_hash=payload(number), **changes), offset=number, pool=pool)
+
+
+def results(commands):
+    return {one["job_id"]: one["outcome"] for one in emitted(commands, "circuit_result")}
+
+
+def refusals(commands):
+    return [
+        (one["job_id"], one["problems"][0]["code"], one["retry_after_ms"] > 0)
+        for one in emitted(commands, "refusal")
+    ]
+
+
+def phase(driver, number=1):
+    return driver.machine.live[job_id(number)].phase
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_submission_waits_for_its_budget_and_goes_on_when_it_is_granted(driver, restarted):
+    assert not forwards(driver.run(job()))
+    assert phase(driver) is Phase.VALIDATING
+    if restarted:
+        driver.restart()
+        driver.run()
+    (sent,) = forwards(driver.bank())
+    assert sent.items[0].job_id == job_id(1)
+    assert driver.held(job_id(1)) == UNIT
+
+
+def test_what_the_budget_does_not_cover_is_refused_with_the_time_to_come_again(driver):
+    driver.run(job(1), job(2), job(3))
+    assert refusals(driver.bank()) == [(job_id(3), "SB-1121", True)]
+    assert job_id(3) not in driver.machine.live
+
+
+def test_a_tenant_without_a_budget_asks_nobody(driver):
+    assert forwards(driver.run(job(tenant="bob")))
+
+
+def test_a_silent_treasury_lets_nobody_wait_for_ever(driver):
+    driver.run(job())
+    driver.pass_time(11)
+    ((who, _, comes_again),) = refusals(driver.run())
+    assert (who, comes_again) == (job_id(1), True)
+
+
+def test_a_job_is_billed_by_what_its_worker_says_and_the_rest_is_free_again(driver):
+    driver.run(job())
+    (sent,) = forwards(driver.bank())
+    told = item(job_id(1), 1) | {"cost": 0.25, "backend_seconds": 3.5}
+    (answer,) = emitted(driver.run(reported("finished", sent.bundle_id, items=[told])), "circuit_result")
+    assert (answer["cost"], answer["backend_seconds"]) == (0.25, 3.5)
+    driver.pass_time(2)
+    driver.run()
+    driver.bank()
+    assert (driver.spent(), driver.held(job_id(1))) == (UNIT // 4, 0)
+
+
+def test_a_bill_counts_on_a_pool_without_a_price_too(driver):
+    (sent,) = forwards(driver.run(job(1, "noop")))
+    told = item(job_id(1), 1) | {"cost": 0.5}
+    (answer,) = emitted(driver.run(reported("finished", sent.bundle_id, items=[told])), "circuit_result")
+    assert answer["cost"] == 0.5
+
+
+def test_without_the_providers_bill_the_price_list_counts(driver):
+    driver.run(job())
+    (sent,) = forwards(driver.bank())
+    assert emitted(driver.run(finished(sent)), "circuit_result")[0]["cost"] == 1.0
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+def test_who_ends_without_running_frees_what_was_set_aside(driver, end):
+    driver.free = {}
+    driver.run(job(1, deadline_ms=driver.wall_ms + 5_000), job(2))
+    driver.bank()
+    assert driver.held(job_id(1)) == UNIT
+    if end == "expired":
+        driver.pass_time(6)
+    told = driver.run(*([commanded("cancel", job_id(1))] if end == "cancelled" else []))
+    assert results(told) == {job_id(1): end}
+    assert driver.held(job_id(1)) == 0
+    # There is room for another one now.
+    driver.run(job(3))
+    driver.bank()
+    assert phase(driver, 3) is Phase.WAITING
+
+
+def failing_on_the_free_pool(driver):
+    """A job that has nothing set aside fails, and the next pool of its chain costs."""
+    (sent,) = forwards(driver.run(job(1, "noop")))
+    driver.machine.shard.jobs.get(job_id(1)).chain = shared_chain(("aer",))
+    return driver.run(finished(sent, "TRANSIENT"))
+
+
+def test_a_rerouted_job_is_put_off_until_it_can_be_paid_for_there(driver):
+    assert not forwards(failing_on_the_free_pool(driver))
+    assert phase(driver) is Phase.DEFERRED
+    driver.bank()
+    driver.pass_time(1)
+    (sent,) = forwards(driver.run())
+    assert (sent.pool, driver.held(job_id(1))) == ("aer", UNIT)
+
+
+def test_a_job_that_is_moved_to_a_dearer_pool_is_paid_for_first(driver):
+    driver.free = {}
+    driver.run(job(1, "noop"))
+    wish = commanded("reprioritise", job_id(1))
+    wish.control["arguments"] = {"pool": "aer"}
+    driver.run(wish)
+    assert phase(driver) is Phase.DEFERRED
+    driver.free = FREE
+    driver.bank()
+    driver.pass_time(1)
+    assert [one.pool for one in forwards(driver.run())] == ["aer"]
+    assert driver.held(job_id(1)) == UNIT
+
+
+def test_a_job_that_was_cancelled_before_it_arrived_asks_for_no_budget(driver):
+    driver.run(commanded("cancel", job_id(1)))
+    assert results(driver.run(job())) == {job_id(1): "cancelled"}
+    assert not forwards(driver.bank())
+
+
+#: Whose jobs belong to this shard.
+KEY = next(key for key in map("loop-{}".format, range(99)) if affine_route("ada", key) % PARTITIONS == SHARD)
+
+
+def unique(number, policy=""):
+    made = make_job_id("ada", unique_key=KEY, entropy=number.to_bytes(12, "big"))
+    fields = request(number, payload_hash=payload(number), unique_key=KEY, unique_policy=policy)
+    return submitted(fields | {"job_id": made}, offset=number), made
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("policy", ["", "supersede"])
+def test_of_two_with_one_unique_key_that_wait_for_their_budgets_one_is_left(driver, policy, restarted):
+    driver.free = {}
+    (first, one), (second, two) = unique(1), unique(2, policy)
+    driver.run(first, second)
+    if restarted:
+        driver.restart()
+        driver.run()
+    told = driver.bank()
+    if policy:
+        assert results(told) == {one: "superseded"}
+        assert set(driver.machine.live) == {two}
+    else:
+        assert refusals(told) == [(two, "SB-1114", False)]
+        assert set(driver.machine.live) == {one}
+
+
+def test_nobody_is_superseded_by_a_job_that_is_refused_for_want_of_budget():
+    driver = Funded(with_money(1.0))
+    (first, one), (second, two) = unique(1), unique(2, "supersede")
+    driver.run(first)
+    driver.bank()
+    driver.run(second)
+    told = driver.bank()
+    assert [who for who, _, _ in refusals(told)] == [two]
+    assert set(driver.machine.live) == {one}
+
+
+def test_a_job_outlives_the_period_in_which_it_was_paid_for(driver):
+    driver.run(replace(job(), pool="aer"))
+    (sent,) = forwards(driver.bank())
+    told = item(job_id(1), 1, "THROTTLED") | {"cost": 1.0}
+    driver.run(reported("finished", sent.bundle_id, items=[told]))
+    for _ in range(6):
+        driver.free = {}
+        driver.pass_time(40_000, 10)
+        driver.run()
+        driver.bank()
+    driver.free = FREE
+    driver.pass_time(1)
+    (sent,) = forwards(driver.run())
+    assert results(driver.run(finished(sent))) == {job_id(1): "succeeded"}

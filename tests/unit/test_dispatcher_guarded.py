@@ -1,0 +1,217 @@
+"""Pools that fail, are closed or full, and jobs that are helped on: breakers, remedies, hours, limits, shedding."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+from dispatcher_kit import (
+    PARTITIONS,
+    SHARD,
+    START_MS,
+    Driver,
+    commanded,
+    config,
+    emitted,
+    finished,
+    forwards,
+    item,
+    job_id,
+    payload,
+    reported,
+    request,
+    submitted,
+)
+
+from shotbus.broker.config import BreakerConfig, SheddingConfig
+from shotbus.broker.dispatcher.job import shared_chain
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit, Dispatch
+from shotbus.broker.dispatcher.states import Phase
+from shotbus.broker.policy.config import AccessConfig, CronWindowConfig
+
+FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
+BREAKER = BreakerConfig(min_calls=2, pause_seconds=5.0, probes=1)
+
+
+def driver_of(pool=None, limits=None, **sections):
+    """A shard whose pool ``aer`` has these settings besides."""
+    settings = config(bundle_jobs=1, **sections.pop("retry", {}))
+    pools = {**settings.pools, "aer": replace(settings.pools["aer"], **(pool or {}))}
+    capped = replace(settings.limits, **(limits or {}))
+    settings = replace(settings, pools=pools, limits=capped, **sections)
+    driver = Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))
+    driver.free = FREE
+    return driver
+
+
+def job(number=1, pool="aer", **changes):
+    return submitted(request(number, payload_hash=payload(number), **changes), offset=number, pool=pool)
+
+
+def sent(commands, pool="aer"):
+    return [one for one in forwards(commands) if one.pool == pool]
+
+
+def phase(driver, number=1):
+    return driver.machine.live[job_id(number)].phase
+
+
+def trip(driver):
+    """Have the backend fail for two tenants' jobs."""
+    first = sent(driver.run(job(91), job(92, tenant="bob")))
+    driver.run(*(finished(one, "TRANSIENT") for one in first))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_open_breaker_stops_a_pool_then_lets_a_probe_go_and_closes_when_it_succeeds(restarted):
+    driver = driver_of({"breaker": BREAKER}, retry={"base": 60.0, "cap": 60.0})
+    trip(driver)
+    if restarted:
+        driver.restart()
+    assert not sent(driver.run(job(1), job(2), job(3)))
+    driver.pass_time(6)
+    (probe,) = sent(driver.run())
+    assert not sent(driver.run())
+    assert len(sent(driver.run(finished(probe)))) >= 2
+
+
+def test_a_failed_probe_opens_the_breaker_again():
+    driver = driver_of({"breaker": BREAKER}, retry={"base": 60.0, "cap": 60.0})
+    trip(driver)
+    driver.run(job(1), job(2))
+    driver.pass_time(6)
+    (probe,) = sent(driver.run())
+    assert not sent(driver.run(finished(probe, "TRANSIENT")))
+    driver.pass_time(6)
+    assert not sent(driver.run())
+
+
+def test_when_a_backend_is_down_its_job_goes_to_the_next_pool_and_others_wait():
+    driver = driver_of({"breaker": BREAKER})
+    (first,) = sent(driver.run(job(1)))
+    driver.machine.live[job_id(1)].chain = shared_chain(("noop",))
+    told = driver.run(finished(first, "BACKEND_DOWN"), job(2))
+    assert [one.items[0].job_id for one in sent(told, "noop")] == [job_id(1)]
+    assert phase(driver, 2) is Phase.WAITING
+    (answer,) = emitted(driver.run(finished(sent(told, "noop")[0])), "circuit_result")
+    assert (answer["outcome"], answer["fallback_from"]) == ("succeeded_by_fallback", "aer")
+
+
+def test_on_another_pool_a_job_has_all_its_attempts():
+    driver = driver_of(retry={"max_attempts": 2})
+    commands = driver.run(job(1))
+    driver.machine.live[job_id(1)].chain = shared_chain(("noop",))
+    went = []
+    for _ in range(4):
+        (one,) = forwards(commands)
+        went.append(one.pool)
+        commands = driver.run(finished(one, "TRANSIENT"))
+        driver.pass_time(5)
+        commands += driver.run()
+    assert went == ["aer", "aer", "noop", "noop"]
+
+
+def test_what_helps_against_a_constraint_goes_along_with_the_next_attempt():
+    driver = driver_of()
+    (first,) = sent(driver.run(job(1, shots=100)))
+    told = item(job_id(1), 1, "CONSTRAINT")
+    told["problems"][0] |= {"limit": "40", "detail": "too many shots"}
+    driver.free = {}
+    driver.run(reported("finished", first.bundle_id, items=[told]))
+    driver.restart()
+    driver.free = FREE
+    (again,) = sent(driver.run())
+    assert again.items[0].overrides == {"shots_per_call": "40"}
+
+
+def test_repeats_leave_room_for_fresh_work():
+    driver = driver_of(retry={"budget": 0.2, "budget_burst": 1})
+    driver.free = {"aer": [Credit("w1", 0, 2)]}
+    first = sent(driver.run(job(1), job(2)))
+    driver.free = {}
+    driver.run(*(finished(one, "TRANSIENT") for one in first), *(job(n) for n in range(3, 9)))
+    driver.pass_time(2)
+    driver.run()
+    assert sorted(phase(driver, n).value for n in (1, 2)) == ["retrying", "waiting"]
+
+
+def test_a_pool_outside_its_opening_hours_gets_nothing():
+    # It is 22:13 UTC.
+    night = {"late": CronWindowConfig(cron="0 23 * * *", minutes=30)}
+    driver = driver_of({"access": AccessConfig(hours="late")}, windows=night)
+    assert not sent(driver.run(job(1)))
+    driver.pass_time(3_600)
+    assert len(sent(driver.run())) == 1
+    driver.pass_time(3_600)
+    assert not sent(driver.run(job(2)))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "names"), [("tenant", {}), ("backend:aer", {}), ("session", {"session_id": "s"})]
+)
+def test_no_more_jobs_are_with_workers_than_a_limit_allows(kind, names, restarted):
+    # Of tenants and pools this shard of two has half.
+    driver = driver_of(limits={"concurrency": {kind: 1 if kind == "session" else 2}})
+    (first,) = sent(driver.run(*(job(n, **names) for n in (1, 2, 3))))
+    if restarted:
+        driver.restart()
+    assert not sent(driver.run())
+    assert len(sent(driver.run(finished(first)))) == 1
+
+
+def test_a_cancelled_job_counts_until_its_worker_has_let_go_of_it():
+    driver = driver_of(limits={"concurrency": {"tenant": 2}})
+    (first,) = sent(driver.run(job(1), job(2)))
+    assert not sent(driver.run(commanded("cancel", job_id(1))))
+    driver.restart()
+    assert not sent(driver.run())
+    assert len(sent(driver.run(finished(first)))) == 1
+
+
+ADVERT = {"role": "worker", "pool": "aer", "worker": "w1", "state": "ready", "slots": 1}
+
+
+def look(driver):
+    """Let the shard see how much waits."""
+    driver.pass_time(1)
+    driver.machine.handle(Dispatch({}, [ADVERT]), driver.now)
+
+
+@pytest.mark.parametrize(
+    ("level", "refused"), [(SheddingConfig(refuse=("bulk",)), True), (SheddingConfig(defer=("bulk",)), False)]
+)
+def test_an_overloaded_pool_takes_a_class_later_or_not_at_all(level, refused):
+    pool = {"seconds_per_point": 1.0, "high_seconds": 4.0, "low_seconds": 2.0}
+    driver = driver_of(pool, shedding={"full": level})
+    driver.free = {}
+    driver.run(*(job(n) for n in range(1, 4)))
+    look(driver)
+    told = driver.run(job(8, priority="bulk"), job(9))
+    assert phase(driver, 9) is Phase.WAITING
+    if refused:
+        (answer,) = emitted(told, "refusal")
+        assert (answer["problems"][0]["code"], answer["retry_after_ms"]) == ("SB-1111", 30_000)
+    else:
+        assert phase(driver, 8) is Phase.DEFERRED
+        driver.pass_time(31)
+        driver.run()
+        assert phase(driver, 8) is Phase.WAITING
+
+
+def test_a_waiting_job_is_told_its_place_its_end_and_what_it_waits_for():
+    driver = driver_of({"seconds_per_point": 2.0})
+    driver.free = {}
+    driver.run(job(1), job(2), job(3, deadline_ms=START_MS + 60_000))
+    look(driver)
+    (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
+    assert (place["position"], place["pool"], place["reason"]) == (2, "aer", "others go first")
+    assert driver.wall_ms < place["eta_low_ms"] <= place["eta_mid_ms"] <= place["eta_high_ms"]
+    driver.run(commanded("pause", "aer", target="pool"))
+    look(driver)
+    (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
+    assert place["reason"] == "aer is paused: somebody paused it"

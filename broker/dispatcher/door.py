@@ -302,6 +302,8 @@ class Door:
             job.chain = shared_chain(tuple(map(str, decision.fallback)))
         if decision.not_before_ms:
             job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
+        if decision.windows:
+            job.extras = {**(job.extras or {}), "windows": list(decision.windows)}
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
         if decision.max_queue_seconds is not None and decision.fallback:

@@ -123,8 +123,13 @@ class Floor:
             free, settings = _first(free, room), dataclasses.replace(settings, bundle_jobs=1)
 
         def take() -> Job | None:
-            key = queue.pop(now.wall_ms)
-            return None if key is None else shard.jobs.at(key)
+            while (key := queue.pop(now.wall_ms)) is not None:
+                job = shard.jobs.at(key)
+                until = shard.hours.closed_until(job, now.wall_ms)
+                if not until:
+                    return job
+                shard.pass_over(job, until, now)
+            return None
 
         packed = pack(take, queue, settings, free)
         return commands + [self._send(pool, credit, jobs, now) for credit, jobs in packed]

@@ -22,6 +22,7 @@ from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog
 from shotbus.broker.dispatcher.funds import Funds, wait_ms
 from shotbus.broker.dispatcher.guard import Guard
 from shotbus.broker.dispatcher.histories import Measured
+from shotbus.broker.dispatcher.hours import Hours
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.jobbook import JobBook
 from shotbus.broker.dispatcher.patience import Patience
@@ -106,6 +107,7 @@ class Shard:
         self.router.history = self.measured.view
         #: The policy that came while the broker ran, over the configured one.
         self.reloaded = Reloaded(config)
+        self.hours = Hours(config, self.windows)
         self.guard = Guard(config, self.windows, partitions)
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
         self.counters = Counters()
@@ -122,6 +124,7 @@ class Shard:
         self.config = config
         self.windows = {name: Window.compile(entry) for name, entry in config.windows.items()}
         self.router.reconfigure(config)
+        self.hours = Hours(config, self.windows)
         self.guard.reconfigure(config, self.windows)
         self.funds.reconfigure(config)
 
@@ -218,6 +221,13 @@ class Shard:
         job.leave_queue(now.wall_ms * 1000)
         if job.extras:
             self.patience.end(job, self.key(job))
+
+    def pass_over(self, job: Job, until_ms: int, now: Now) -> None:
+        """Have a job, which its queue has given, wait until it may run: its turn came outside its windows."""
+        self.leave_queue(job, now)
+        if self.running:
+            self.running.give(job.tenant, job.session_id, job.pool)
+        self._later(job, Cause.DEFER, until_ms, now, why="window")
 
     def queue_of(self, pool: str) -> WaitingQueue:
         """Return a pool's queue; jobs of a pool that is no longer configured wait for it."""

@@ -131,7 +131,7 @@ class Deciding:
         asked = asked or self._asked
         settings, windows = self._book.pools[name], self._book.windows
         view = self._views.get(name, IDLE)
-        own = tuple(windows[one] for one in (rule.then.window, asked.window) if one in windows)
+        own = tuple(windows[one] for one in self._windows(rule))
         hours = (windows[settings.access.hours],) if settings.access.hours else ()
         reserved = (text.rpartition("@") for text in settings.access.reservations)
         blocked = tuple(windows[window] for tenant, _, window in reserved if tenant != asked.tenant)
@@ -210,6 +210,7 @@ class Deciding:
                 "version": self._book.version,
                 "pool": chosen.pool,
                 "not_before_ms": later,
+                "windows": self._windows(rule),
                 "waits": not chosen.usable,
                 "prescreen": self._prescreen(rule, chosen.pool),
                 "requires": requires,
@@ -221,6 +222,11 @@ class Deciding:
             }
             | more
         )
+
+    def _windows(self, rule: Rule) -> tuple[str, ...]:
+        """Return the names of the windows in which alone the job runs."""
+        named = dict.fromkeys((rule.then.window, self._asked.window))
+        return tuple(name for name in named if name in self._book.windows)
 
     def _prescreen(self, rule: Rule, chosen: str) -> Any:
         screen = rule.then.prescreen
@@ -320,7 +326,8 @@ class Deciding:
 
     def _without_pool(self, rule: Rule, more: dict[str, Any]) -> Decision:
         self._note("decided", rule=rule.name, action=more["action"])
-        return Decision(rule=rule.name, version=self._book.version, trail=tuple(self._trail), **more)
+        more = {**more, "windows": self._windows(rule), "trail": tuple(self._trail)}
+        return Decision(rule=rule.name, version=self._book.version, **more)
 
     def _refuse(self, rule: Rule, problems: Sequence[Problem]) -> Decision:
         told = [problem.as_record() for problem in problems]

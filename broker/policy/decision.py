@@ -24,6 +24,7 @@ class Decision:
     are the steps left when this one cannot answer: :meth:`Policy.follow` goes on with them. ``step`` is the
     step that this decision itself is, None for the rule's own choice. ``waits``: the pool takes no work right
     now. ``not_before_ms`` is what the policy adds to the job's own, 0 for nothing.
+    ``windows``: names of those in which alone it runs.
     ``priority``: the class it is demoted to, empty to keep its own. ``requires``: what must be met before it
     runs. ``price`` is the estimate in currency units. ``max_queue_seconds``: decide again, with the pool in
     ``Asked.tried``, when it has waited so long.
@@ -38,6 +39,7 @@ class Decision:
     step: Step | None = None
     waits: bool = False
     not_before_ms: int = 0
+    windows: tuple[str, ...] = ()
     priority: str = ""
     shadow: str = ""
     canary: bool = False

@@ -100,7 +100,7 @@ def config(**changes):
                 kind="hardware",
                 breaker=breaker,
                 price=PriceConfig(per_task=1.0, per_shot=0.001),
-                access=AccessConfig(data_classes=("private",), hours="day"),
+                access=AccessConfig(("private",), hours="day", reservations=("eve@night",)),
                 **pool,
             ),
             "solver": PoolConfig(adapter="classical", kind="classical", modes=("estimate",), **pool),

@@ -41,6 +41,8 @@ class Life:
     not_before: int = 0
     #: Where the policy sent it, and before when it was not to go there.
     opens: tuple = ("", 0)
+    #: In which alone it runs, but for what comes before.
+    windows: tuple = ()
     gone: bool = False
     #: A provider may have it, and has not said otherwise.
     doubt: bool = False
@@ -52,6 +54,11 @@ class Life:
 
 def _admits(settings, data_class):
     return not data_class or data_class in settings.access.data_classes
+
+
+def _is_staged(item, machine):
+    """Tell whether an attempt is one of those on cheap pools before the job goes to its own."""
+    return "stages" in (machine.shard.jobs.look(item.job_id).extras or {})
 
 
 class Witness:
@@ -149,9 +156,11 @@ class Witness:
         for fields in emitted(commands, "located"):
             if fields["status"] == "CHANGED" and isinstance(event, Commanded) and fields["changed"]:
                 self._changed(event.control, now)
-        if isinstance(event, Submitted) and event.decision is not None:
-            life = self.lives[event.request["job_id"]]
-            life.opens = event.decision.pool, event.decision.not_before_ms
+        for one in (event,) if isinstance(event, Submitted) else getattr(event, "submissions", ()):
+            if one.decision is not None:
+                life = self.lives[one.request["job_id"]]
+                life.opens = one.decision.pool, one.decision.not_before_ms
+                life.windows = one.decision.windows
 
     def _changed(self, control, now):
         """A wish for another time was granted."""
@@ -162,7 +171,7 @@ class Witness:
         if "not_before_ms" in arguments:
             life.not_before, life.opens = int(arguments["not_before_ms"]), ("", 0)
         elif "window" in arguments:
-            life.not_before, life.opens = 0, ("", 0)
+            life.not_before, life.opens, life.windows = 0, ("", 0), ()
 
     # --- the tick ---
 
@@ -211,6 +220,8 @@ class Witness:
                 "it has ended": life.outcome or life.refused,
                 "it is too early": self.latest_ms
                 < max(life.not_before, life.opens[1] * (pool == life.opens[0])),
+                "it is outside its window": not (self._in_windows(life, now) or _is_staged(item, machine)),
+                "others have reserved it": self._is_reserved(settings, life, now),
                 "it may not be seen there": not _admits(settings, life.fields["data_class"]),
                 "its provider may have it": shard.is_paid(pool) and life.doubt,
                 "its provider has it": shard.is_paid(pool) and item.job_id in self.accepted,
@@ -219,6 +230,15 @@ class Witness:
             }
             told = [why for why, holds in wrong.items() if holds]
             assert not told, f"{item.job_id} goes to {pool}, but {told}: {life}"
+
+    def _in_windows(self, life, now):
+        return all(self.windows[name].is_open(now.wall_ms) for name in life.windows)
+
+    def _is_reserved(self, settings, life, now):
+        """Tell whether a pool is there for another tenant only."""
+        told = (text.rpartition("@") for text in settings.access.reservations)
+        opens = {tenant: self.windows[name].is_open(now.wall_ms) for tenant, _, name in told}
+        return any(held for tenant, held in opens.items() if tenant != life.fields["tenant"])
 
     def _is_covered(self, item, life, machine):
         """Tell whether a job of the tenant with a budget of money has set aside what it may cost."""

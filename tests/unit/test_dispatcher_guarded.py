@@ -32,6 +32,7 @@ from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit, Dispatch
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.policy.config import AccessConfig, CronWindowConfig
+from shotbus.broker.policy.decision import Decision
 
 FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
 BREAKER = BreakerConfig(min_calls=2, pause_seconds=5.0, probes=1)
@@ -148,6 +149,47 @@ def test_a_pool_outside_its_opening_hours_gets_nothing():
     assert len(sent(driver.run())) == 1
     driver.pass_time(3_600)
     assert not sent(driver.run(job(2)))
+
+
+#: From 23:00 to 23:30 UTC; the story begins at 22:13.
+LATE = {"late": CronWindowConfig(cron="0 23 * * *", minutes=30)}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_waits_past_the_end_of_its_window_waits_for_the_next_one(restarted):
+    driver = driver_of(windows=LATE)
+    driver.free = {}
+    driver.pass_time(3_600)
+    decision = Decision("r", "v", "aer", windows=("late",))
+    driver.run(replace(job(1), decision=decision), job(2))
+    if restarted:
+        driver.restart()
+    driver.pass_time(1_800)
+    driver.free = FREE
+    assert [one.items[0].job_id for one in sent(driver.run())] == [job_id(2)]
+    assert phase(driver) is Phase.DEFERRED
+    driver.pass_time(84_000)
+    assert [one.items[0].job_id for one in sent(driver.run())] == [job_id(1)]
+
+
+def test_a_person_may_have_a_job_run_in_another_window():
+    driver = driver_of(windows={**LATE, "now": CronWindowConfig(cron="0 22 * * *", minutes=30)})
+    driver.free = {}
+    driver.run(replace(job(1), decision=Decision("r", "v", "aer", windows=("late",))))
+    wish = commanded("reprioritise", job_id(1))
+    wish.control["arguments"] = {"window": "now"}
+    driver.free = FREE
+    assert len(sent(driver.run(wish))) == 1
+
+
+def test_a_pool_that_somebody_has_reserved_is_his_for_that_time():
+    access = AccessConfig(reservations=("bob@late",))
+    driver = driver_of({"access": access}, windows=LATE, limits={"concurrency": {"tenant": 2}})
+    driver.pass_time(3_600)
+    told = driver.run(job(1), job(2, tenant="bob"))
+    assert [one.items[0].job_id for one in sent(told)] == [job_id(2)]
+    driver.pass_time(1_800)
+    assert [one.items[0].job_id for one in sent(driver.run())] == [job_id(1)]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

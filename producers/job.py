@@ -199,7 +199,8 @@ class AsyncJob:
         while place["status"] == "UNKNOWN" and time.monotonic() < deadline:
             await asyncio.wait([self._answer], timeout=pause)
             pause *= 2
-            place = await self.locate()
+            told = await self.where()
+            place = {name: told[name] for name in place}
         return place
 
     async def _fetch(self, finished_ms: int) -> None:
@@ -238,7 +239,7 @@ class AsyncJob:
             ShotbusError: SB-4001, the tenant has no such job.
 
         """
-        place = await self.where()
+        place = await self._arrived_place(await self.where())
         if place["status"] == "UNKNOWN":
             raise fail("SB-4001", "$.job_id", actual=self._job_id)
         return info_of(place)
@@ -253,13 +254,20 @@ class AsyncJob:
         return str((await self.details())["status"])
 
     async def details(self) -> dict[str, Any]:
-        """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard."""
+        """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard.
+
+        Of a job that this handle has submitted and its shard has not read yet: INITIALIZING. One that another
+        process has just submitted is waited for, a second at most.
+        """
         stored = await self._session.read_model(f"status:{self._job_id}")
         if stored is not None:
             document = decode(stored, "status_document")[1]
             if document["tenant"] == self._tenant:
                 return document
         place = await self.locate()
+        if self._payload is not None and place["status"] == "UNKNOWN" and not self._answer.done():
+            return place | {"status": "INITIALIZING", "sub_status": "SUBMITTED"}
+        place = await self._arrived_place(place)
         if place["status"] == "UNKNOWN":
             raise fail("SB-4001", "$.job_id", actual=self._job_id)
         if place["status"] == "FINISHED":

@@ -7,6 +7,7 @@ from embedded_kit import BELL, Broker
 
 from shotbus import AsyncClient, ShotbusError
 from shotbus.producers.asking import Wish, ask
+from shotbus.producers.job import AsyncJob
 
 UNKNOWN = {"status": "UNKNOWN", "sub_status": "", "outcome": "", "finished_ms": 0}
 
@@ -49,6 +50,17 @@ async def test_another_tenant_learns_nothing_of_a_job(client):
         with pytest.raises(ShotbusError) as caught:
             await question()
         assert caught.value.problems[0].code == "SB-4001"
+
+
+async def test_a_job_that_its_shard_has_not_read_yet_is_not_lost_to_who_submitted_it(client):
+    finished_id = await finished(client)
+    on_its_way = finished_id[:-8] + "0badcafe"
+    mine = AsyncJob(client.session, on_its_way, tenant="default", payload=b"as published")
+    assert await mine.details() == UNKNOWN | {
+        "job_id": on_its_way,
+        "status": "INITIALIZING",
+        "sub_status": "SUBMITTED",
+    }
 
 
 async def test_another_tenants_handle_does_not_hear_the_result(client):

@@ -224,6 +224,7 @@ def told_revoked(client):
     """When a worker said so, wall time in seconds, by job."""
     outcomes = [decode(one.value, "outcome")[1] for one in records(client.url, "outcomes")]
     items = [(item, outcome["at_us"] / 1e6) for outcome in outcomes for item in outcome["items"]]
+    print(items)
     return {item["job_id"]: at for item, at in items if item["error_class"] == "REVOKED"}
 
 

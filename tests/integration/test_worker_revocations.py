@@ -224,7 +224,6 @@ def told_revoked(client):
     """When a worker said so, wall time in seconds, by job."""
     outcomes = [decode(one.value, "outcome")[1] for one in records(client.url, "outcomes")]
     items = [(item, outcome["at_us"] / 1e6) for outcome in outcomes for item in outcome["items"]]
-    print(items)
     return {item["job_id"]: at for item, at in items if item["error_class"] == "REVOKED"}
 
 
@@ -236,8 +235,9 @@ def cancelled(job):
 
 def test_cancelling_what_runs_frees_its_slot_within_a_second_and_the_next_job_runs(client):
     doze(client, 0).result(60)
-    long, after = doze(client, 600), doze(client, 0)
+    long = doze(client, 600)
     eventually(lambda: long.status() == "RUNNING")
+    after = doze(client, 0)
     began = time.time()
     long.cancel()
     assert after.result(60).outcome == "succeeded"

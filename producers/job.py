@@ -199,7 +199,7 @@ class AsyncJob:
         while place["status"] == "UNKNOWN" and time.monotonic() < deadline:
             await asyncio.wait([self._answer], timeout=pause)
             pause *= 2
-            told = await self.where()
+            (told,) = await self._located("locate")
             place = {name: told[name] for name in place}
         return place
 

@@ -88,7 +88,7 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
         shard.move_to(job, change.pool, now)
     if change.window is not None and job.extras:
         # A person's word about when counts instead of its rule's.
-        job.extras = {name: value for name, value in job.extras.items() if name != "windows"}
+        job.extras = {name: value for name, value in job.extras.items() if name != "windows"} or None
     job.move(Cause.CHANGE)
     until = _until(shard, change, now)
     after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}

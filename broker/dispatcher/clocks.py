@@ -2,6 +2,9 @@
 
 Queues that share them, one a shard, are fair as one: what any of them serves moves the times for all. A time
 only ever rises. So a queue may keep its lines in a heap by the times they had, and look again at the first.
+
+What is charged when a job goes is an estimate. What it took is told later (``correct``) and counted with the next
+charge, so that a class whose jobs all take longer than they say gets no more than its share for it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ _SLACK = 64
 class TenantClock:
     """The virtual time of one tenant in one class, with the lines that it has in all queues."""
 
-    __slots__ = ("lines", "offered", "virtual")
+    __slots__ = ("lines", "offered", "owed", "virtual")
 
     def __init__(self, virtual: float) -> None:
         self.virtual = virtual
+        #: Seconds that were served beyond what was charged, or short of it.
+        self.owed = 0.0
         #: How many lines there are, and how many of them are not set aside.
         self.lines = self.offered = 0
 
@@ -24,11 +29,13 @@ class TenantClock:
 class ClassClock:
     """The virtual time of one class, and those of its tenants."""
 
-    __slots__ = ("_left", "_most_left", "_tenants", "now", "offered", "virtual")
+    __slots__ = ("_left", "_most_left", "_tenants", "now", "offered", "owed", "virtual")
 
     def __init__(self) -> None:
         #: Its own among the classes, and that of the service inside it.
         self.virtual = self.now = 0.0
+        #: As of a tenant.
+        self.owed = 0.0
         #: How many tenants have a line that is not set aside.
         self.offered = 0
         self._tenants: dict[str, TenantClock] = {}
@@ -76,8 +83,22 @@ class ClassClock:
         """Go on after a tenant whose line takes part was served."""
         # By its share of what was served, not only to the smallest tag: else an endless row of new tenants,
         # each with one job, would all enter before whoever has been here longer.
+        cost, clock.owed = _settled(cost, clock.owed)
         self.now = max(clock.virtual, self.now + cost / self.offered)
         clock.virtual += cost
+
+
+    def correct(self, tenant: str, seconds: float) -> None:
+        """Count what was served beyond its charge, or short of it, with the next charge; see the module."""
+        self.owed += seconds
+        if (clock := self._tenants.get(tenant)) is not None:
+            clock.owed += seconds
+
+
+def _settled(cost: float, owed: float) -> tuple[float, float]:
+    """Return what to charge for a cost, and what is owed after it: no time ever goes back."""
+    whole = cost + owed
+    return (whole, 0.0) if whole >= 0.0 else (0.0, whole)
 
 
 class Clocks:
@@ -105,4 +126,5 @@ class Clocks:
     def charge(self, clock: ClassClock, cost: float, weight: float) -> None:
         """Go on after a class was served."""
         self.now = clock.virtual
+        cost, clock.owed = _settled(cost, clock.owed)
         clock.virtual += cost / weight

@@ -120,6 +120,8 @@ class Judge:
     def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its answer; one from another pool than it was sent to says so."""
         spent = Timings.unpack(item["timings"]).seconds("execute") if item["timings"] else 0.0
+        if spent and (queue := self._shard.queues.get(job.pool)) is not None:
+            queue.took(job, spent)
         told = {**answer(outcome, item), **self._shard.funds.bill(job, job.pool, item, spent)}
         told |= filed(job, outcome, now.wall_ms)
         if job.extras:

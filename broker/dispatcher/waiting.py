@@ -167,6 +167,14 @@ class WaitingQueue:
                 if not line.ticket:
                     self._offer(at, tenant, line)
 
+    def took(self, job: Waits, seconds: float) -> None:
+        """Learn what a job took that this queue has given, seconds on the backend.
+
+        An estimate is corrected by itself at most, so that one run that hangs does not shut out its class.
+        """
+        beyond = max(-job.cost, min(job.cost, seconds - job.cost))
+        self._class(job.priority).clock.correct(job.tenant, beyond)
+
     # --- one queue among several ---
 
     def use(self, clocks: Clocks) -> None:

@@ -47,6 +47,29 @@ def test_the_share_is_of_seconds_not_of_jobs():
     assert seconds["interactive"] / seconds["bulk"] == pytest.approx(8, rel=0.4)
 
 
+def test_the_share_is_of_what_jobs_took_not_of_what_they_said():
+    queue = Queue(
+        *[Waiting(priority="interactive", cost=1.0) for _ in range(900)],
+        *[Waiting(priority="bulk", cost=1.0) for _ in range(900)],
+    )
+    took, seconds = {"interactive": 0.8, "bulk": 1.6}, Counter()
+    for _ in range(800):
+        job = queue.pop()
+        queue.waiting.took(job, took[job.priority])
+        seconds[job.priority] += took[job.priority]
+    assert seconds["interactive"] / seconds["bulk"] == pytest.approx(8, rel=0.05)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_one_run_that_hangs_or_takes_no_time_counts_as_much_as_one_job_more_or_less(seconds):
+    queue = Queue(
+        *[Waiting(priority="interactive") for _ in range(300)], *[Waiting(priority="bulk") for _ in range(300)]
+    )
+    queue.waiting.took(queue.pop(), seconds)
+    served = Counter(queue.pop().priority for _ in range(180))
+    assert served["interactive"] == pytest.approx(160, abs=3)
+
+
 def test_tenants_of_a_class_share_evenly_whatever_they_have_waiting():
     queue = Queue(*[Waiting("flood") for _ in range(10_000)], *[Waiting("calm") for _ in range(10)])
     assert Counter(queue.pop().tenant for _ in range(20)) == {"flood": 10, "calm": 10}

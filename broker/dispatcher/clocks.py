@@ -3,8 +3,8 @@
 Queues that share them, one a shard, are fair as one: what any of them serves moves the times for all. A time
 only ever rises. So a queue may keep its lines in a heap by the times they had, and look again at the first.
 
-What is charged when a job goes is an estimate. What it took is told later (``correct``) and counted with the next
-charge, so that a class whose jobs all take longer than they say gets no more than its share for it.
+What is charged when a job goes is an estimate. What it took is told later (``correct``) and counted with the
+next charge, so that a class whose jobs all take longer than they say gets no more than its share for it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,6 @@ class ClassClock:
         cost, clock.owed = _settled(cost, clock.owed)
         self.now = max(clock.virtual, self.now + cost / self.offered)
         clock.virtual += cost
-
 
     def correct(self, tenant: str, seconds: float) -> None:
         """Count what was served beyond its charge, or short of it, with the next charge; see the module."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.policy.diff import diff
-from shotbus.broker.policy.policy import Policy
 from shotbus.broker.policy.reload import policy_document, with_policy
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import ShotbusError, fail
@@ -26,12 +25,12 @@ class Reloaded:
 
     Args:
         config: as configured where the process was started.
+        version: of the policy in it.
 
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._base = Policy.compile(config).version
+    def __init__(self, config: Config, version: str) -> None:
+        self._config, self._base = config, version
         self._document: Mapping[str, Any] | None = None
 
     def apply(self, text: str, present: Config) -> tuple[Config, list[str]]:

@@ -106,7 +106,7 @@ class Shard:
         self.measured = Measured()
         self.router.history = self.measured.view
         #: The policy that came while the broker ran, over the configured one.
-        self.reloaded = Reloaded(config)
+        self.reloaded = Reloaded(config, self.router.policy.version)
         self.hours = Hours(config, self.windows)
         self.guard = Guard(config, self.windows, partitions)
         self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
@@ -171,10 +171,12 @@ class Shard:
     def unfit(self, job: Job, pool: str) -> str:
         """Return why a pool may not have a job; empty when it may."""
         told = lacks(job.traits, pool, self.config)
-        if told or not job.extras or "data_class" not in job.extras:
+        if told or not job.extras:
             return told
-        data_class = job.extras["data_class"]
-        return "" if self.router.policy.admits(pool, data_class) else f"may not see {data_class} data"
+        data_class = job.extras.get("data_class", "")
+        if data_class and not self.router.policy.admits(pool, data_class):
+            return f"may not see {data_class} data"
+        return "is never free for it while its window is open" if self.hours.never(job, pool) else ""
 
     def opens_ms(self, window: str, now: Now) -> int | None:
         """Return when a named window is open next, wall time; None for one that is not configured."""

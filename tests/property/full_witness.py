@@ -43,6 +43,7 @@ class Life:
     opens: tuple = ("", 0)
     #: In which alone it runs, but for what comes before.
     windows: tuple = ()
+    placed: bool = False
     gone: bool = False
     #: A provider may have it, and has not said otherwise.
     doubt: bool = False
@@ -157,8 +158,10 @@ class Witness:
             if fields["status"] == "CHANGED" and isinstance(event, Commanded) and fields["changed"]:
                 self._changed(event.control, now)
         for one in (event,) if isinstance(event, Submitted) else getattr(event, "submissions", ()):
-            if one.decision is not None:
-                life = self.lives[one.request["job_id"]]
+            life = self.lives[one.request["job_id"]]
+            # Who submits it again learns of the first one's place.
+            if one.decision is not None and not life.placed:
+                life.placed = True
                 life.opens = one.decision.pool, one.decision.not_before_ms
                 life.windows = one.decision.windows
 

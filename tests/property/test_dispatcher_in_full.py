@@ -23,9 +23,6 @@ from shotbus.broker.dispatcher.machine import Dispatcher, Parts
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Phase
 
-# Minutes, not seconds: it belongs to `make soak` until it is cut down for the suite.
-pytestmark = pytest.mark.slow
-
 COMMIT = st.sampled_from([True, True, False])
 INDEX = st.integers(0, 1_000)
 ERRORS = ("", "", "", *LADDERS, "NEVER-HEARD-OF")

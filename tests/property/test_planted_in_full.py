@@ -12,9 +12,6 @@ from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.machine import Dispatcher, Parts
 from shotbus.broker.dispatcher.shard import Shard
 
-# Minutes, not seconds: it belongs to `make soak` until it is cut down for the suite.
-pytestmark = pytest.mark.slow
-
 HUNT = settings(
     max_examples=300,
     stateful_step_count=40,

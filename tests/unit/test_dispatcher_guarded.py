@@ -182,6 +182,15 @@ def test_a_person_may_have_a_job_run_in_another_window():
     assert len(sent(driver.run(wish))) == 1
 
 
+def test_nobody_can_move_a_job_to_a_pool_that_is_never_free_in_its_window():
+    driver = driver_of({"access": AccessConfig(reservations=("bob@late",))}, windows=LATE)
+    driver.run(replace(job(1, pool="noop"), decision=Decision("r", "v", "noop", windows=("late",))))
+    wish = commanded("reprioritise", job_id(1))
+    wish.control["arguments"] = {"pool": "aer"}
+    (told,) = emitted(driver.run(wish), "located")
+    assert told["problems"] == ["1: aer is never free for it while its window is open"]
+
+
 def test_a_pool_that_somebody_has_reserved_is_his_for_that_time():
     access = AccessConfig(reservations=("bob@late",))
     driver = driver_of({"access": access}, windows=LATE, limits={"concurrency": {"tenant": 2}})

@@ -63,7 +63,8 @@ def test_the_share_is_of_what_jobs_took_not_of_what_they_said():
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_one_run_that_hangs_or_takes_no_time_counts_as_much_as_one_job_more_or_less(seconds):
     queue = Queue(
-        *[Waiting(priority="interactive") for _ in range(300)], *[Waiting(priority="bulk") for _ in range(300)]
+        *[Waiting(priority="interactive") for _ in range(300)],
+        *[Waiting(priority="bulk") for _ in range(300)],
     )
     queue.waiting.took(queue.pop(), seconds)
     served = Counter(queue.pop().priority for _ in range(180))

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from shotbus.broker.bus.base import Bus, OffsetGapError, TopicPartition
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.clock import Clock, SystemClock
+from shotbus.broker.dispatcher.rows import is_job, row_fields
 from shotbus.broker.dispatcher.states import WITH_A_WORKER
 from shotbus.broker.ledger import LastRows, replay_ledger
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.topics import Topics
-from shotbus.schemas.codec import decode, identify
+from shotbus.schemas.codec import decode
 
 #: A process that was silent for so long is gone.
 SILENT_SECONDS = 15.0
@@ -116,8 +117,8 @@ async def _shard(
     for place, position in positions.items():
         _judge_position(look, name, place, position, ends[place])
     for row in rows.rows.values():
-        if identify(row).name == "job_row":
-            _judge_row(look, decode(row, "job_row")[1])
+        if is_job(row):
+            _judge_row(look, row_fields(row))
     return look.remarks
 
 

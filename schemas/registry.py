@@ -58,11 +58,13 @@ IDS: Mapping[int, SchemaKey] = {
     1033: SchemaKey("treasury_row", 1),
     1034: SchemaKey("audit_entry", 1),
     1036: SchemaKey("recalled", 1),
+    1037: SchemaKey("packed_job", 1),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).
 COMPATIBILITY: Mapping[str, str] = {
     "job_row": "FULL_TRANSITIVE",
+    "packed_job": "FULL_TRANSITIVE",
     "ledger_page": "FULL_TRANSITIVE",
     "fold_row": "FULL_TRANSITIVE",
     "treasury_row": "FULL_TRANSITIVE",

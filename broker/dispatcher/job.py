@@ -1,4 +1,4 @@
-"""A live job as the dispatcher holds it, and its ledger row. Pure.
+"""A live job as the dispatcher holds it. Pure.
 
 Small on purpose: hundreds of thousands may wait. The request itself stays on the bus and is referenced.
 """
@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from operator import attrgetter
 from sys import intern
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.states import Cause, Phase, next_phase
-from shotbus.schemas.codec import decode, encode
 
 #: A job that waited this long goes before every deadline that is later; an hour, milliseconds.
 PATIENCE_MS = 3_600_000
@@ -147,62 +145,10 @@ class Seat(NamedTuple):
     start_by_ms: int = 0
 
 
-_PLAIN = (
-    "job_id",
-    "payload_hash",
-    "tenant",
-    "priority",
-    "pool",
-    "attempt",
-    "failures",
-    "deaths",
-    "bundle_id",
-    "points",
-    "shots",
-    "cost",
-    "seed",
-    "deadline_ms",
-    "not_before_ms",
-    "sweep_id",
-    "shard_index",
-    "cache_key",
-    "circuit_id",
-    "experiment",
-    "intent",
-    "traceparent",
-    "submitted_us",
-    "accepted_us",
-    "bytes_in",
-    "prepare_us",
-    "think_us",
-    "admit_us",
-    "queued_us",
-    "queue_us",
-    "session_id",
-    "family",
-    "chain",
-    "rule",
-    "traits",
-    "predicted_us",
-)
-_plain_values = attrgetter(*_PLAIN)
-
-
 @lru_cache(maxsize=1_024)
 def shared_chain(chain: tuple[str, ...]) -> tuple[str, ...]:
     """Return the one copy of a chain that jobs which were routed alike have in common."""
     return chain
-
-
-def encode_row(job: Job, seat: Seat) -> bytes:
-    """Return a job's ledger row."""
-    fields = dict(zip(_PLAIN, _plain_values(job), strict=True))
-    fields["request_topic"], fields["request_partition"], fields["request_offset"] = job.reference
-    fields["state"] = job.phase.value if job.phase else ""
-    fields["sub_status"] = ""
-    fields["extras"] = json.dumps(job.extras, separators=(",", ":")) if job.extras else ""
-    fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"] = seat
-    return encode("job_row", fields)
 
 
 def job_of_row(fields: Mapping[str, Any]) -> tuple[Job, Seat]:
@@ -224,8 +170,3 @@ def job_of_row(fields: Mapping[str, Any]) -> tuple[Job, Seat]:
 def seat_of_row(fields: Mapping[str, Any]) -> Seat:
     """Return where the job of a decoded ledger row sits."""
     return Seat(fields["worker"], fields["lease_id"], fields["target_partition"], fields["start_by_ms"])
-
-
-def decode_row(row: bytes) -> tuple[Job, Seat]:
-    """Read a ledger row."""
-    return job_of_row(decode(row, "job_row")[1])

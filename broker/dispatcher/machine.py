@@ -19,7 +19,7 @@ from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.floor import Floor
 from shotbus.broker.dispatcher.guard import is_guard_key
 from shotbus.broker.dispatcher.histories import is_history_key
-from shotbus.broker.dispatcher.job import Job, Seat, encode_row
+from shotbus.broker.dispatcher.job import Job, Seat
 from shotbus.broker.dispatcher.judge import Judge
 from shotbus.broker.dispatcher.messages import (
     Commanded,
@@ -33,6 +33,7 @@ from shotbus.broker.dispatcher.messages import (
 from shotbus.broker.dispatcher.recalling import Recalling
 from shotbus.broker.dispatcher.reloaded import is_reloaded_key
 from shotbus.broker.dispatcher.restoring import Restoring
+from shotbus.broker.dispatcher.rows import encode_row
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now

@@ -9,10 +9,10 @@ from typing import Any
 from shotbus.broker.dispatcher.bundles import RUN
 from shotbus.broker.dispatcher.job import Job, Seat, job_of_row, seat_of_row
 from shotbus.broker.dispatcher.packedjobs import Glance
+from shotbus.broker.dispatcher.rows import row_fields
 from shotbus.broker.dispatcher.shard import COMPUTE, Shard
 from shotbus.broker.dispatcher.states import TERMINAL, WITH_A_TIMER, WITH_A_WORKER, Phase
 from shotbus.broker.machine import Now
-from shotbus.schemas.codec import decode
 
 #: Places given between two looks at whatever else the process has to do.
 SETTLED_AT_ONCE = 1_000
@@ -35,7 +35,7 @@ class Restoring:
         if row is None:
             shard.jobs.discard(job_id)
             return
-        fields = decode(row, "job_row")[1]
+        fields = row_fields(row)
         phase = Phase(fields["state"])
         if phase in TERMINAL:
             shard.jobs.discard(job_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.dispatcher.rows import is_job, row_fields
 from shotbus.broker.invariants.findings import Findings, Look
-from shotbus.schemas.codec import decode, identify
 
 
 class Rows:
@@ -31,8 +31,8 @@ class Rows:
         key = (record.key or b"").decode("ascii", "replace")
         if record.value is None:
             self._live.discard(key)
-        elif identify(record.value).name == "job_row":
-            self._live.add(decode(record.value, "job_row")[1]["job_id"])
+        elif is_job(record.value):
+            self._live.add(row_fields(record.value)["job_id"])
 
     def finish(self, look: Look) -> None:
         """Judge lives whose last event was there before the ledger was read."""

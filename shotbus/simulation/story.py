@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.dispatcher.rows import row_fields
 from shotbus.broker.invariants import History, ProviderLedger
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
@@ -56,6 +57,8 @@ def _about(name: str, record: Record) -> Iterator[str]:
         return
     try:
         kind, fields = decode(record.value)
+        if kind == "packed_job":
+            kind, fields = "job_row", row_fields(record.value)
     except ShotbusError:
         return
     if kind == "event_batch":

@@ -7,9 +7,9 @@ import pytest
 from shotbus.broker.dispatcher.breaker import Gate
 from shotbus.broker.dispatcher.bundles import RUN
 from shotbus.broker.dispatcher.concurrency import Concurrency
+from shotbus.broker.dispatcher.rows import row_fields
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Phase
 from shotbus.broker.machine import Now
-from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
 
 # --- where jobs are ---
@@ -114,7 +114,7 @@ def check_ledger(machine, ledger):
 
 def _lasting(row):
     try:
-        fields = decode(row, "job_row")[1]
+        fields = row_fields(row)
     except ShotbusError:
         return row
     timed = fields["state"] in (Phase.RETRYING.value, Phase.RECONCILING.value)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shotbus.broker.dispatcher.job import Job, Reference, Seat, decode_row, encode_row
+from shotbus.broker.dispatcher.job import Job, Reference, Seat
 from shotbus.broker.dispatcher.jobbook import JobBook
 from shotbus.broker.dispatcher.packedjobs import PACKED
+from shotbus.broker.dispatcher.rows import decode_row, encode_row, row_fields
 from shotbus.broker.dispatcher.states import Phase
-from shotbus.schemas.codec import decode
 
 IDS = st.binary(min_size=16, max_size=16).map(bytes.hex)
 SHORT = st.sampled_from(["", "ada", "a" * 64, "größe", "\0"]) | st.text(max_size=12)
@@ -87,7 +87,7 @@ def test_a_parked_job_comes_back_bit_for_bit(job):
 def test_a_row_of_the_ledger_is_packed_as_the_job_that_it_is(job):
     row = encode_row(job, Seat())
     book = JobBook()
-    key = book.put_row(decode(row, "job_row")[1])
+    key = book.put_row(row_fields(row))
     assert (book.hot, book.glance(key).job_id) == (0, job.job_id)
     assert everything(book.get(job.job_id)) == everything(decode_row(row)[0])
 
@@ -154,7 +154,7 @@ class Book(RuleBasedStateMachine):
     @rule(name=NAMES, tenant=st.sampled_from("ab"), sweep=st.sampled_from(["", "s", "t"]))
     def put_row(self, name, tenant, sweep):
         job = self.made(name, tenant, "x", sweep)
-        fields = decode(encode_row(job, Seat()), "job_row")[1]
+        fields = row_fields(encode_row(job, Seat()))
         self.keys[name], self.jobs[name] = self.book.put_row(fields), everything(job) | {"persisted": True}
 
     @rule(name=NAMES)

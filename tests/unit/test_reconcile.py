@@ -6,7 +6,8 @@ from dispatcher_kit import START_MS, config, job_id, outcome, request
 
 from shotbus.broker.bus.base import Outgoing, TopicPartition
 from shotbus.broker.bus.memory import MemoryBus
-from shotbus.broker.dispatcher.job import Job, Reference, Seat, encode_row
+from shotbus.broker.dispatcher.job import Job, Reference, Seat
+from shotbus.broker.dispatcher.rows import encode_row
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.ledger import positions_row
 from shotbus.broker.reconcile import reconcile

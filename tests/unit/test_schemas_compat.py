@@ -46,6 +46,7 @@ GOLDEN = {
     1033: ("treasury_row", 1),
     1034: ("audit_entry", 1),
     1036: ("recalled", 1),
+    1037: ("packed_job", 1),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 
@@ -159,7 +160,7 @@ def test_every_record_is_compatible_with_all_its_earlier_versions(name):
     assert check_versions(compatibility(name), versions(name)) == []
 
 
-@pytest.mark.parametrize("name", ["job_row", "ledger_page", "fold_row", "treasury_row"])
+@pytest.mark.parametrize("name", ["job_row", "packed_job", "ledger_page", "fold_row", "treasury_row"])
 def test_rows_of_the_ledger_are_read_by_older_and_newer_processes(name):
     assert compatibility(name) == "FULL_TRANSITIVE"
 

@@ -112,8 +112,13 @@ class AuditChain:
         if row is None:
             self._head = START
             return
-        number, digest = json.loads(decode(row, "ledger_page")[1]["data"])
-        self._head = Head(number, bytes.fromhex(digest))
+        self._head = head_of(row)
+
+
+def head_of(row: bytes) -> Head:
+    """Return the head that a row of :attr:`AuditChain.KEY` holds."""
+    number, digest = json.loads(decode(row, "ledger_page")[1]["data"])
+    return Head(number, bytes.fromhex(digest))
 
 
 def entry(previous: bytes, fields: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -62,9 +62,11 @@ CATALOG: dict[str, Invariant] = {
     ),
     "I7": Invariant(
         "spend and reservations stay within the limit",
-        "the running sum of a tenant's bills never passes its limit",
-        ("ledger", "budgets"),
-        "reservations, until the treasury's own judge is added",
+        "what the Treasury has given to the shards is within the limit whenever it gives, what a shard "
+        "has used and reserved is within what it was given; the running sum of a tenant's bills never "
+        "passes its limit",
+        ("treasury-ledger",),
+        "the bills, without the provider's ledger and the tenants' limits",
     ),
     "I8": Invariant(
         "bounded wait",
@@ -109,9 +111,10 @@ CATALOG: dict[str, Invariant] = {
     ),
     "I14": Invariant(
         "the audit chain is intact",
-        "a judge of its own, added with the audit log",
+        "each entry holds the hash of the one before, and the last one is the head that its writer's "
+        "ledger remembers",
         ("audit",),
-        "that it extends an outside checkpoint, without that checkpoint",
+        "that it extends a checkpoint kept outside, without that checkpoint",
     ),
     "I15": Invariant(
         "tenants do not reach each other's jobs",

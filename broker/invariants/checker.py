@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.invariants.attempts import Attempts
+from shotbus.broker.invariants.audits import Audits
 from shotbus.broker.invariants.bills import Bills
 from shotbus.broker.invariants.catalog import CATALOG
 from shotbus.broker.invariants.clients import Clients
 from shotbus.broker.invariants.findings import Bounds, Findings, Judge, Look, Violation
 from shotbus.broker.invariants.letters import Letters
 from shotbus.broker.invariants.lives import Life, Lives
+from shotbus.broker.invariants.purses import Purses
 from shotbus.broker.invariants.rows import Rows
 from shotbus.broker.invariants.sweeps import Sweeps
 from shotbus.broker.invariants.witnesses import History, ProviderLedger
@@ -28,6 +30,7 @@ TOPICS: tuple[str, ...] = (
     "jobs",
     "control",
     "treasury",
+    "treasury-ledger",
     "audit",
     "events",
 )
@@ -82,6 +85,8 @@ class Checker:
             Clients(self.findings),
             Bills(self.findings),
             Rows(self.findings),
+            Purses(self.findings),
+            Audits(self.findings, whole=complete and "audit" not in trimmed),
         ):
             self.add(judge)
         self._fed: dict[str, int] = {}
@@ -92,7 +97,7 @@ class Checker:
         return self._lives.known
 
     def add(self, judge: Judge) -> None:
-        """Let another judge look on, such as the treasury's or the audit log's; before the first record."""
+        """Let another judge look on; before the first record."""
         self._judges.append(judge)
 
     def expect(self, topic: str) -> None:

@@ -16,7 +16,7 @@ from shotbus.broker.invariants.checker import TOPICS, Checker, Report
 from shotbus.broker.topics import Topics
 
 #: These say everything again when they are compacted; a begin above zero means nothing.
-_COMPACTED = frozenset({"pools", "jobs", "reductions"})
+_COMPACTED = frozenset({"pools", "jobs", "reductions", "treasury-ledger"})
 #: Without all of these a life may have left traces that are gone.
 _KEPT = ("events", "results", "dead-letters")
 _SECOND_LOOK_SECONDS = 1.0

@@ -7,9 +7,11 @@ from typing import Any
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.invariants.findings import Findings, Look
-from shotbus.broker.treasury.budgets import purse_of
+from shotbus.broker.treasury.budgets import Purse, purse_of
 from shotbus.broker.treasury.rows import WHOLE, read_row
 from shotbus.schemas.codec import identify
+
+_TRANSACTION_MS = 1_000
 
 
 class Purses:
@@ -18,7 +20,9 @@ class Purses:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         #: What each shard has of a purse, granted and not returned.
-        self._held: dict[Any, dict[int, int]] = {}
+        self._held: dict[Purse, dict[int, int]] = {}
+        #: Since when more is given than may be, and what that looked like.
+        self._over: dict[Purse, tuple[int, str]] = {}
 
     @property
     def takes(self) -> Mapping[str, Callable[[Record], None]]:
@@ -29,14 +33,20 @@ class Purses:
         fields = _purse_row(record)
         if fields is None or fields["shard"] == WHOLE:
             return
-        held = self._held.setdefault(purse_of(fields), {})
+        purse = purse_of(fields)
+        held = self._held.setdefault(purse, {})
         before, now = held.get(fields["shard"], 0), fields["granted"] - fields["returned"]
         held[fields["shard"]] = now
-        if now > before:
-            gone = sum(held.values())
-            seen = f"{gone} units given of {fields['limit']}"
-            holds = gone <= fields["limit"]
-            self._findings.judge("I7", "granted-within-the-limit", fields["budget"], seen, holds=holds)
+        gone = sum(held.values())
+        self._findings.judged["I7"] += now > before
+        if gone <= fields["limit"]:
+            self._over.pop(purse, None)
+        elif now > before:
+            # What another shard returned may stand behind this in the same transaction.
+            self._over.setdefault(purse, (record.timestamp_ms, f"{gone} units given of {fields['limit']}"))
+        since, seen = self._over.get(purse, (record.timestamp_ms, ""))
+        if record.timestamp_ms - since > _TRANSACTION_MS:
+            self._told(purse, seen)
 
     def _holding(self, record: Record) -> None:
         fields = _purse_row(record)
@@ -48,7 +58,14 @@ class Purses:
         self._findings.judge("I7", "reserved-within-the-grant", fields["budget"], seen, holds=holds)
 
     def finish(self, look: Look) -> None:
-        """Everything has been judged as it came."""
+        """Judge what is given beyond a limit even now."""
+        del look
+        for purse, (_, seen) in list(self._over.items()):
+            self._told(purse, seen)
+
+    def _told(self, purse: Purse, seen: str) -> None:
+        del self._over[purse]
+        self._findings.broke("I7", "granted-within-the-limit", purse.budget, seen)
 
 
 def _purse_row(record: Record) -> Mapping[str, Any] | None:

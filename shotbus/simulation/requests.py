@@ -15,8 +15,11 @@ from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import circuit_id, job_id, keyed_partition
 from shotbus.schemas.layout import Layout, pack_layout
 from shotbus.simulation.child import POISON
+from shotbus.simulation.features import LIMITED, wishes
 
 _TENANTS = ("ada", "bob", "eve")
+#: What the shards of a sweep do not ask for.
+_PLAIN: dict[str, Any] = {"fallback": [], "speculate": "", "unique_key": "", "unique_policy": ""}
 _TEXT = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc[0] = measure q[0];\n'
 
 
@@ -31,8 +34,8 @@ def circuit_record(topics: Topics) -> Outgoing:
 class Requests:
     """A source of requests, each different."""
 
-    def __init__(self, random: Random, config: Config, clock: Clock) -> None:
-        self._random, self._config, self._clock = random, config, clock
+    def __init__(self, random: Random, config: Config, clock: Clock, *, features: bool = False) -> None:
+        self._random, self._config, self._clock, self._features = random, config, clock, features
         self._others = sorted(set(config.pools) - {config.routing.default})
 
     def draw(self) -> dict[str, Any]:
@@ -44,8 +47,10 @@ class Requests:
         """Return the fields of a ``circuit_request`` of a tenant and a class."""
         random, now_ms = self._random, self._clock.wall_ms()
         key = f"key-{random.randrange(60)}" if random.random() < 0.2 else ""
-        return {
-            "job_id": job_id(tenant, idempotency_key=key, entropy=random.randbytes(12)),
+        more = wishes(random, keyed=bool(key)) if self._features else {}
+        unique = more.get("unique_key", "")
+        return more | {
+            "job_id": job_id(tenant, idempotency_key=key, unique_key=unique, entropy=random.randbytes(12)),
             "tenant": tenant,
             "principal": f"{tenant}@example.org",
             "idempotency_key": key,
@@ -69,12 +74,15 @@ class Requests:
 
     def sweep(self) -> tuple[bytes, str, list[dict[str, Any]]]:
         """Return a declaration, its sweep's id and the requests of its shards."""
-        tenant, sweep_id = self._random.choice(_TENANTS), self._random.randbytes(12).hex()
+        # A shard that is refused for a budget would have to be sent again: those who have none sweep.
+        tenants = [one for one in _TENANTS if not (self._features and one in LIMITED)]
+        tenant, sweep_id = self._random.choice(tenants), self._random.randbytes(12).hex()
         shards = self._random.randrange(1, 6)
         changes = {"tenant": tenant, "backend": "", "shots": 10, "deadline_ms": None, "not_before_ms": None}
         requests = [
             self.draw()
             | changes
+            | _PLAIN
             | {
                 "job_id": job_id(tenant, entropy=self._random.randbytes(12)),
                 "idempotency_key": "",

@@ -17,10 +17,12 @@ class Scenario:
     should within ``heal_seconds``. ``faults`` a minute are drawn from the table of
     :mod:`shotbus.simulation.faults`, or from ``kinds`` alone, and strike any host, or one of ``victims``;
     ``jump_seconds`` is how far a clock may be wrong. ``workers`` of the first pool; the slow one has one, the
-    paid one two.
+    paid one two. ``features``: rules, budgets and a Treasury, see :mod:`shotbus.simulation.features`; None
+    has them in every other seed.
     """
 
     seed: int
+    features: bool | None = None
     jobs: int = 64
     seconds: float = 16.0
     settle: float = 300.0
@@ -34,6 +36,11 @@ class Scenario:
     jump_seconds: float = 30.0
     temper: Temper = field(default_factory=lambda: Temper(dies=0.03, hangs=0.005, fails=0.05, rejects=0.02))
     manners: Manners = field(default_factory=Manners)
+
+    @property
+    def in_full(self) -> bool:
+        """Whether this seed has the features."""
+        return self.seed % 2 == 1 if self.features is None else self.features
 
 
 @dataclass(slots=True)

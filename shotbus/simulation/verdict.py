@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shotbus.broker.bus.base import Record
@@ -24,7 +24,17 @@ from shotbus.simulation.cluster import SimulatedCluster
 from shotbus.simulation.loop import EPOCH_MS
 from shotbus.simulation.story import life_of
 
-_FED = ("outcomes", "pools", "dead-letters", "results", "reductions", "events")
+_FED = (
+    "outcomes",
+    "pools",
+    "dead-letters",
+    "results",
+    "reductions",
+    "jobs",
+    "treasury-ledger",
+    "audit",
+    "events",
+)
 _HASHED = frozenset({"events", "results", "reductions"})
 _MOST_LIVES = 5
 
@@ -39,6 +49,7 @@ class Verdict:
         topics: their names.
         healed_at: simulated seconds.
         heal_seconds: how long the broker has from then on.
+        budgets: what each tenant may be billed, by the provider's books.
 
     """
 
@@ -51,12 +62,14 @@ class Verdict:
         *,
         healed_at: float,
         heal_seconds: float,
+        budgets: Mapping[str, float] | None = None,
     ) -> None:
         self._cluster, self._history, self._ledger = cluster, history, ledger
         bounds = Bounds(
             wait_seconds=healed_at + heal_seconds,
             healed_ms=EPOCH_MS + int(healed_at * 1000),
             heal_seconds=heal_seconds,
+            budgets=budgets,
         )
         self._checker = Checker(complete=True, bounds=bounds)
         for topic in _FED:

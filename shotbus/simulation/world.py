@@ -14,12 +14,14 @@ from shotbus.broker.inspection.inline import InlineInspector
 from shotbus.broker.invariants import History, Violation
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
+from shotbus.broker.treasury.service import TreasuryService
 from shotbus.reducers.service import ReducerService
 from shotbus.schemas.openqasm import CircuitLimits
 from shotbus.simulation.child import Leases, PaidChild, SimulatedAdapter, SimulatedChild
 from shotbus.simulation.clients import Clients
 from shotbus.simulation.cluster import SimulatedCluster
 from shotbus.simulation.faults import FAULTS, Stage
+from shotbus.simulation.features import MONEY, with_features
 from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.network import Link, LinkedBus
 from shotbus.simulation.process import Builder, Host, Service, owned_task
@@ -51,6 +53,8 @@ class World:
         self._store = MoodyStore(loop.time, self._bites)
         self._topics = Topics("", partitions=2, work_partitions=2)
         self._config = _config()
+        if scenario.in_full:
+            self._config = with_features(self._config, paid=PAID_POOL, other=SLOW_POOL)
         self._provider = Provider(PAID_POOL, self._random, scenario.manners, self._bites)
         self._client_link = Link(self._random, self._bites)
         self._client_bus = LinkedBus(self._cluster, self._client_link)
@@ -61,7 +65,7 @@ class World:
             self._client_bus,
             self._topics,
             random=self._random,
-            requests=Requests(self._random, self._config, self._clock),
+            requests=Requests(self._random, self._config, self._clock, features=scenario.in_full),
             history=History(complete=True),
             tell=self._tell,
         )
@@ -84,6 +88,7 @@ class World:
             self._topics,
             healed_at=self._loop.time(),
             heal_seconds=scenario.heal_seconds,
+            budgets=MONEY if scenario.in_full else None,
         )
         until = self._loop.time() + scenario.settle
         while self._loop.time() < until and not verdict.is_over():  # noqa: ASYNC110 -- simulated seconds are free
@@ -128,6 +133,8 @@ class World:
             self._pools[pool] = tuple(f"{pool}-{number}" for number in range(count))
             for name in self._pools[pool]:
                 hosts[name] = self._host(name, self._worker)
+        for number in range(2 if scenario.in_full else 0):
+            hosts[f"treasury-{number}"] = self._host(f"treasury-{number}", self._treasury)
         for number in range(scenario.reducers):
             hosts[f"reducer-{number}"] = self._host(f"reducer-{number}", self._reducer)
         return hosts
@@ -146,6 +153,12 @@ class World:
             metrics=Metrics(role="dispatcher", version="simulated"),
             clock=host.clock,
             inspector=InlineInspector(CircuitLimits(bytes=self._config.limits.max_circuit_bytes)),
+        )
+
+    def _treasury(self, host: Host, bus: Bus) -> Service:
+        metrics = Metrics(role="treasury", version="simulated")
+        return TreasuryService(
+            bus=bus, topics=self._topics, config=self._config, metrics=metrics, clock=host.clock
         )
 
     def _reducer(self, host: Host, bus: Bus) -> Service:

@@ -73,6 +73,13 @@ def test_what_is_given_is_within_the_limit_whenever_the_treasury_gives():
     found, report = judged(treasury=[*sound, account(1, 3, granted=70)])
     assert (found, report.judged["I7"]) == (set(), 3)
     assert broken(treasury=[*sound, account(1, 3, granted=71)]) == ["101 units given of 100"]
+    later = account(0, 5, granted=60, returned=30)._replace(timestamp_ms=NOW.wall_ms + 2_000)
+    assert broken(treasury=[*sound, account(1, 3, granted=71), later]) == ["101 units given of 100"]
+
+
+def test_what_is_returned_may_stand_behind_what_is_given_in_one_transaction():
+    rows = [account(0, 0, granted=100), account(1, 1, granted=40), account(0, 2, granted=100, returned=40)]
+    assert broken(treasury=rows) == []
 
 
 @pytest.mark.parametrize(("reserved", "sound"), [(20, True), (21, False)])

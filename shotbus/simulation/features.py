@@ -1,0 +1,64 @@
+"""What every other seed has besides: rules, budgets with their Treasury, requests that ask for more. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from shotbus.broker.config import BudgetConfig, Config, PriceConfig
+from shotbus.broker.policy.config import RuleConfig, ShareConfig, ThenConfig, WhenConfig
+
+#: Who may spend how much, in currency units and in shots.
+MONEY = {"ada": 0.5}
+_SHOTS = {"bob": 4_000.0}
+#: Who has a budget of any kind.
+LIMITED = frozenset({*MONEY, *_SHOTS})
+_EXPERIMENTS = ("", "", "shadowed", "hasty", "chained")
+_CHAINS: tuple[tuple[str, ...], ...] = ((), (), ("slow",), ("cache:60", "slow"))
+
+
+def with_features(config: Config, *, paid: str, other: str) -> Config:
+    """Return a configuration with a rule for each experiment, a price and budgets.
+
+    Args:
+        config: its default pool stays the default.
+        paid: the pool that costs.
+        other: the pool of second choice.
+
+    """
+    usual = config.routing.default
+    rules = (
+        _rule("shadowed", usual, shadow=ShareConfig(other, 100.0), fallback=(other,)),
+        _rule("hasty", usual, max_queue_seconds=2.0, fallback=(other,)),
+        _rule("chained", paid, fallback=("cache:60", "demote:bulk", usual)),
+    )
+    budgets = {
+        **{f"money-{who}": BudgetConfig(tenant=who, limit=limit) for who, limit in MONEY.items()},
+        **{
+            f"shots-{who}": BudgetConfig(tenant=who, resource="shots", limit=limit)
+            for who, limit in _SHOTS.items()
+        },
+    }
+    pools = {**config.pools, paid: replace(config.pools[paid], price=PriceConfig(per_shot=0.001))}
+    routing = replace(config.routing, rules=rules)
+    return replace(config, pools=pools, routing=routing, budgets=budgets)
+
+
+def wishes(random: Random, *, keyed: bool) -> dict[str, Any]:
+    """Draw what a request asks for besides; one that is ``keyed`` has an idempotency key.
+
+    A unique key besides would make another job of the same idempotency key.
+    """
+    policy = random.choice(("", "reject", "supersede"))
+    unique = f"loop-{random.randrange(8)}" if random.random() < 0.1 and not keyed else ""
+    return {
+        "experiment": random.choice(_EXPERIMENTS),
+        "fallback": list(random.choice(_CHAINS)),
+        "speculate": random.choices(("", "answer", "compare"), (8, 1, 1))[0],
+        **({"unique_key": unique, "unique_policy": policy} if unique else {}),
+    }
+
+
+def _rule(name: str, *pools: str, **then: Any) -> RuleConfig:
+    return RuleConfig(name=name, when=WhenConfig(experiments=(name,)), then=ThenConfig(pools=pools, **then))

@@ -7,6 +7,7 @@ import json
 import pytest
 import structlog
 
+from shotbus.broker.audit import AuditChain
 from shotbus.broker.bus.memory import MemoryShardWriter
 from shotbus.broker.dispatcher import desk, edge, judge
 from shotbus.broker.dispatcher.done import DoneLog
@@ -14,6 +15,7 @@ from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.invariants.lives import Life
 from shotbus.broker.runner import ShardRunner
+from shotbus.broker.treasury.account import Account
 from shotbus.reducers.projector import Projector
 from shotbus.reducers.sweep import Sweep
 from shotbus.simulation import Scenario, simulate
@@ -76,7 +78,7 @@ def test_a_worker_that_pays_on_a_lease_that_has_lapsed(monkeypatch):
 
     monkeypatch.setattr(PaidChild, "_submit", late)
     monkeypatch.setattr(PaidChild, "may_submit", lambda _: True)
-    assert caught({"billed-once"}, "cut_there", "pause", victims=("paid-0", "paid-1"))
+    assert caught({"billed-once"}, "cut_there", "pause", victims=("paid-0", "paid-1"), features=False)
 
 
 def test_a_dispatcher_that_lets_anyone_cancel(monkeypatch):
@@ -190,3 +192,13 @@ async def first_only(call, dead):
 def test_a_checker_that_takes_everything_for_ended_would_be_noticed(monkeypatch):
     monkeypatch.setattr(Life, "ended", property(lambda _: False))
     assert caught({"a-job-ends", "an-end-has-a-result"})
+
+
+def test_a_treasury_that_gives_what_it_does_not_have(monkeypatch):
+    monkeypatch.setattr(Account, "available", property(lambda self: self.limit))
+    assert caught({"granted-within-the-limit"}, features=True)
+
+
+def test_an_audit_chain_that_begins_anew_with_every_life(monkeypatch):
+    monkeypatch.setattr(AuditChain, "restore", lambda *_: None)
+    assert caught({"entries-follow-one-another"}, "kill", "drain", features=True)

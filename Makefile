@@ -13,6 +13,9 @@ SEED   ?= 20261121
 # Seeds of `make simulate`.
 SEEDS  ?= 1000
 
+# Hundreds of processes start in a test run: each would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets

@@ -13,6 +13,9 @@ from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import ASIDE, AT_HAND, Cause, Phase
 from shotbus.broker.machine import Now
 
+#: Among the extras of a job that a person has sent elsewhere: it waits there for a budget that may be raised.
+MOVED = "moved"
+
 
 class Change(NamedTuple):
     """What is wished for; None leaves it. ``pool`` and the times hold from now on, ``window`` once."""
@@ -86,9 +89,7 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
         shard.set_deadline(job, change.deadline_ms)
     if change.pool is not None and change.pool != job.pool:
         shard.move_to(job, change.pool, now)
-    if change.window is not None and job.extras:
-        # A person's word about when counts instead of its rule's.
-        job.extras = {name: value for name, value in job.extras.items() if name != "windows"} or None
+    job.extras = _extras_after(job, change, moved=job.pool != before["pool"])
     job.move(Cause.CHANGE)
     until = _until(shard, change, now)
     after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}
@@ -102,6 +103,14 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
         shard.put_off(job, Cause.DEFER, until, now, **terms)
     elif until:
         shard.set_timer(job, until)
+
+
+def _extras_after(job: Job, change: Change, *, moved: bool) -> dict[str, Any] | None:
+    extras = {**(job.extras or {}), MOVED: 1} if moved else job.extras
+    if change.window is None or not extras:
+        return extras
+    # A person's word about when counts instead of its rule's.
+    return {name: value for name, value in extras.items() if name != "windows"} or None
 
 
 def _until(shard: Shard, change: Change, now: Now) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 
 from shotbus.broker.dispatcher.answers import problems_of
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
+from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
+from shotbus.broker.dispatcher.endings import Failure, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
@@ -36,7 +38,7 @@ class Floor:
         commands += self._judge.expire_leases(now)
         commands += self._shard.beside.due(now)
         commands += self._expire_deadlines(now)
-        self._wake_due(now)
+        commands += self._wake_due(now)
         commands += self._lose_patience(now)
         self._shard.touch(*self._shard.standing.forget(now))
         asked, answers = self._shard.funds.tick(now)
@@ -81,7 +83,8 @@ class Floor:
             commands += self._shard.end(job, Cause.EXPIRE, "expired", now, told, deadline_ms=late)
         return commands
 
-    def _wake_due(self, now: Now) -> None:
+    def _wake_due(self, now: Now) -> list[Any]:
+        commands: list[Any] = []
         for key in self._shard.agenda.due(now.wall_ms):
             job = self._shard.jobs.at(key)
             if job.phase is Phase.RECONCILING:
@@ -90,7 +93,12 @@ class Floor:
             if job.phase is Phase.RETRYING and not self._may_repeat(job):
                 self._shard.set_timer(job, now.wall_ms + _LATER_MS)
                 continue
-            self._shard.requeue(job, Cause.DUE, now)
+            hopeless = self._shard.requeue(job, Cause.DUE, now)
+            if hopeless is not None and MOVED not in (job.extras or {}):
+                records = [problem.as_record() for problem in hopeless.problems]
+                failure = Failure("failed", records, why="its budget does not cover it")
+                commands += end_failed(self._shard, job, failure, now)
+        return commands
 
     def _lose_patience(self, now: Now) -> list[Any]:
         """Have the jobs that waited too long take the next step of their chains, or wait as long again."""

@@ -18,6 +18,7 @@ from shotbus.broker.dispatcher.shedding import Shed, Shedder
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.facts import PoolView
 from shotbus.broker.policy.windows import Window
+from shotbus.schemas.codec import decode, encode
 
 _PREFIX = b"breaker/"
 _WORDS = {
@@ -209,7 +210,8 @@ class Guard:
 
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
-        return self.breakers.snapshot(key.removeprefix(_PREFIX).decode())
+        row = self.breakers.snapshot(key.removeprefix(_PREFIX).decode())
+        return None if row is None else encode("ledger_page", {"kind": "meta", "data": row})
 
     def restore(self, key: bytes, row: bytes | None) -> None:
         """Let a row replace what was taken for its key; None takes that away."""
@@ -217,7 +219,7 @@ class Guard:
         if row is None:
             self._rows.pop(pool, None)
         else:
-            self._rows[pool] = row
+            self._rows[pool] = decode(row, "ledger_page")[1]["data"]
 
     def restored(self, now: Now) -> None:
         """All rows are back: every open breaker stays open for a full pause."""

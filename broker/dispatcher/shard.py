@@ -37,6 +37,7 @@ from shotbus.broker.dispatcher.timetable import Timetable
 from shotbus.broker.dispatcher.waiting import WaitingQueue
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.policy.windows import Window
+from shotbus.broker.treasury.answers import Refused
 from shotbus.schemas.outcomes import SUCCESSES
 
 if TYPE_CHECKING:
@@ -323,11 +324,11 @@ class Shard:
 
     def requeue(
         self, job: Job, cause: Cause, now: Now, *, pool: str = "", demoted: str = "", **terms: Any
-    ) -> None:
+    ) -> Refused | None:
         """Have a job wait in a queue again: that of ``pool``, and in the class ``demoted``, if given.
 
         Where there are budgets and its units are not at hand, it is put off until they are; so is one that
-        has not run yet and whose time has not come.
+        has not run yet and whose time has not come. Returns why its budget will never have them.
         """
         self.withdraw(job, now)
         if pool and pool != job.pool:
@@ -336,16 +337,17 @@ class Shard:
             self.jobs.change_class(job, intern(demoted))
         if job.attempt == 0 and cause is not Cause.DUE and job.not_before_ms > now.wall_ms:
             self._later(job, Cause.DEFER, job.not_before_ms, now, after=cause.value, **terms)
-            return
+            return None
         lacking = self.funds.reserve(job, now)
         if lacking is not None:
             self._later(job, Cause.DEFER, now.wall_ms + wait_ms(lacking), now, lacks="budget", **terms)
-            return
+            return lacking if isinstance(lacking, Refused) and not lacking.retry_after_ms else None
         job.move(cause)
         job.bundle_id = ""
         self.enqueue(job, now.wall_ms * 1000)
         self.agenda.watch(job, self.key(job))
         self.note(job, cause, **terms)
+        return None
 
     def move_to(self, job: Job, pool: str, now: Now) -> None:
         """Have another pool run a job, which stands in no queue now."""

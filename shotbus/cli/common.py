@@ -150,6 +150,12 @@ def emit(options: Options, data: Any, text: str) -> None:
     click.echo(json.dumps(plain(data), allow_nan=False) if options.as_json else text)
 
 
+def aside(options: Options, text: str) -> None:
+    """Tell a person ``text`` on standard error, which leaves the answer alone; a program is told nothing."""
+    if not options.as_json:
+        click.echo(text, err=True)
+
+
 def plain(value: Any) -> Any:
     """Return what JSON has a word for: bytes in hexadecimal, arrays as lists, null for no finite number."""
     if isinstance(value, float):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import BusError
-from shotbus.cli.common import Options, come_back, command_options, emit, printable, run_async
+from shotbus.cli.common import Options, aside, come_back, command_options, emit, printable, run_async
 from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
 from shotbus.cli.submission import submission_options, tenant_option
@@ -135,9 +135,10 @@ async def _submit(
 
 async def _print_receipt(options: Options, job: AsyncJob, tenant: str) -> None:
     accepted = await job.accepted(_ACCEPT_SECONDS)
-    back = f"{job.job_id}\ncome back with: {come_back(options, 'result', job.job_id, *as_tenant(tenant))}"
-    note = "" if accepted else "\nit is durable, but no dispatcher has taken it yet: is one running?"
-    emit(options, {"job_id": job.job_id, "accepted": accepted}, back + note)
+    emit(options, {"job_id": job.job_id, "accepted": accepted}, job.job_id)
+    aside(options, f"come back with: {come_back(options, 'result', job.job_id, *as_tenant(tenant))}")
+    if not accepted:
+        aside(options, "it is durable, but no dispatcher has taken it yet: is one running?")
 
 
 async def _print_when_done(

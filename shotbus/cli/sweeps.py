@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit, run_async, table
+from shotbus.cli.common import EXIT_FAILED, Options, aside, come_back, command_options, emit, run_async, table
 from shotbus.cli.inputs import read_points, read_text
 from shotbus.cli.jobs import (
     as_tenant,
@@ -95,7 +95,8 @@ async def _submit(
         (handle,) = await client.submit_ready([ready])
         back = come_back(options, "sweep", "status", handle.sweep_id, *as_tenant(given["tenant"]))
         if not wait:
-            emit(options, {"sweep_id": handle.sweep_id}, f"{handle.sweep_id}\ncome back with: {back}")
+            emit(options, {"sweep_id": handle.sweep_id}, handle.sweep_id)
+            aside(options, f"come back with: {back}")
             return
         count = len(next(iter(bindings.values())))
         with way_back(f"sweep {handle.sweep_id} goes on; come back with: {back}"):

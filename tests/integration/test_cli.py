@@ -50,10 +50,11 @@ def test_submit_with_observables_prints_values_and_errors(folder):
     assert told(folder, *words)["evs"] == [[1.0]]
 
 
-def test_submit_without_waiting_says_how_to_come_back(folder):
-    text = said(folder, "submit", "bell.qasm", "--backend", "noop")
-    job = text.splitlines()[0]
-    assert f"shotbus result {job}" in text
+def test_submit_without_waiting_prints_the_id_alone_and_says_beside_it_how_to_come_back(folder):
+    code, out, err = invoke(folder, "submit", "bell.qasm", "--backend", "noop")
+    job = out.removesuffix("\n")
+    assert (code, len(job)) == (0, 32)
+    assert f"come back with: shotbus result {job}" in err
     assert told(folder, "result", job)["outcome"] == "succeeded"
     assert "succeeded on noop" in said(folder, "result", job)
     assert eventually(lambda: "DONE" in said(folder, "status", job))
@@ -185,6 +186,13 @@ def test_a_sweep_from_a_csv_file(folder):
     assert (data["final"], data["shards"], data["succeeded"], data["points"]) == (True, 3, 3, 3)
     assert told(folder, "sweep", "status", data["sweep_id"])["done"] == 3
     assert "succeeded" in said(folder, "sweep", "status", data["sweep_id"])
+
+
+def test_a_sweep_that_is_left_prints_its_id_alone(folder):
+    words = ("rotated.qasm", "points.csv", "--backend", "noop", "--no-wait")
+    code, out, err = invoke(folder, "sweep", "submit", *words)
+    assert (code, len(out.split())) == (0, 1)
+    assert f"come back with: shotbus sweep status {out.strip()}" in err
 
 
 def test_a_sweep_can_be_left_and_cancelled(folder):

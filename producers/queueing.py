@@ -31,13 +31,15 @@ class QueueInfo:
     reason: str
 
     def in_words(self, now: datetime) -> str:
-        """Return place and end in one line, empty where nothing is known; ``now`` is aware."""
+        """Return place and end in one line, empty of a job that stands in no queue; ``now`` is aware."""
         words = []
         if self.position is not None:
             words.append(f"{ordinal(self.position)} in {self.pool}'s queue")
         if self.eta_low is not None and self.eta_high is not None:
             low, high = ((eta - now).total_seconds() for eta in (self.eta_low, self.eta_high))
             words.append(f"ends in {span(low, high)} (80 %)")
+        elif words:
+            words.append("end unknown")
         return ", ".join(words)
 
     def as_json(self) -> dict[str, Any]:

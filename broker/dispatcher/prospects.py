@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.dispatcher.eta import Eta
+from shotbus.broker.dispatcher.health import PoolState
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import WITH_A_TIMER, WITH_A_WORKER, Phase
@@ -25,12 +26,16 @@ def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     if job.phase is not Phase.WAITING:
         return {"pool": job.pool, "reason": _reason(job)}
     position, eta = forecast(shard, job, now)
-    told = {"pool": job.pool, "reason": _queued(shard, job, position)}
+    stands = _stands(shard, job.pool)
+    told = {"pool": job.pool, "reason": stands or _place(position), "position": position}
+    if stands:
+        # Nobody knows when the pool goes on: an interval would be that of a pool that does.
+        return told
     ends = {
         name: now.wall_ms + int(1000 * seconds)
         for name, seconds in zip(_ENDS, (eta.low, eta.mid, eta.high), strict=True)
     }
-    return {**told, "position": position, **ends}
+    return {**told, **ends}
 
 
 _TIMED: Mapping[Phase, str] = {
@@ -49,8 +54,11 @@ def forecast(shard: Shard, job: Job, now: Now) -> tuple[int, Eta]:
 
 
 def follow(shard: Shard, job: Job, now: Now) -> None:
-    """Predict when a job that has just begun to wait ends, if it is time for a sample of its pool."""
-    if shard.guard.samples(job.pool, now):
+    """Predict when a job that has just begun to wait ends, if it is time for a sample of its pool.
+
+    Of a pool that stands still nothing is predicted: it would be counted as an error of predictions.
+    """
+    if shard.guard.samples(job.pool, now) and not _stands(shard, job.pool):
         _, eta = forecast(shard, job, now)
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 
@@ -66,9 +74,16 @@ def _reason(job: Job) -> str:
     return _REASONS.get(job.phase, "") if job.phase else ""
 
 
-def _queued(shard: Shard, job: Job, position: int) -> str:
-    """Return why a job that stands in a queue has not left it."""
-    health = shard.guard.health(job.pool)
+def _place(position: int) -> str:
+    return "others go first" if position else "it goes next, when its pool has room"
+
+
+def _stands(shard: Shard, pool: str) -> str:
+    """Return why nothing leaves a pool's queue; empty when it flows."""
+    health = shard.guard.health(pool)
+    if shard.standing.is_paused(pool) and (health is None or health.state is not PoolState.PAUSED):
+        # Health is looked at now and then; a pause holds at once.
+        return f"{pool} is paused: somebody paused it"
     if health is None or health.flows:
-        return "others go first" if position else "it goes next, when its pool has room"
-    return f"{job.pool} is {health.state.value}: {health.reason}"
+        return ""
+    return f"{pool} is {health.state.value}: {health.reason}"

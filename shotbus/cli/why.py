@@ -70,7 +70,8 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
     if told["reason"]:
         yield f"waits because {printable(told['reason'])}"
     if told["position"] is not None and told["position"] >= 0:
-        yield f"{ordinal(told['position'] + 1)} in {told['pool']}'s queue"
+        end = "" if told["eta_mid_ms"] else ", end unknown"
+        yield f"{ordinal(told['position'] + 1)} in {told['pool']}'s queue{end}"
     if told["eta_mid_ms"]:
         low, mid, high = (_from_now(told[f"eta_{name}_ms"]) for name in ("low", "mid", "high"))
         yield f"ends in about {mid} (80 %: {low} to {high})"

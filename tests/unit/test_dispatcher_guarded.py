@@ -262,7 +262,32 @@ def test_a_waiting_job_is_told_its_place_its_end_and_what_it_waits_for():
     (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
     assert (place["position"], place["pool"], place["reason"]) == (2, "aer", "others go first")
     assert driver.wall_ms < place["eta_low_ms"] <= place["eta_mid_ms"] <= place["eta_high_ms"]
+
+
+def test_a_job_in_a_pool_that_stands_still_has_a_place_and_no_end():
+    driver = driver_of({"seconds_per_point": 2.0})
+    driver.free = {}
+    driver.run(job(1), job(2))
+    look(driver)
     driver.run(commanded("pause", "aer", target="pool"))
+    for _ in range(2):  # at once, and when the pool has been looked at again
+        (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
+        assert (place["position"], place["reason"]) == (1, "aer is paused: somebody paused it")
+        assert [place.get(f"eta_{name}_ms", 0) for name in ("low", "mid", "high")] == [0, 0, 0]
+        look(driver)
+    driver.run(commanded("resume", "aer", target="pool"))
     look(driver)
     (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
-    assert place["reason"] == "aer is paused: somebody paused it"
+    assert place["eta_low_ms"] > driver.wall_ms
+
+
+def test_nothing_is_predicted_of_a_job_that_comes_to_a_paused_pool():
+    driver = driver_of({"seconds_per_point": 2.0})
+    driver.free = {}
+    look(driver)
+    driver.run(commanded("pause", "aer", target="pool"))
+    driver.run(job(1))
+    guard = driver.machine.shard.guard
+    driver.pass_time(600)
+    guard.advance(driver.now)
+    assert guard.forecasts.take_told() == {}

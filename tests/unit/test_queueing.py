@@ -36,6 +36,11 @@ def test_what_nobody_knows_is_not_said():
     assert info.in_words(NOW) == ""
 
 
+def test_a_place_in_a_queue_that_stands_still_has_no_end():
+    info = info_of(place(eta_low_ms=0, eta_mid_ms=0, eta_high_ms=0))
+    assert info.in_words(NOW) == "3rd in aer's queue, end unknown"
+
+
 @pytest.mark.parametrize("status", ["RUNNING", "FINISHED", "DONE", "UNKNOWN"])
 def test_who_does_not_wait_has_no_prospects(status):
     assert info_of(place(status=status)) is None

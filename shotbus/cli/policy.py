@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from shotbus.broker.policy.policy import Policy
 from shotbus.cli.common import Options, command_options, emit, printable, quick_command_options
 from shotbus.cli.live import live_views
 from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
+from shotbus.cli.steps import step_lines
 from shotbus.cli.submission import submission_options
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
@@ -209,9 +209,7 @@ def _page(decision: Decision, now_ms: int) -> Iterator[str]:
         yield f"  first on {screen.pool}, and on when {screen.quantity} is in {screen.keep}"
     yield from (f"  {printable(str(problem))}" for problem in decision.problems)
     yield "why:"
-    for step in decision.trail:
-        terms = ", ".join(f"{name} {_term(value)}" for name, value in step.items() if name != "step")
-        yield printable(f"  {step['step']}: {terms}")
+    yield from (f"  {line}" for line in step_lines(decision.trail))
 
 
 def _headline(decision: Decision) -> str:
@@ -220,10 +218,6 @@ def _headline(decision: Decision) -> str:
         return words[decision.action] + (f", then {decision.pool}" if decision.pool else "")
     marks = [name for name in ("canary", "explore", "waits") if getattr(decision, name)]
     return f"{decision.pool} for {decision.price:g}" + "".join(f", {mark}" for mark in marks)
-
-
-def _term(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 @policy.command("apply", short_help="Have the broker route by a file from now on, without a restart.")

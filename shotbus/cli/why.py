@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -12,13 +11,12 @@ import click
 
 from shotbus.cli.common import Options, command_options, emit, printable, run_async
 from shotbus.cli.jobs import connect, handle
+from shotbus.cli.steps import term_lines
 from shotbus.cli.submission import tenant_option
 from shotbus.cli.verify import duration
 from shotbus.producers.queueing import ordinal
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.outcomes import status_of
-
-_SHORT = 200
 
 
 @click.command(short_help="Say why a job is where it is.")
@@ -56,7 +54,7 @@ def _pool_lines(event: Mapping[str, Any]) -> Iterator[str]:
     by = f"by {event['by']}" if event["by"] else ""
     words = (_at(event), f"shard {event['shard']}", event["cause"], by)
     yield printable("  ".join(word for word in words if word))
-    yield from (f"    {printable(name)}: {_term(value)}" for name, value in event["terms"].items() if value)
+    yield from term_lines({name: value for name, value in event["terms"].items() if value})
 
 
 async def _why(options: Options, job_id: str, tenant: str) -> None:
@@ -80,7 +78,7 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
         yield "no events of it are kept any more"
     for event in told["events"]:
         yield _line(event)
-        yield from (f"    {printable(name)}: {_term(value)}" for name, value in event["terms"].items())
+        yield from term_lines(event["terms"])
 
 
 def _where(told: Mapping[str, Any]) -> str:
@@ -111,11 +109,6 @@ def _line(event: Mapping[str, Any]) -> str:
 def _at(event: Mapping[str, Any]) -> str:
     at = datetime.fromtimestamp(event["at_us"] / 1e6, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
-
-
-def _term(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return printable(text if len(text) <= _SHORT else text[:_SHORT] + "…")
 
 
 def _from_now(wall_ms: int) -> str:

@@ -91,6 +91,7 @@ def test_a_job_that_needs_approval_is_listed_and_goes_when_it_is_approved(folder
     eventually(lambda: job.job_id in pending(folder, "review", "list"))
     assert job.job_id in pending(folder, "list", "--pending-review")
     assert "a person has to approve it" in said(folder, "status", job.job_id)
+    assert "\n      rule: rule careful, matched true\n" in said(folder, "why", job.job_id)
     text = said(folder, "review", "approve", job.job_id, "--reason", "looks sound")
     assert text.startswith(f"{job.job_id} is approved")
     assert job.result(30).outcome == "succeeded"

@@ -7,6 +7,7 @@ from cli_kit import said, told
 from embedded_kit import eventually
 
 from shotbus import Client
+from shotbus.cli.steps import term_lines
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import partition_of
 
@@ -108,3 +109,21 @@ def test_terms_of_a_decision_are_shown_whatever_they_are(place, client):
     assert '    pools: ["a", "b"]' in text
     assert "\x1b" not in text
     assert "attempt 2  on noop" in text
+
+
+def test_a_routing_trail_is_printed_whole_a_line_a_step():
+    long = "; ".join(f"reason {number}" for number in range(60))
+    trail = [
+        {"step": "rule", "rule": "careful", "matched": False, "why": "flag new is off"},
+        {"step": "candidate", "pool": "qpu", "eta_seconds": [0.1, 0.2, 0.3], "rejected": ["too deep", long]},
+        {"step": "candidate", "pool": "aer\x1b", "eta_seconds": None, "rejected": []},
+        {"step": "decided", "rule": "careful", "pool": "aer"},
+    ]
+    assert list(term_lines({"trail": trail, "redriven": 1})) == [
+        "    trail:",
+        "      rule: rule careful, matched false, why flag new is off",
+        f"      candidate: pool qpu, eta_seconds [0.1, 0.2, 0.3], rejected too deep; {long}",
+        "      candidate: pool aer\N{REPLACEMENT CHARACTER}, eta_seconds null, rejected nothing",
+        "      decided: rule careful, pool aer",
+        "    redriven: 1",
+    ]

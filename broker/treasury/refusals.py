@@ -15,6 +15,7 @@ HELD_RETRY_MS = 30_000
 PLACE_RETRY_MS = 5_000
 UNCHECKED_RETRY_MS = 5_000
 _QUOTA, _BUDGET, _UNCHECKED = "SB-1120", "SB-1121", "SB-1122"
+_SMALLER = "make the job smaller, or ask for a higher limit"
 
 
 class Refusal(NamedTuple):
@@ -30,12 +31,20 @@ def refusal(purse: Purse, units: int, short: Short, now: Now) -> Refusal:
         return unchecked(purse, short.reason)
     retry = _retry_after(purse, units, short, now)
     resource = purse.resource
-    period = f" a {purse.period}" if purse.until_ms else ""
-    limit = f"{shown(resource, short.limit)}{period}: {shown(resource, short.spent)} spent"
+    limit = f"{shown(resource, short.limit)}{_period(purse)}: {shown(resource, short.spent)} spent"
     limit += f", {shown(resource, short.held)} held by jobs"
-    code = _BUDGET if resource in ("money", "backend_seconds") else _QUOTA
-    actual = f"{shown(resource, units)} {resource} wanted"
-    return Refusal(Problem(code, _path(purse), limit, actual, _hint(retry, now)), retry)
+    return Refusal(
+        Problem(_code(resource), _path(purse), limit, _wanted(purse, units), _hint(retry, now)), retry
+    )
+
+
+def hopeless(purse: Purse, units: int, limit: int) -> Problem | None:
+    """Say no to a job that alone exceeds a purse's limit, whatever is left of that; None when it does not."""
+    if units <= limit:
+        return None
+    resource = purse.resource
+    told = f"{shown(resource, limit)}{_period(purse)}"
+    return Problem(_code(resource), _path(purse), told, _wanted(purse, units), _SMALLER)
 
 
 def unchecked(purse: Purse, why: str) -> Refusal:
@@ -45,6 +54,18 @@ def unchecked(purse: Purse, why: str) -> Refusal:
 
 def _path(purse: Purse) -> str:
     return f"$.budgets.{purse.budget}"
+
+
+def _period(purse: Purse) -> str:
+    return f" a {purse.period}" if purse.until_ms else ""
+
+
+def _code(resource: str) -> str:
+    return _BUDGET if resource in ("money", "backend_seconds") else _QUOTA
+
+
+def _wanted(purse: Purse, units: int) -> str:
+    return f"{shown(purse.resource, units)} {purse.resource} wanted"
 
 
 def _retry_after(purse: Purse, units: int, short: Short, now: Now) -> int:
@@ -61,5 +82,5 @@ def _retry_after(purse: Purse, units: int, short: Short, now: Now) -> int:
 
 def _hint(retry_ms: int, now: Now) -> str:
     if not retry_ms:
-        return "make the job smaller, or ask for a higher limit"
+        return _SMALLER
     return f"submit again after {stamp(now.wall_ms + retry_ms + 999)}"

@@ -20,6 +20,7 @@ from shotbus.broker.policy.facts import Asked
 from shotbus.broker.policy.policy import Policy
 from shotbus.cli.common import Options, command_options, emit, printable, quick_command_options
 from shotbus.cli.live import live_views
+from shotbus.cli.policybudgets import Covering, covering
 from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
 from shotbus.cli.steps import step_lines
 from shotbus.cli.submission import submission_options
@@ -50,7 +51,7 @@ def explain(options: Options, file: Path, **given: Any) -> None:
 
     FILE is a circuit (OpenQASM 3 or 2; - reads standard input) with the options of submit, or a request
     (.toml or .json) that says the same; options go over it. The pools are taken as a broker that runs tells
-    them, else as idle, which is said.
+    them, else as idle, which is said. Of budgets only the limits are looked at, not what is left.
     """
     at, flags = given.pop("at"), _flags(given.pop("flags"))
     request = _request(file, given)
@@ -63,10 +64,12 @@ def explain(options: Options, file: Path, **given: Any) -> None:
     asked = _asked(request, circuit, now_ms)
     compiled = Policy.compile(options.config)
     decision = compiled.decide(asked, views, flags=flags, now_ms=now_ms)
+    budgets = covering(options.config, asked, decision.pool, now_ms)
     data = {"decision": _data(decision), "trail": decision.trail, "pools": source, "live": live}
+    data["budgets"] = budgets.as_json()
     if circuit is not None:
         data["circuit"] = _facts(circuit)
-    emit(options, data, "\n".join([*_page(decision, now_ms), source]))
+    emit(options, data, "\n".join([*_page(decision, budgets, now_ms), source]))
 
 
 def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
@@ -196,8 +199,9 @@ def _facts(circuit: CircuitFacts) -> dict[str, Any]:
     return told | {"parameters": len(circuit.parameters), "gates": dict(circuit.gates)}
 
 
-def _page(decision: Decision, now_ms: int) -> Iterator[str]:
-    yield f"{_headline(decision)}  (rule {decision.rule}, policy {decision.version})"
+def _page(decision: Decision, budgets: Covering, now_ms: int) -> Iterator[str]:
+    never = "refused by a budget, else " if budgets.problems else ""
+    yield f"{never}{_headline(decision)}  (rule {decision.rule}, policy {decision.version})"
     if decision.not_before_ms:
         yield f"  not before {(decision.not_before_ms - now_ms) / 1000:.0f} s from now"
     for name in ("priority", "shadow", "requires", "fallback", "max_queue_seconds"):
@@ -208,6 +212,7 @@ def _page(decision: Decision, now_ms: int) -> Iterator[str]:
         screen = decision.prescreen
         yield f"  first on {screen.pool}, and on when {screen.quantity} is in {screen.keep}"
     yield from (f"  {printable(str(problem))}" for problem in decision.problems)
+    yield from (f"  {printable(line)}" for line in budgets.lines())
     yield "why:"
     yield from (f"  {line}" for line in step_lines(decision.trail))
 

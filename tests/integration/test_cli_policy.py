@@ -148,3 +148,46 @@ def test_it_imports_no_sdk_and_neither_numpy_nor_an_event_loop(folder):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=folder
     )
     assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+BUDGETS = """
+[budgets.team]
+tenant = "*"
+limit = 3.0
+period = "month"
+[budgets.few]
+resource = "shots"
+limit = 5000.0
+[budgets.other]
+tenant = "bob"
+limit = 1.0
+"""
+
+
+@pytest.fixture
+def funded(folder):
+    (folder / "shotbus.toml").write_text(CONFIG.replace("per_task = 0.5", "per_shot = 0.001") + BUDGETS)
+    return folder
+
+
+def test_the_budgets_of_a_job_are_named_and_that_their_balance_is_not_looked_at(funded):
+    text = said(funded, "policy", "explain", "request.toml")
+    assert "  budgets: few, team; what is left of them is not looked at: shotbus budget\n" in text
+    assert text.startswith("qpu for ")
+    found = explained(funded, "request.toml")["budgets"]
+    assert found == {"names": ["few", "team"], "balances_checked": False, "problems": []}
+
+
+def test_a_job_that_alone_exceeds_a_limit_is_refused_as_at_the_door(funded):
+    words = ("request.toml", "--shots", "8000")
+    found = explained(funded, *words)["budgets"]["problems"]
+    told_ = [(one["code"], one["path"], one["limit"], one["actual"]) for one in found]
+    assert told_ == [
+        ("SB-1120", "$.budgets.few", "5000", "8000 shots wanted"),
+        ("SB-1121", "$.budgets.team", "3 a month", "8 money wanted"),
+    ]
+    assert said(funded, "policy", "explain", *words).startswith("refused by a budget, else qpu for 8  (rule")
+
+
+def test_nothing_is_said_of_budgets_where_there_are_none(folder):
+    assert "budgets" not in said(folder, "policy", "explain", "request.toml")

@@ -22,7 +22,7 @@ _SECONDS = 10.0
 
 def apply_file(options: Options, file: Path, *, dry_run: bool, reason: str) -> None:
     """Check the policy of a file, have it taken unless it is a dry run, and say what changed."""
-    config = with_policy(options.config, _document(file))
+    config = with_policy(options.config, _document(file, options.config))
     changes = diff(options.config, config)
     version = Policy.compile(config).version
     if dry_run:
@@ -33,12 +33,18 @@ def apply_file(options: Options, file: Path, *, dry_run: bool, reason: str) -> N
     run_async(_apply(options, config, version, reason))
 
 
-def _document(file: Path) -> dict[str, Any]:
-    """Return what of a configuration file is policy; other sections are those of the roles."""
+def _document(file: Path, config: Config) -> dict[str, Any]:
+    """Return what of a configuration file is policy; other sections are those of the roles.
+
+    A pool that the roles do not have stays in it whatever is said of it, so that it is refused.
+    """
     told = read_toml(file)
     document = {name: told[name] for name in SECTIONS if name in told}
     pools = {name: {key: one[key] for key in POOL_KEYS if key in one} for name, one in _pools(told).items()}
-    return {**document, "pools": {name: one for name, one in pools.items() if one}}
+    return {
+        **document,
+        "pools": {name: one for name, one in pools.items() if one or name not in config.pools},
+    }
 
 
 def _pools(told: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -191,3 +191,23 @@ def test_a_job_that_alone_exceeds_a_limit_is_refused_as_at_the_door(funded):
 
 def test_nothing_is_said_of_budgets_where_there_are_none(folder):
     assert "budgets" not in said(folder, "policy", "explain", "request.toml")
+
+
+@pytest.mark.parametrize("pool", ['adapter = "noop"', "price.per_task = 1.0", ""])
+@pytest.mark.parametrize("words", [["--dry-run"], ["--reason", "more room"]])
+def test_a_policy_with_a_pool_that_the_roles_do_not_have_is_refused(folder, pool, words):
+    (folder / "new.toml").write_text(f"{CONFIG}\n[pools.other]\n{pool}\n")
+    (error,) = told(folder, "policy", "apply", "new.toml", *words, code=2)["errors"]
+    assert (error["code"], error["path"]) == ("SB-1102", "$.pools.other")
+    assert "a pool is added by a restart" in error["hint"]
+    assert not (folder / ".shotbus").exists(), "nothing was started"
+
+
+def test_of_a_pool_that_there_is_a_policy_takes_what_routing_looks_at(folder):
+    changed = CONFIG.replace("price.per_task = 0.5", "price.per_task = 0.75").replace(
+        "minutes = 120", "minutes = 60"
+    )
+    (folder / "new.toml").write_text(changed)
+    found = told(folder, "policy", "apply", "new.toml", "--dry-run")
+    assert not found["applied"]
+    assert len(found["changes"]) == 2

@@ -72,7 +72,7 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
         (change.pool is not None and "stages" in (job.extras or {}), "its rule has it run elsewhere first"),
     )
     told = next((words for wrong, words in checks if wrong), "")
-    if not told and change.pool is not None and (lack := shard.unfit(job, change.pool)):
+    if not told and change.pool is not None and (lack := shard.barred(job, change.pool)):
         told = f"{change.pool} {lack}"
     return told
 

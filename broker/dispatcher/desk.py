@@ -92,6 +92,8 @@ class Desk:
             return [self._told(control, now, changed=0, problems=[f"{job.pool} {lack}"])]
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
         if approves:
+            # A person's word holds on whatever way the job goes from here.
+            job.extras = {name: told for name, told in (job.extras or {}).items() if name != "gates"} or None
             self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
             return commands + self._shard.beside.begin(job, now)
         why = "rejected in review by {who}: {reason}".format(**_wisher(control))

@@ -285,6 +285,8 @@ class Door:
             job.extras = {"unique": unique_mark(request)}
         if request["data_class"] not in PUBLIC:
             job.extras = {**(job.extras or {}), "data_class": request["data_class"]}
+        if request["max_cost"] is not None:
+            job.extras = {**(job.extras or {}), "max_cost": request["max_cost"]}
         return job
 
     def _routed(self, job: Job, event: Submitted) -> None:
@@ -314,6 +316,8 @@ class Door:
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:
             shard.beside.plan(job, event)
+        if gates := shard.router.gates(event.request, event.facts, decision, job.accepted_us // 1000):
+            job.extras = {**(job.extras or {}), "gates": gates}
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""

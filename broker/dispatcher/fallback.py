@@ -36,7 +36,7 @@ class Fallback:
         if "green_run" in kinds and self._shard.pool(pool).kind == "hardware":
             # What its rule demands before it goes to hardware holds on whatever way it comes there.
             return False
-        return not self._shard.unfit(job, pool) and self._shard.is_open(pool)
+        return not self._shard.barred(job, pool) and self._shard.is_open(pool)
 
     def step(self, job: Job, now: Now, why: str, *, only_pools: bool = False) -> list[Any] | None:
         """Take a job's next step that can be taken; None when none is left.

@@ -39,6 +39,12 @@ class Funds:
         claim = Claim(request["tenant"], request["experiment"], pool, Cost())
         return self._budgets.covers(claim, "money")
 
+    def price(self, job: Job, pool: str, *, seconds: float, sessions: int) -> float:
+        """Return what a job is expected to cost on a pool, in currency units; nothing is set aside for it."""
+        price = self._pools.get(pool, _UNKNOWN_POOL).price
+        cost = estimate(price, points=job.points, shots=job.shots, seconds=seconds, sessions=sessions)
+        return cost.money / MICRO
+
     def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
         """Set aside what a job may cost where it is to run; None when it is, or need not be."""
         allowance = self.allowance

@@ -78,6 +78,20 @@ class Router:
         asked = Asked.of(request, circuit, session_pool=session)
         return self.policy.decide(asked, self.views, flags=self.flags, history=self.history, now_ms=now_ms)
 
+    def gates(
+        self, request: Mapping[str, Any], circuit: CircuitFacts | None, decision: Decision, now_ms: int
+    ) -> list[str]:
+        """Return the hardware to which a job may not be moved, later, without a person's approval.
+
+        Where its own rule sends it, at once or by its chain, that rule's demands have been heard.
+        """
+        if not self.policy.gated:
+            return []
+        named = () if request["fallback"] else decision.fallback
+        heard = {decision.pool, *(step.name for step in named if step.kind == "pool")}
+        gates = self.policy.gates(Asked.of(request, circuit), flags=self.flags, now_ms=now_ms)
+        return [pool for pool in gates if pool not in heard]
+
 
 #: What makes every job another one, whatever its pool.
 _UNUSUAL = ("deadline_ms", "not_before_ms", "data_class", "window", "fallback", "max_cost")

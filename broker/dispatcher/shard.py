@@ -177,7 +177,22 @@ class Shard:
         data_class = job.extras.get("data_class", "")
         if data_class and not self.router.policy.admits(pool, data_class):
             return f"may not see {data_class} data"
+        if "max_cost" in job.extras and (dear := self._too_dear(job, pool, job.extras["max_cost"])):
+            return dear
         return "is never free for it while its window is open" if self.hours.never(job, pool) else ""
+
+    def barred(self, job: Job, pool: str) -> str:
+        """Return why a job may not be moved to a pool; empty when it may."""
+        if job.extras and pool in job.extras.get("gates", ()):
+            return "asks for a person's approval first"
+        return self.unfit(job, pool)
+
+    def _too_dear(self, job: Job, pool: str, most: float) -> str:
+        """Return by how much a pool costs more than was asked: the estimate is that of the policy."""
+        seconds = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+        opens = bool(job.session_id) and self.router.sessions.pool(job.tenant, job.session_id) != pool
+        price = self.funds.price(job, pool, seconds=seconds, sessions=int(opens))
+        return f"costs {price:g}, at most {most:g} asked" if price > most else ""
 
     def opens_ms(self, window: str, now: Now) -> int | None:
         """Return when a named window is open next, wall time; None for one that is not configured."""

@@ -18,7 +18,7 @@ from shotbus.broker.policy.facts import PUBLIC, Asked, History, PoolView
 from shotbus.broker.policy.windows import Window
 from shotbus.broker.treasury.prices import MICRO, estimate
 
-_MEASURED = ("success", "turnaround_seconds", "deviation", "cost")
+MEASURED = ("success", "turnaround_seconds", "deviation", "cost")
 #: Kinds of pools that do not run the circuit.
 _ANY_DEPTH = ("classical", "none")
 _DYNAMIC = ("fidelity", "t1_us", "t2_us", "calibration_age_seconds", "wait_seconds")
@@ -156,7 +156,7 @@ def judge(
     reasons += _late(candidate, asked, now_ms)
     reasons += _wanted(candidate, asked, where)
     known = candidate.history.runs >= least_runs
-    for name in _MEASURED:
+    for name in MEASURED:
         if span := getattr(where, name):
             value = getattr(candidate.history, name)
             if not known:

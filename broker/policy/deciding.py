@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shotbus.broker.policy.candidates import Calendar, Candidate, Reason, judge, look
+from shotbus.broker.policy.candidates import MEASURED, Calendar, Candidate, Reason, judge, look
 from shotbus.broker.policy.choice import expected_gain, pick
 from shotbus.broker.policy.config import ShareConfig, WhereConfig
 from shotbus.broker.policy.decision import Decision, TrailStep
@@ -94,6 +94,23 @@ class Deciding:
         if backend and not rule.open_to_any and backend not in rule.pools:
             return f"the job names {backend}, which is none of {', '.join(rule.pools)}"
         return ""
+
+    def asks_a_person(self, pool: str) -> bool:
+        """Tell whether the job would need a person's approval if it named a pool."""
+        named = replace(self._asked, backend=pool)
+        there = Deciding(self._book, named, {}, flags=self._flags, history={}, now_ms=self._now_ms)
+        for rule in (rule for rule in self._book.rules if not there._mismatch(rule)):
+            if "approval" in rule.then.require:
+                return "approval" not in named.satisfied
+            # Those behind count where this one may pass the job on: that may change any moment.
+            if rule.then.choose != "gain" and not any(getattr(rule.where, name) for name in MEASURED):
+                break
+        return False
+
+    def _unheard(self, rule: Rule, pool: str) -> bool:
+        """Tell whether a step of the job's own would lead past the approval that hardware asks for."""
+        own = bool(self._asked.fallback) and "approval" not in rule.then.require
+        return own and pool in self._book.gated and self.asks_a_person(pool)
 
     def _is_on(self, flag: str) -> bool:
         name = flag.removeprefix("!")
@@ -275,6 +292,8 @@ class Deciding:
         del found
         if step.name not in self._book.pools:
             return "there is no such pool"
+        if self._unheard(rule, step.name):
+            return "a rule demands a person's approval for it"
         one = self._candidate(rule, step.name, _ANYWHERE)
         self._trail.append(one.as_json())
         return {"candidate": one} if one.usable else "; ".join(map(str, one.reasons))

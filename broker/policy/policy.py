@@ -54,13 +54,14 @@ class Policy:
     :func:`shotbus.broker.policy.diff.diff`.
     """
 
-    __slots__ = ("_book", "_by_name", "_plain", "_reads", "_recalls", "_usual")
+    __slots__ = ("_book", "_by_name", "_gated", "_plain", "_reads", "_recalls", "_usual")
 
     def __init__(self, book: Rulebook) -> None:
         self._book, self._plain = book, book.plain
         steps = [step for rule in (*book.rules, book.last) for step in rule.chain]
         self._recalls = any(step.kind == "cache" for step in steps)
         self._by_name: dict[str, Rule] = {rule.name: rule for rule in (*book.rules, book.last)}
+        self._gated = book.gated
         self._usual = Decision(
             rule=book.last.name,
             version=book.version,
@@ -93,6 +94,17 @@ class Policy:
     def recalls(self) -> bool:
         """Whether a rule may answer with an earlier result."""
         return self._recalls
+
+    @property
+    def gated(self) -> tuple[str, ...]:
+        """The hardware for which a rule demands a person's approval, of some job or other."""
+        return self._gated
+
+    def gates(self, asked: Asked, *, flags: Mapping[str, float] = _NONE, now_ms: int) -> list[str]:
+        """Return the hardware that a job could not name without a person's approval."""
+        flags = {name: _percent(value) for name, value in flags.items()}
+        deciding = Deciding(self._book, asked, _NONE, flags=flags, history=_NONE, now_ms=now_ms)
+        return [pool for pool in self._gated if deciding.asks_a_person(pool)]
 
     def decide(
         self,

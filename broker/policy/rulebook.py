@@ -51,6 +51,15 @@ class Rulebook:
     min_history: int
 
     @property
+    def gated(self) -> tuple[str, ...]:
+        """Return the hardware for which some rule demands a person's approval."""
+        rules = [rule for rule in self.rules if "approval" in rule.then.require]
+        hardware = [name for name, pool in self.pools.items() if pool.kind == "hardware"]
+        return tuple(
+            name for name in hardware if any(rule.open_to_any or name in rule.pools for rule in rules)
+        )
+
+    @property
     def plain(self) -> bool:
         """Tell whether every ordinary job just goes to the default pool."""
         usual = self.pools.get(self.last.pools[0])

@@ -1,0 +1,161 @@
+"""What was said at the door holds on whatever way a job goes later: what it may cost, and a person's approval."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
+
+from dispatcher_kit import (
+    PARTITIONS,
+    SHARD,
+    Driver,
+    commanded,
+    config,
+    emitted,
+    finished,
+    forwards,
+    job_id,
+    payload,
+    request,
+    submitted,
+)
+
+from shotbus.broker.config import PriceConfig
+from shotbus.broker.dispatcher.machine import Dispatcher
+from shotbus.broker.dispatcher.messages import Credit
+from shotbus.broker.dispatcher.states import Phase
+from shotbus.broker.policy.config import RoutingConfig, RuleConfig, Span, ThenConfig, WhenConfig, WhereConfig
+
+FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop", "qpu")}
+ASKS = RuleConfig(name="a person's word", then=ThenConfig(pools=("qpu",), require=("approval",)))
+#: Of one tenant only.
+NAMED = replace(ASKS, when=WhenConfig(tenants=("ada",)))
+PLAIN = RuleConfig(name="simulators", then=ThenConfig(pools=("aer",)))
+
+
+def driver_of(*rules):
+    """A shard with hardware at 50 units a job, for which ``rules`` may demand something."""
+    settings = config(bundle_jobs=1, max_attempts=1)
+    qpu = replace(settings.pools["aer"], kind="hardware", price=PriceConfig(per_task=50.0))
+    pools, routing = {**settings.pools, "qpu": qpu}, RoutingConfig(rules=rules)
+    made = Driver(lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, pools=pools, routing=routing)))
+    made.free = FREE
+    return made
+
+
+def job(driver, **changes):
+    """A submission about which the shard's own policy has decided."""
+    fields = request(1, payload_hash=payload(1), **changes)
+    decision = driver.machine.shard.router.decide(fields, None, driver.wall_ms)
+    return replace(submitted(fields, pool=decision.pool), decision=decision)
+
+
+def moving(pool):
+    event = commanded("reprioritise", job_id(1))
+    event.control["arguments"] = {"pool": pool}
+    return event
+
+
+def told(commands):
+    (answer,) = [one for one in emitted(commands, "located") if one["status"] == "CHANGED"]
+    return answer["changed"], list(answer["problems"])
+
+
+def results(commands):
+    return [one["outcome"] for one in emitted(commands, "circuit_result")]
+
+
+def pools(commands):
+    return [one.pool for one in forwards(commands)]
+
+
+def phase(driver):
+    return driver.machine.live[job_id(1)].phase
+
+
+@pytest.mark.parametrize(("most", "goes"), [(0.1, []), (50.0, ["qpu"]), (None, ["qpu"])])
+def test_no_fallback_leads_to_a_pool_that_costs_more_than_was_asked(most, goes):
+    driver = driver_of()
+    (sent,) = forwards(driver.run(job(driver, backend="aer", fallback=["qpu"], max_cost=most)))
+    driver.restart()
+    driver.free = FREE
+    commands = driver.run(finished(sent, "TRANSIENT"))
+    assert pools(commands) == goes
+    assert results(commands) == ([] if goes else ["dead_lettered"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_nobody_moves_a_job_to_a_pool_that_costs_more_than_was_asked(restarted):
+    driver = driver_of()
+    driver.free = {}
+    driver.run(job(driver, max_cost=0.1))
+    if restarted:
+        driver.restart()
+    assert told(driver.run(moving("qpu"))) == (0, ["1: qpu costs 50, at most 0.1 asked"])
+    assert told(driver.run(moving("noop"))) == (1, [])
+
+
+def test_no_fallback_of_its_own_leads_past_a_persons_approval():
+    driver = driver_of(NAMED)
+    (sent,) = forwards(driver.run(job(driver, backend="aer", fallback=["qpu"])))
+    commands = driver.run(finished(sent, "TRANSIENT"))
+    assert (pools(commands), results(commands)) == ([], ["dead_lettered"])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_nobody_moves_a_job_past_a_persons_approval(restarted):
+    driver = driver_of(PLAIN, ASKS)
+    driver.free = {}
+    driver.run(job(driver))
+    if restarted:
+        driver.restart()
+    assert told(driver.run(moving("qpu"))) == (0, ["1: qpu asks for a person's approval first"])
+
+
+def test_a_rule_about_other_tenants_bars_nobody():
+    driver = driver_of(NAMED)
+    driver.free = {}
+    driver.run(job(driver, tenant="bob"))
+    wish = moving("qpu")
+    wish.control["tenant"] = "bob"
+    assert told(driver.run(wish)) == (1, [])
+
+
+def test_a_rule_may_send_its_own_jobs_there_by_its_chain():
+    chain = replace(PLAIN, then=ThenConfig(pools=("aer",), fallback=("qpu",)))
+    driver = driver_of(chain, ASKS)
+    (sent,) = forwards(driver.run(job(driver)))
+    assert pools(driver.run(finished(sent, "TRANSIENT"))) == ["qpu"]
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_a_persons_word_counts_on_whatever_way_the_job_goes(word):
+    driver = driver_of(NAMED)
+    (sent,) = forwards(driver.run(job(driver, backend="aer", fallback=["review", "qpu"])))
+    driver.run(finished(sent, "TRANSIENT"))
+    assert phase(driver) is Phase.AWAITING_REVIEW
+    driver.restart()
+    driver.free = FREE
+    commands = driver.run(commanded(word, job_id(1)))
+    if word == "reject":
+        assert (pools(commands), results(commands)) == ([], ["failed"])
+        return
+    (again,) = forwards(commands)
+    assert pools(driver.run(finished(again, "TRANSIENT"))) == ["qpu"]
+
+
+def test_at_the_door_too_a_step_of_the_jobs_own_is_not_taken_without_approval():
+    driver = driver_of(replace(PLAIN, where=WhereConfig(price=Span("9.."))), NAMED)
+    fields = request(1, payload_hash=payload(1), fallback=["qpu", "noop"])
+    decision = driver.machine.shard.router.decide(fields, None, driver.wall_ms)
+    assert decision.pool == "noop"
+
+
+def test_what_waits_for_approval_goes_where_it_was_to_go():
+    driver = driver_of(NAMED)
+    driver.run(job(driver, backend="qpu"))
+    assert phase(driver) is Phase.AWAITING_REVIEW
+    assert pools(driver.run(commanded("approve", job_id(1)))) == ["qpu"]

@@ -158,6 +158,11 @@ class PoolConfig:
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
 
+    @property
+    def paid(self) -> bool:
+        """Whether running here costs: then nothing is sent twice on a guess."""
+        return self.kind == "hardware" or self.price != PriceConfig()
+
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:

@@ -1,6 +1,7 @@
 """A claimed bundle's life: started, heartbeats, run, finished. Publishes, runs child processes.
 
-On free pools the run begins while ``started`` is still on its way; on paid pools only once it is durable.
+On free pools the run begins while ``started`` is still on its way; on paid pools only once it is durable and
+the dispatcher has granted it (:mod:`shotbus.workers.grants`).
 What was revoked by then is not run. A run that nobody wants any more is stopped on free pools; on paid ones
 it goes on, since ending a process here would not take back what its provider has, and its jobs are reported
 by what they did.
@@ -19,11 +20,13 @@ from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities
 from shotbus.workers.attempt import Attempt
+from shotbus.workers.grants import Grants
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, failed_items
 from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revoked import Revoked
+from shotbus.workers.running import LOOK_UP
 from shotbus.workers.settings import Means, WorkerSettings
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +47,7 @@ class Claims:
         *,
         settle: Callable[[Taken], None],
         revoked: Revoked,
+        grants: Grants,
         means: Means,
     ) -> None:
         self._settings = settings
@@ -51,7 +55,7 @@ class Claims:
         self._fetch = fetch
         self._reporter = reporter
         self._settle = settle
-        self._revoked = revoked
+        self._revoked, self._grants = revoked, grants
         self._clock, self._counters, self._entropy = means
         self._starting: set[asyncio.Task[None]] = set()
 
@@ -63,6 +67,8 @@ class Claims:
     async def run(self, child: Child, taken: Taken) -> None:
         """Claim and run one bundle; returns when its outcome is durable."""
         bundle, claim = taken.bundle, self._claim(taken)
+        if self._awaits_grant(bundle):
+            self._grants.expect(claim)
         starting = asyncio.create_task(self._start(claim, taken))
         self._starting.add(starting)
         beating = asyncio.create_task(
@@ -71,18 +77,29 @@ class Claims:
         try:
             if self._capabilities.paid:
                 await starting
-                if self._clock.wall_ms() > bundle["start_by_ms"]:
-                    # The claim may have come too late: the dispatcher may have sent the jobs elsewhere.
+                if not await self._is_ours(claim, bundle):
                     self._counters.bundles_late += 1
                     return
             taken = await self._without_revoked(claim, taken, starting)
             if taken.bundle["items"]:
                 await self._run_claimed(child, claim, taken, starting)
         finally:
+            self._grants.forget(claim)
             beating.cancel()
             starting.cancel()
             await asyncio.gather(beating, starting, return_exceptions=True)
             self._starting.discard(starting)
+
+    def _awaits_grant(self, bundle: Mapping[str, Any]) -> bool:
+        return self._capabilities.paid and self._settings.awaits_grants and bundle["purpose"] != LOOK_UP
+
+    async def _is_ours(self, claim: Claim, bundle: Mapping[str, Any]) -> bool:
+        """Tell whether a bundle whose claim is durable may be submitted."""
+        if self._awaits_grant(bundle):
+            return await self._grants.granted(claim, bundle["lease_ms"] / 1000)
+        # The claim may have come too late: the dispatcher may have sent the jobs elsewhere.
+        start_by_ms: int = bundle["start_by_ms"]
+        return self._clock.wall_ms() <= start_by_ms
 
     async def decline(self, taken: Taken) -> None:
         """Report a bundle that was revoked before it could begin; returns when that is durable."""

@@ -1,4 +1,4 @@
-"""Tailing ``revocations``: what dispatchers do not want of this pool any more. Reads the bus."""
+"""Tailing ``revocations``: what dispatchers do not want of this pool any more, and what they grant. Reads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
 
 _log = structlog.get_logger(__name__)
-#: Takes a bundle's id and the jobs of it that are revoked.
-Learn = Callable[[str, Sequence[str]], None]
+#: Takes a bundle's id, the jobs of it that are revoked, and the lease that is granted, empty for none.
+Learn = Callable[[str, Sequence[str], str], None]
 
 
 class RevocationsTail:
@@ -69,4 +69,4 @@ class RevocationsTail:
                 _log.warning("unreadable revocation", offset=record.offset, error=str(error))
                 continue
             if fields["pool"] == self._pool:
-                self._learn(fields["bundle_id"], fields["jobs"])
+                self._learn(fields["bundle_id"], fields["jobs"], fields["granted"])

@@ -22,6 +22,7 @@ from shotbus.broker.topics import Topics
 from shotbus.workers.adapters.base import Adapter, load
 from shotbus.workers.advertise import Advertiser
 from shotbus.workers.claims import Claims
+from shotbus.workers.grants import Grants
 from shotbus.workers.inline import Inline
 from shotbus.workers.intake import Intake
 from shotbus.workers.lanes import Taken
@@ -77,7 +78,7 @@ class WorkerService:
         self._inline = Inline(self._adapter, settings, self._reporter, means)
         self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
         self._unwanted: asyncio.Queue[Taken] = asyncio.Queue()
-        self._revoked = Revoked(settings.revocation_seconds)
+        self._revoked, self._grants = Revoked(settings.revocation_seconds), Grants()
         self._revocations = RevocationsTail(
             bus,
             topics,
@@ -93,6 +94,7 @@ class WorkerService:
             self._reporter,
             settle=self._settle,
             revoked=self._revoked,
+            grants=self._grants,
             means=means,
         )
         self._intake = Intake(
@@ -165,8 +167,11 @@ class WorkerService:
             return
         await self._claims.run(child, taken)
 
-    def _take_revocation(self, bundle_id: str, jobs: Sequence[str]) -> None:
+    def _take_revocation(self, bundle_id: str, jobs: Sequence[str], granted: str) -> None:
         """Take note; a bundle in hand that nobody wants any more makes room at once."""
+        if granted:
+            self._grants.learn(bundle_id, granted)
+            return
         self._revoked.learn(bundle_id, jobs, self._clock.monotonic())
         for taken in [self._hand.get_nowait() for _ in range(self._hand.qsize())]:
             if taken is None or taken.bundle["bundle_id"] != bundle_id or self._revoked.part(taken.bundle)[0]:

@@ -19,6 +19,7 @@ class WorkerSettings:
     bundle's run and, when that fails, each of its jobs alone; ``isolation_seconds`` bounds those runs
     together; ``stop_seconds`` bounds a graceful stop. ``memory_bytes`` caps a child's address space.
     A revocation is remembered for ``revocation_seconds``, longer than a bundle may lie on the bus.
+    ``awaits_grants``: on a pool that costs nothing is submitted before its dispatcher has recorded the claim.
     ``limits`` are the provider's, for all workers of the pool together, and ``part_times`` how they are
     divided among them.
     """
@@ -38,6 +39,7 @@ class WorkerSettings:
     dispatcher_silent_seconds: float = 5.0
     memory_bytes: int = 8 << 30
     revocation_seconds: float = 600.0
+    awaits_grants: bool = False
     limits: Limits = field(default_factory=Limits)
     part_times: PartTimes = field(default_factory=PartTimes)
 

@@ -68,6 +68,16 @@ def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", **t
     return revoke
 
 
+def expire(shard: Shard, job: Job, now: Now) -> list[Any]:
+    """End a job whose deadline has passed before it began; a worker that has it in hand never begins it.
+
+    On a pool that costs nothing has been submitted: for that its worker waits until its claim is recorded.
+    """
+    told, late = {"problems": [Problem("SB-4003").as_record()]}, job.deadline_ms
+    revoke = _revoke(shard, job) if job.phase is Phase.FORWARDED else []
+    return [*shard.end(job, Cause.EXPIRE, "expired", now, told, deadline_ms=late), *revoke]
+
+
 def end_called_off(
     shard: Shard,
     job: Job,

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from shotbus.broker.dispatcher.answers import problems_of
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
-from shotbus.broker.dispatcher.endings import Failure, end_failed
+from shotbus.broker.dispatcher.endings import Failure, end_failed, expire
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
@@ -21,6 +20,7 @@ from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 
+_BEGUN = WITH_A_WORKER - {Phase.FORWARDED}
 # A repeat that has to let fresh work go first looks again after this long.
 _LATER_MS = 1_000
 
@@ -76,11 +76,10 @@ class Floor:
         commands: list[Any] = []
         for key in self._shard.agenda.late(now.wall_ms):
             job = self._shard.jobs.at(key)
-            if job.phase is Phase.RECONCILING or job.phase in WITH_A_WORKER:
+            if job.phase is Phase.RECONCILING or job.phase in _BEGUN:
                 # What runs may finish; what may have been paid for is found out first.
                 continue
-            told, late = {"problems": problems_of("SB-4003")}, job.deadline_ms
-            commands += self._shard.end(job, Cause.EXPIRE, "expired", now, told, deadline_ms=late)
+            commands += expire(self._shard, job, now)
         return commands
 
     def _wake_due(self, now: Now) -> list[Any]:

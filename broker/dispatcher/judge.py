@@ -10,12 +10,12 @@ from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
 from shotbus.broker.dispatcher.breaker import BLAMED, Report
-from shotbus.broker.dispatcher.bundles import LOOK_UP, Bundle
+from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.ladders import LADDERS, UNSURE_WHEN_PAID, Action
-from shotbus.broker.dispatcher.messages import Reported
+from shotbus.broker.dispatcher.messages import Reported, Revoke
 from shotbus.broker.dispatcher.recalling import remember_failure
 from shotbus.broker.dispatcher.retry import Failure as Attempted
 from shotbus.broker.dispatcher.retry import History, Means, Verdict, judge
@@ -54,6 +54,10 @@ class Judge:
         if first:
             self._started(bundle, answered(bundle, outcome))
         commands: list[Any] = []
+        if first and outcome["kind"] != "finished" and bundle.purpose == RUN and settings.paid:
+            # In one transaction with the lease: whoever has this may submit, and nobody else ever will.
+            claim = (outcome["worker"], bundle.bundle_id, (), outcome["lease_id"])
+            commands.append(Revoke(bundle.pool, *claim))
         if outcome["kind"] == "finished":
             self._measure(bundle, outcome["items"])
             self._tell_guard(bundle, outcome["items"], now)

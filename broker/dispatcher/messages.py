@@ -153,12 +153,17 @@ class Bury:
 
 
 class Revoke(NamedTuple):
-    """Command: tell a worker that jobs of a bundle are not wanted any more."""
+    """Command: tell a worker that jobs of a bundle are not wanted any more.
+
+    ``granted`` says the opposite, of all of them: the claim with this lease is recorded, and what costs may
+    be submitted.
+    """
 
     pool: str
     worker: str
     bundle_id: str
     jobs: tuple[str, ...]
+    granted: str = ""
 
 
 class Inspect(NamedTuple):

@@ -11,7 +11,7 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from shotbus.broker.audit import AuditChain
-from shotbus.broker.config import Config, PoolConfig, PriceConfig
+from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.admission import lacks
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.beside import is_companion
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from shotbus.broker.dispatcher.companions import Companions
 
 _UNKNOWN_POOL = PoolConfig()
-_FREE = PriceConfig()
 #: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
@@ -159,8 +158,7 @@ class Shard:
 
     def is_paid(self, name: str) -> bool:
         """Tell whether running there costs: then nothing is sent twice on a guess."""
-        pool = self.pool(name)
-        return pool.kind == "hardware" or pool.price != _FREE
+        return self.pool(name).paid
 
     def is_open(self, name: str) -> bool:
         """Tell whether a pool gets work now, as far as anybody has decided about it."""

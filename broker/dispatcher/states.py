@@ -162,6 +162,7 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     **{(phase, Cause.CHANGE): phase for phase in Phase if phase in AT_HAND},
     **{(phase, cause): end for phase in Phase if phase in AT_HAND for cause, end in _ENDS_AT_HAND.items()},
     (Phase.FORWARDED, Cause.START): Phase.RUNNING,
+    (Phase.FORWARDED, Cause.EXPIRE): Phase.ERROR,
     **{(Phase.FORWARDED, cause): phase for cause, phase in _REPORTS.items()},
     **{(Phase.RUNNING, cause): phase for cause, phase in _REPORTS.items()},
     (Phase.FORWARDED, Cause.REVOKE): Phase.CANCELLING,

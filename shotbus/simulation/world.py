@@ -177,6 +177,7 @@ class World:
             worker=f"{host.name}-{self._random.getrandbits(32):08x}",
             slots=self._config.pools[pool].slots,
             attempt_seconds=20.0,
+            awaits_grants=self._config.pools[pool].paid,
             stop_seconds=8.0,
         )
         random = Random(self._random.getrandbits(64))  # noqa: S311 -- as above

@@ -25,14 +25,9 @@ async def bench():
     await made.close()
 
 
-async def revoke(bench, name, *numbers, pool="faulty"):
-    fields = {
-        "pool": pool,
-        "worker": "w1",
-        "bundle_id": name,
-        "jobs": [f"{k:032x}" for k in numbers],
-        "shard": 1,
-    }
+async def revoke(bench, name, *numbers, pool="faulty", granted=""):
+    jobs = [f"{k:032x}" for k in numbers]
+    fields = {"pool": pool, "worker": "w1", "bundle_id": name, "jobs": jobs, "shard": 1, "granted": granted}
     await bench.bus.publish([Outgoing(TOPICS.name("revocations"), 0, None, encode("revocation", fields))])
 
 
@@ -49,6 +44,32 @@ def classes(items, name):
 
 def pay(monkeypatch, worker):
     monkeypatch.setattr(worker._claims, "_capabilities", dataclasses.replace(worker._capabilities, paid=True))
+
+
+async def test_on_a_pool_that_costs_nothing_runs_before_its_claim_is_granted(bench, monkeypatch):
+    worker = await bench.worker(awaits_grants=True)
+    pay(monkeypatch, worker)
+    await bench.send(bundle("b", faulty("", "")))
+    claim = (await bench.until(bool))[0]
+    await revoke(bench, "b", granted="a lease of somebody else")
+    await revoke(bench, "b", 1)
+    await soon(lambda: len(worker._revoked))
+    assert worker.pids() == []
+    await revoke(bench, "b", granted=claim["lease_id"])
+    await bench.until(lambda seen: sum(len(one["items"]) for one in seen) == 2)
+    assert classes(await bench.finished(), "b") == {0: "", 1: "REVOKED"}
+
+
+async def test_a_claim_that_nobody_grants_is_given_up_and_the_slot_goes_on(bench, monkeypatch):
+    worker = await bench.worker(awaits_grants=True)
+    pay(monkeypatch, worker)
+    await bench.send(bundle("b", faulty(""), lease_ms=300))
+    await soon(lambda: worker.counters.bundles_late == 1)
+    assert (worker.pids(), worker.counters.jobs_done) == ([], 0)
+    await bench.send(bundle("next", faulty("")))
+    claims = await bench.until(lambda seen: any(one["bundle_id"] == "next" for one in seen))
+    await revoke(bench, "next", granted=claims[-1]["lease_id"])
+    assert classes(await bench.finished(), "next") == {0: ""}
 
 
 async def test_a_run_that_nobody_wants_any_more_is_stopped_and_its_slot_runs_the_next(bench):

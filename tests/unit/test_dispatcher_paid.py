@@ -134,6 +134,44 @@ def test_a_cancelled_paid_job_whose_worker_was_lost_is_looked_up_and_not_sent_ag
     assert results(driver.run(looked_up(ask(driver), "absent"))) == {job_id(1): "cancelled"}
 
 
+def granted(commands):
+    return [(one.bundle_id, one.granted) for one in commands if isinstance(one, Revoke) and one.granted]
+
+
+def test_the_first_claim_of_a_bundle_that_costs_is_granted_once_and_no_other(driver):
+    (sent,) = forwards(driver.run(job()))
+    claim = reported("started", sent.bundle_id, lease="mine")
+    assert granted(driver.run(claim)) == [(sent.bundle_id, "mine")]
+    driver.restart()
+    for late in (claim, reported("heartbeat", sent.bundle_id, lease="mine")):
+        assert granted(driver.run(late)) == []
+    assert granted(driver.run(reported("started", sent.bundle_id, lease="another"))) == []
+
+
+def test_a_job_whose_deadline_passes_in_its_workers_hand_is_revoked_before_any_grant(driver):
+    (sent,) = forwards(driver.run(job(deadline_ms=driver.wall_ms + 5_000)))
+    driver.pass_time(6)
+    told = driver.run()
+    assert results(told) == {job_id(1): "expired"}
+    assert [one.jobs for one in told if isinstance(one, Revoke)] == [(job_id(1),)]
+    assert not results(driver.run(reported("started", sent.bundle_id), finished(sent, "REVOKED")))
+    assert driver.machine.load() == {}
+
+
+def test_what_has_begun_goes_on_past_its_deadline(driver):
+    (sent,) = forwards(driver.run(job(deadline_ms=driver.wall_ms + 5_000)))
+    driver.run(reported("started", sent.bundle_id))
+    driver.pass_time(6)
+    assert not results(driver.run())
+    assert results(driver.run(finished(sent))) == {job_id(1): "succeeded"}
+
+
+def test_a_look_up_needs_no_grant(driver):
+    (sent,) = forwards(driver.run(job()))
+    lose(driver, sent)
+    assert granted(driver.run(reported("started", ask(driver).bundle_id))) == []
+
+
 def test_a_free_pools_job_ends_at_once_and_its_worker_is_told():
     settings = config()
     driver = Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))

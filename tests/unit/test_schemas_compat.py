@@ -47,6 +47,7 @@ GOLDEN = {
     1034: ("audit_entry", 1),
     1036: ("recalled", 1),
     1037: ("packed_job", 1),
+    1038: ("revocation", 2),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

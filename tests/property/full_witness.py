@@ -275,7 +275,7 @@ class Witness:
             ):
                 life.refused, life.phase = True, None
         for one in commands:
-            assert not isinstance(one, Revoke) or one.jobs
+            assert not isinstance(one, Revoke) or bool(one.jobs) != bool(one.granted)
 
     def _life_of(self, event):
         """Return the life that an event is about; a companion's begins with its first one."""

@@ -16,6 +16,7 @@ from shotbus.broker.bus.scan import scan
 from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
+from shotbus.broker.store.ends import keys_of
 from shotbus.broker.tracing import new_trace, parse_traceparent
 from shotbus.producers.embedded import EmbeddedBroker, is_running
 from shotbus.producers.inbox import Inbox
@@ -175,7 +176,8 @@ class Session:
     async def read_model(self, key: str) -> bytes | None:
         """Return a read model from the store; a dead store has none."""
         try:
-            return (await self.store.get_many([key]))[0]
+            found = await self.store.get_many(keys_of(key))
+            return next((value for value in found if value is not None), None)
         except StoreError:
             return None
 

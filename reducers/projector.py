@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -20,8 +19,7 @@ from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.reducers.lateness import compared, deviation_of
-from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes, settled
-from shotbus.schemas.errors import ShotbusError
+from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes
 
 INDEX_KEEP = 100_000
 COMMIT_SECONDS = 0.5
@@ -97,7 +95,7 @@ class Projector:
         count = 0
         async for records in scan(self._bus, await self._bus.begins(partitions), batch=_POLL_RECORDS):
             count += len(records)
-            await self._put(self._models.project(records), checked=True)
+            await self._put(self._models.project(records))
         await self._put_ranks()
         return count
 
@@ -108,7 +106,6 @@ class Projector:
         partitions = self._sources(sorted(self._held))
         begins = await self._bus.begins(partitions)
         committed = await membership.committed(partitions)
-        replayed = await self._bus.ends(partitions)
         starts = {part: max(begins[part], committed.get(part, 0)) for part in partitions}
         reader = self._bus.reader(starts)
         loop = asyncio.get_running_loop()
@@ -116,7 +113,7 @@ class Projector:
         going = True
         try:
             while going and not self._stop.is_set() and not self._changed.is_set():
-                going = await self._step(reader, partitions, replayed)
+                going = await self._step(reader, partitions)
                 if going and loop.time() >= commit_at:
                     going = await self._commit(membership, reader, partitions)
                     commit_at = loop.time() + COMMIT_SECONDS
@@ -125,9 +122,7 @@ class Projector:
         finally:
             await reader.close()
 
-    async def _step(
-        self, reader: Reader, partitions: Sequence[TopicPartition], replayed: dict[TopicPartition, int]
-    ) -> bool:
+    async def _step(self, reader: Reader, partitions: Sequence[TopicPartition]) -> bool:
         """Project one batch. Returns False when it was given up before the store took it."""
         try:
             records = await self._gather(reader)
@@ -137,11 +132,7 @@ class Projector:
         if not records:
             return True
         writes = self._models.project(records)
-        # What was there when this assignment began may have been projected before, and further.
-        checked = any(record.offset < replayed[_source(record)] for record in records)
-        # Whoever waits with a batch in hand may be overtaken by a successor: it has to look before it writes.
-        tries = itertools.count()
-        return await self._retrying(lambda: self._put(writes, checked=checked or next(tries) > 0), StoreError)
+        return await self._retrying(lambda: self._put(writes), StoreError)
 
     async def _drain(self, reader: Reader, partitions: Sequence[TopicPartition]) -> bool:
         """Project what was there when the stop came: the next start should find caches complete.
@@ -152,7 +143,7 @@ class Projector:
         until = asyncio.get_running_loop().time() + _DRAIN_SECONDS
         while any(reader.position(partition) < end for partition, end in ends.items()):
             writes = self._models.project(await reader.poll(max_records=_POLL_RECORDS, timeout=_POLL_SECONDS))
-            taken = await self._retrying(functools.partial(self._put, writes, checked=True), StoreError)
+            taken = await self._retrying(functools.partial(self._put, writes), StoreError)
             if not taken or asyncio.get_running_loop().time() > until:
                 return False
         return True
@@ -192,17 +183,17 @@ class Projector:
 
     # -- the store --------------------------------------------------------------------------------
 
-    async def _put(self, writes: Writes, *, checked: bool) -> None:
+    async def _put(self, writes: Writes) -> None:
         async with self._writing:
-            await self._write(writes, checked=checked)
+            await self._write(writes)
 
-    async def _write(self, writes: Writes, *, checked: bool) -> None:
+    async def _write(self, writes: Writes) -> None:
         if writes.late:
             await self._compare(writes)
-        if checked and writes.unsettled:
-            await self._drop_outdated(writes)
         if writes.documents:
             await self._store.put_many(writes.documents, ttl=self._keep_seconds)
+        if writes.outdated:
+            await self._store.delete_many(list(writes.outdated))
         if writes.circuits:
             await self._store.put_many(writes.circuits, ttl=CIRCUIT_SECONDS)
         for index, members in writes.indexes.items():
@@ -218,13 +209,6 @@ class Projector:
             told = writes.documents[f"late:{job_id}"] = compared(writes.late[job_id], answer)
             if self._observe is not None and (apart := deviation_of(told)) >= 0:
                 self._observe(apart)
-
-    async def _drop_outdated(self, writes: Writes) -> None:
-        """Keep what is settled in the store: an end never goes back, whatever is read again."""
-        keys = list(writes.unsettled)
-        for key, document in zip(keys, await self._store.get_many(keys), strict=True):
-            if document is not None and _is_settled(key, document):
-                del writes.documents[key], writes.unsettled[key]
 
     async def _put_ranks(self) -> None:
         """Write the indexes; trimming them costs too much to do it with every batch."""
@@ -278,14 +262,3 @@ class Projector:
 
 def _size(records: Sequence[Record]) -> int:
     return sum(len(record.value or b"") for record in records)
-
-
-def _source(record: Record) -> TopicPartition:
-    return TopicPartition(record.topic, record.partition)
-
-
-def _is_settled(key: str, document: bytes) -> bool:
-    try:
-        return settled(key, document)
-    except ShotbusError:  # whatever stands there is no document of ours: write over it
-        return False

@@ -2,12 +2,12 @@
 
 | key | value | from |
 |---|---|---|
-| ``status:<job id>`` | a ``status_document`` | ``events`` |
+| ``status:<job id>``, ``end:…`` for its last one | a ``status_document`` | ``events`` |
 | ``result:<job id>`` | the ``circuit_result`` record as it is | ``results`` |
 | ``cache:<cache key>`` | the same, for results that may be served again | ``results`` |
 | ``history:<history key>`` | the newest of a piece of work, also with where and how it ran | ``results`` |
 | ``late:<job id>`` | what came after the answer, with ``deviation`` from that | ``results`` |
-| ``reduction:<sweep id>`` | the latest ``sweep_reduction`` record as it is | ``reductions`` |
+| ``reduction:<sweep id>``, ``end:…`` | the latest ``sweep_reduction`` record as it is | ``reductions`` |
 | ``circuit:<circuit id>`` | the ``circuit`` record as it is | ``circuits`` |
 | indexes ``jobs``, ``jobs:<tenant>``, ``sweeps`` | ids by time of the last change, microseconds | |
 
@@ -25,6 +25,7 @@ from typing import NamedTuple
 import structlog
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.store.ends import end_key
 from shotbus.broker.topics import Topics
 from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, number, shape, skim, text
 from shotbus.schemas.codec import decode, encode, identify
@@ -36,8 +37,6 @@ _log = structlog.get_logger()
 
 #: The topics that read models are made of.
 SOURCES: tuple[str, ...] = ("events", "results", "reductions", "circuits")
-#: Topics whose records become keys that may be overtaken by an older record in a replay.
-REPLACING: tuple[str, ...] = ("status:", "reduction:")
 
 _TERMINAL = {"DONE": "succeeded", "ERROR": "failed", "CANCELLED": "cancelled"}
 _DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome in _TERMINAL.items()}
@@ -64,25 +63,24 @@ _STATUS_FRAME = encode(
 class Writes:
     """What a batch of records changes; of several writes to a key the last one counts.
 
-    ``unsettled`` are the keys among ``documents`` that a later record will replace. ``late`` are results that
-    came after their jobs' answers, by job id.
+    ``outdated`` are keys that nobody looks at any more, since their documents have ended. ``late`` are
+    results that came after their jobs' answers, by job id.
     """
 
     documents: dict[str, bytes] = field(default_factory=dict)
     circuits: dict[str, bytes] = field(default_factory=dict)
     late: dict[str, bytes] = field(default_factory=dict)
-    unsettled: dict[str, None] = field(default_factory=dict)
+    outdated: dict[str, None] = field(default_factory=dict)
     indexes: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def put(self, key: str, value: bytes, *, settled: bool) -> None:
-        """Write a key that moves from unsettled to settled and never back."""
+        """Write a document that changes until it is settled; its end has a key of its own."""
         if settled:
-            self.unsettled.pop(key, None)
-        elif key in self.documents and key not in self.unsettled:
-            return
-        else:
-            self.unsettled[key] = None
-        self.documents[key] = value
+            self.documents.pop(key, None)
+            self.documents[end_key(key)] = value
+            self.outdated[key] = None
+        elif key not in self.outdated:
+            self.documents[key] = value
 
     def rank(self, index: str, member: str, at_us: float) -> None:
         """Put a member into an index."""
@@ -209,10 +207,3 @@ def _status(event: Encoded, at: Mapping[str, int], updated: bytes, score: float,
     writes.put(f"status:{job_id}", b"".join([_STATUS_FRAME, *ends, *rest]), settled=terminal)
     writes.rank("jobs", job_id, score)
     writes.rank(f"jobs:{tenant}", job_id, score)
-
-
-def settled(key: str, document: bytes) -> bool:
-    """Tell whether a stored document of one of :data:`REPLACING` is in its last state."""
-    if key.startswith("status:"):
-        return decode(document, "status_document")[1]["status"] in _TERMINAL
-    return bool(decode(document, "sweep_reduction")[1]["final"])

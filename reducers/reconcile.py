@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.store.base import Store
+from shotbus.broker.store.ends import ENDING, end_key
 from shotbus.broker.topics import Topics
 from shotbus.reducers.readmodels import ReadModels
 from shotbus.schemas.codec import decode
@@ -35,7 +36,6 @@ class _Expected:
     """What a key may hold: hashes, since bodies are large; several where their order is not known."""
 
     marks: list[bytes]
-    settled: bool
     at_us: int
 
 
@@ -56,20 +56,24 @@ class ReadModelCheck:
         for record in records:  # one by one: of two results under a cache key both count
             writes = self._models.project([record])
             for key, document in writes.documents.items():
-                self._expect(key, document, settled=key not in writes.unsettled)
+                self._expect(key, document)
+            for key in writes.outdated:
+                self._expected.pop(key, None)
             for key, document in writes.circuits.items():
-                self._expect(key, document, settled=True)
+                self._expect(key, document)
 
-    def _expect(self, key: str, document: bytes, *, settled: bool) -> None:
+    def _expect(self, key: str, document: bytes) -> None:
+        if end_key(key) in self._expected:
+            return
         known, mark = self._expected.get(key), digest(document)
         if known is None:
-            self._expected[key] = _Expected([mark], settled, _time_of(document))
+            self._expected[key] = _Expected([mark], _time_of(document))
         elif key.startswith(("cache:", "circuit:", "history:", "result:")):
             # Results of one cache key may stand on several partitions: which came last is not known here.
             known.marks.append(mark)
             known.at_us = max(known.at_us, _time_of(document))
-        elif settled or not known.settled:
-            self._expected[key] = _Expected([mark], settled, _time_of(document))
+        else:
+            self._expected[key] = _Expected([mark], _time_of(document))
 
     async def compare(self, store: Store, only: Collection[str] | None = None) -> list[Difference]:
         """Return the differences, of ``only`` these keys where they are given. Raises StoreError."""
@@ -81,7 +85,11 @@ class ReadModelCheck:
 
     async def _compare(self, store: Store, keys: Sequence[str]) -> list[Difference]:
         documents = await store.get_many(keys)
-        pairs = zip(keys, documents, strict=True)
+        changing = [key for key in keys if key.startswith(ENDING)]
+        ends = await store.get_many([end_key(key) for key in changing]) if changing else []
+        # What has ended meanwhile is ahead of what was read.
+        ended = {key for key, end in zip(changing, ends, strict=True) if end is not None}
+        pairs = [pair for pair in zip(keys, documents, strict=True) if pair[0] not in ended]
         return [one for key, document in pairs if (one := self._judge(key, document)) is not None]
 
     def _judge(self, key: str, document: bytes | None) -> Difference | None:
@@ -94,7 +102,7 @@ class ReadModelCheck:
             at_us = _time_of(document)
         except ShotbusError as error:
             return Difference("contradictory", key, str(error))
-        if at_us > expected.at_us and not (expected.settled and key.startswith("status:")):
+        if at_us > expected.at_us and not key.startswith(end_key("status:")):
             return None
         if at_us < expected.at_us:
             return Difference("stale", key, f"{(expected.at_us - at_us) / 1e6:.3f} s behind the topics")

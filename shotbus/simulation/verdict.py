@@ -116,7 +116,7 @@ class Verdict:
         """Compare what the store has with the topics; what was emptied is missing by rights."""
         self._read()
         return [
-            Violation("I16", "read-models-catch-up", one.key.partition(":")[2], f"{one.key}: {one.kind}")
+            Violation("I16", "read-models-catch-up", one.key.rpartition(":")[2], f"{one.key}: {one.kind}")
             for one in await self._models.compare(store)
             if not (emptied and one.kind == "missing")
         ]

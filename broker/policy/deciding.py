@@ -6,13 +6,13 @@ job leaves nothing behind: removing it changes no decision of that job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.policy.candidates import MEASURED, Calendar, Candidate, Reason, judge, look
 from shotbus.broker.policy.choice import expected_gain, pick
-from shotbus.broker.policy.config import ShareConfig, WhereConfig
+from shotbus.broker.policy.config import LatencyConfig, ShareConfig, WhereConfig
 from shotbus.broker.policy.decision import Decision, TrailStep
 from shotbus.broker.policy.facts import IDLE, NO_HISTORY, Asked, Histories, Views
 from shotbus.broker.policy.families import check_family
@@ -164,10 +164,26 @@ class Deciding:
         due = Calendar(own).earliest(max(self._now_ms, asked.not_before_ms)) if own else None
         due_ms = max(self._now_ms, asked.not_before_ms) if not own else _NEVER_OPEN if due is None else due
         judge(found, asked, where, now_ms=self._now_ms, due_ms=due_ms, least_runs=self._book.min_history)
-        most = self._max_queue(rule)
-        if most is not None and view.wait is not None and view.wait[1] > most:
-            found.reasons.append(Reason("now", "queue", f"{most:g} s", f"{view.wait[1]:.3f} s"))
+        found.reasons += self._slow(rule, found)
         return found
+
+    def _slow(self, rule: Rule, found: Candidate) -> Iterator[Reason]:
+        """Tell which parts of its latency budget a job would overrun there; a guess, so that it may wait."""
+        most, wait = self._max_queue(rule), found.view.wait
+        if most is not None and wait is not None and wait[1] > most:
+            yield Reason("now", "queue", f"{most:g} s", f"{wait[1]:.3f} s")
+        budget = self._latency(rule)
+        if budget is None:
+            return
+        if 0 < budget.execute < found.run_seconds:
+            yield Reason("now", "execute", f"{budget.execute:g} s", f"{found.run_seconds:.3f} s")
+        rest = budget.total - budget.admit - budget.compile - budget.deliver
+        ends = found.run_seconds if found.eta is None else found.eta[1]
+        if budget.total > 0 and ends > rest:
+            yield Reason("now", "total", f"{rest:g} s for queue and run", f"{ends:.3f} s")
+
+    def _latency(self, rule: Rule) -> LatencyConfig | None:
+        return self._book.latency.get(rule.then.latency_budget or self._asked.priority)
 
     def _choose(self, rule: Rule, found: Sequence[Candidate]) -> Candidate | str:
         """Return the candidate, or what to do about too little history, or nothing."""
@@ -234,7 +250,7 @@ class Deciding:
                 "sticky": rule.then.sticky,
                 "price": chosen.price,
                 "max_queue_seconds": self._max_queue(rule),
-                "latency": self._book.latency.get(rule.then.latency_budget or self._asked.priority),
+                "latency": self._latency(rule),
                 "trail": tuple(self._trail),
             }
             | more
@@ -257,7 +273,7 @@ class Deciding:
     def _max_queue(self, rule: Rule) -> float | None:
         if rule.then.max_queue_seconds > 0:
             return rule.then.max_queue_seconds
-        budget = self._book.latency.get(rule.then.latency_budget or self._asked.priority)
+        budget = self._latency(rule)
         return (budget.queue or None) if budget else None
 
     # --- when nothing can be chosen ---

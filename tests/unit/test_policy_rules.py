@@ -121,6 +121,34 @@ def test_a_latency_budget_goes_by_class_and_a_rule_may_name_another():
     assert (decision.latency.total, decision.max_queue_seconds) == (9, 5)
 
 
+@pytest.mark.parametrize(
+    ("budget", "wait", "pool"),
+    [
+        ("total = 20", 15, "cheap"),
+        ("total = 20", 25, "good"),
+        ("total = 20\nadmit = 1\ncompile = 4\ndeliver = 1", 15, "good"),
+    ],
+)
+def test_pools_that_would_overrun_a_part_of_the_latency_budget_are_passed_over(budget, wait, pool):
+    then = 'then = { pools = ["cheap"], fallback = ["good"], latency_budget = "tight" }'
+    policy = rule(then, rest=f"[latency.tight]\n{budget}\n")
+    decision = decide(policy, views={"cheap": busy(wait)})
+    assert decision.pool == pool
+    alone = decide(
+        rule(then.replace('"good"', ""), rest=f"[latency.tight]\n{budget}\n"), views={"cheap": busy(wait)}
+    )
+    assert (alone.pool, alone.waits) == ("cheap", pool == "good")
+
+
+def test_a_pool_on_which_the_run_takes_longer_than_its_part_is_passed_over():
+    then = 'then = { pools = ["cheap"], fallback = ["good"], latency_budget = "tight" }'
+    policy = rule(then, rest="[latency.tight]\nexecute = 5\n")
+    assert decide(policy, views={"cheap": PoolView(seconds_per_point=4.0)}).pool == "cheap"
+    decision = decide(policy, views={"cheap": PoolView(seconds_per_point=6.0)})
+    assert decision.pool == "good"
+    assert "execute: 6.000 s, limit 5 s" in looked_at(decision, "candidate")[0]["rejected"][0]
+
+
 def test_a_job_that_waited_too_long_is_routed_to_another_pool():
     policy = rule('then = { pools = ["cheap", "good"], max_queue_seconds = 30 }')
     assert decide(policy, views={"cheap": busy(20)}).pool == "cheap"

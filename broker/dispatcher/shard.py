@@ -182,7 +182,7 @@ class Shard:
     def barred(self, job: Job, pool: str) -> str:
         """Return why a job may not be moved to a pool; empty when it may."""
         if job.extras and pool in job.extras.get("gates", ()):
-            return "asks for a person's approval first"
+            return "asks for a role that its submitter has not, or a person's approval"
         return self.unfit(job, pool)
 
     def _too_dear(self, job: Job, pool: str, most: float) -> str:

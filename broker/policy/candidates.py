@@ -170,8 +170,16 @@ def admits(settings: PoolConfig, data_class: str) -> bool:
     return data_class in PUBLIC or data_class in settings.access.data_classes
 
 
+def lacks_role(settings: PoolConfig, asked: Asked) -> bool:
+    """Tell whether a pool asks for a role that the submitter has not."""
+    wanted = settings.access.roles
+    return bool(wanted) and not set(wanted).intersection(asked.roles)
+
+
 def _fit(candidate: Candidate, asked: Asked) -> Iterator[Reason]:
     settings, circuit = candidate.settings, asked.circuit
+    if lacks_role(settings, asked):
+        yield Reason("never", "role", " or ".join(settings.access.roles), ", ".join(asked.roles) or "none")
     if not admits(settings, asked.data_class):
         allowed = ", ".join(settings.access.data_classes) or "public data only"
         yield Reason("never", "data class", allowed, asked.data_class)

@@ -219,9 +219,11 @@ class AccessConfig:
 
     ``data_classes`` are those that it may see besides public data. ``hours`` names the window in which it
     works, empty is always. ``reservations`` are ``TENANT@WINDOW``: nobody else runs there in that window.
+    Whoever submits has one of the ``roles``; empty asks for none.
     """
 
     data_classes: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     hours: str = ""
     reservations: tuple[str, ...] = ()
 

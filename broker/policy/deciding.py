@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shotbus.broker.policy.candidates import MEASURED, Calendar, Candidate, Reason, judge, look
+from shotbus.broker.policy.candidates import MEASURED, Calendar, Candidate, Reason, judge, lacks_role, look
 from shotbus.broker.policy.choice import expected_gain, pick
 from shotbus.broker.policy.config import LatencyConfig, ShareConfig, WhereConfig
 from shotbus.broker.policy.decision import Decision, TrailStep
@@ -106,6 +106,10 @@ class Deciding:
             if rule.then.choose != "gain" and not any(getattr(rule.where, name) for name in MEASURED):
                 break
         return False
+
+    def may_not_name(self, pool: str) -> bool:
+        """Tell whether the job could not name a pool: for want of a role, or of a person's approval."""
+        return lacks_role(self._book.pools[pool], self._asked) or self.asks_a_person(pool)
 
     def _unheard(self, rule: Rule, pool: str) -> bool:
         """Tell whether a step of the job's own would lead past the approval that hardware asks for."""

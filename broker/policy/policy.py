@@ -97,14 +97,14 @@ class Policy:
 
     @property
     def gated(self) -> tuple[str, ...]:
-        """The hardware for which a rule demands a person's approval, of some job or other."""
+        """The pools that some job or other may not name: for want of a role, or of a person's approval."""
         return self._gated
 
     def gates(self, asked: Asked, *, flags: Mapping[str, float] = _NONE, now_ms: int) -> list[str]:
-        """Return the hardware that a job could not name without a person's approval."""
+        """Return the pools that a job could not name: for want of a role, or of a person's approval."""
         flags = {name: _percent(value) for name, value in flags.items()}
         deciding = Deciding(self._book, asked, _NONE, flags=flags, history=_NONE, now_ms=now_ms)
-        return [pool for pool in self._gated if deciding.asks_a_person(pool)]
+        return [pool for pool in self._gated if deciding.may_not_name(pool)]
 
     def decide(
         self,

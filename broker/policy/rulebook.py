@@ -52,11 +52,14 @@ class Rulebook:
 
     @property
     def gated(self) -> tuple[str, ...]:
-        """Return the hardware for which some rule demands a person's approval."""
+        """Return the hardware for which some rule demands a person's approval, and what asks for a role."""
         rules = [rule for rule in self.rules if "approval" in rule.then.require]
         hardware = [name for name, pool in self.pools.items() if pool.kind == "hardware"]
         return tuple(
-            name for name in hardware if any(rule.open_to_any or name in rule.pools for rule in rules)
+            name
+            for name, pool in self.pools.items()
+            if pool.access.roles
+            or (name in hardware and any(rule.open_to_any or name in rule.pools for rule in rules))
         )
 
     @property
@@ -64,7 +67,8 @@ class Rulebook:
         """Tell whether every ordinary job just goes to the default pool."""
         usual = self.pools.get(self.last.pools[0])
         limited = usual is not None and (usual.access.hours or usual.access.reservations)
-        return not (self.rules or self.families or self.latency or limited)
+        asks = any(pool.access.roles for pool in self.pools.values())
+        return not (self.rules or self.families or self.latency or limited or asks)
 
 
 def compile_book(config: Config) -> Rulebook:

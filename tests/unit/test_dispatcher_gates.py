@@ -27,7 +27,15 @@ from shotbus.broker.config import PriceConfig
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.states import Phase
-from shotbus.broker.policy.config import RoutingConfig, RuleConfig, Span, ThenConfig, WhenConfig, WhereConfig
+from shotbus.broker.policy.config import (
+    AccessConfig,
+    RoutingConfig,
+    RuleConfig,
+    Span,
+    ThenConfig,
+    WhenConfig,
+    WhereConfig,
+)
 
 FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop", "qpu")}
 ASKS = RuleConfig(name="a person's word", then=ThenConfig(pools=("qpu",), require=("approval",)))
@@ -36,10 +44,14 @@ NAMED = replace(ASKS, when=WhenConfig(tenants=("ada",)))
 PLAIN = RuleConfig(name="simulators", then=ThenConfig(pools=("aer",)))
 
 
-def driver_of(*rules):
-    """A shard with hardware at 50 units a job, for which ``rules`` may demand something."""
+WHY = "1: qpu asks for a role that its submitter has not, or a person's approval"
+
+
+def driver_of(*rules, **access):
+    """A shard with hardware at 50 units a job, for which ``rules`` or the pool may demand something."""
     settings = config(bundle_jobs=1, max_attempts=1)
     qpu = replace(settings.pools["aer"], kind="hardware", price=PriceConfig(per_task=50.0))
+    qpu = replace(qpu, access=AccessConfig(**access))
     pools, routing = {**settings.pools, "qpu": qpu}, RoutingConfig(rules=rules)
     made = Driver(lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, pools=pools, routing=routing)))
     made.free = FREE
@@ -112,7 +124,7 @@ def test_nobody_moves_a_job_past_a_persons_approval(restarted):
     driver.run(job(driver))
     if restarted:
         driver.restart()
-    assert told(driver.run(moving("qpu"))) == (0, ["1: qpu asks for a person's approval first"])
+    assert told(driver.run(moving("qpu"))) == (0, [WHY])
 
 
 def test_a_rule_about_other_tenants_bars_nobody():
@@ -159,3 +171,20 @@ def test_what_waits_for_approval_goes_where_it_was_to_go():
     driver.run(job(driver, backend="qpu"))
     assert phase(driver) is Phase.AWAITING_REVIEW
     assert pools(driver.run(commanded("approve", job_id(1)))) == ["qpu"]
+
+
+def test_a_pool_may_ask_for_a_role():
+    driver = driver_of(roles=("hardware:submit", "operator"))
+    without, one = job(driver, backend="qpu"), job(driver, backend="qpu", roles=["operator"])
+    assert [problem.code for problem in without.decision.problems] == ["SB-1110"]
+    assert without.decision.problems[0].limit == "qpu: role hardware:submit or operator"
+    assert one.decision.pool == "qpu"
+    assert forwards(driver.run(one))[0].pool == "qpu"
+
+
+@pytest.mark.parametrize(("roles", "moved"), [([], (0, [WHY])), (["operator"], (1, []))])
+def test_a_role_is_asked_for_on_whatever_way_a_job_goes_later(roles, moved):
+    driver = driver_of(roles=("operator",))
+    driver.free = {}
+    driver.run(job(driver, roles=roles))
+    assert told(driver.run(moving("qpu"))) == moved

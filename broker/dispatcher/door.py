@@ -308,10 +308,11 @@ class Door:
             job.extras = {**(job.extras or {}), "windows": list(decision.windows)}
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
-        if decision.max_queue_seconds is not None and decision.fallback:
+        if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
             # Without a step to take there is nothing that it could do when it has waited too long.
             limit_ms = max(1, int(1000 * decision.max_queue_seconds))
-            job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms}
+            others = {"others": list(decision.others)} if decision.others else {}
+            job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms, **others}
         shard.router.sessions.went(job.tenant, job.session_id, job.pool)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:

@@ -38,6 +38,19 @@ class Fallback:
             return False
         return not self._shard.barred(job, pool) and self._shard.is_open(pool)
 
+    def elsewhere(self, job: Job, now: Now, why: str) -> list[Any] | None:
+        """Send a waiting job to the next of its rule's other pools that takes it; None when none does.
+
+        That is no fallback: the rule would have had it there as well. Each is tried once.
+        """
+        others: list[str] = (job.extras or {}).get("others", [])
+        for place, pool in enumerate(others):
+            if pool != job.pool and self._takes(pool, job):
+                job.extras = {**(job.extras or {}), "others": others[place + 1 :]}
+                self._shard.requeue(job, Cause.REROUTE, now, pool=pool, why=why)
+                return []
+        return None
+
     def step(self, job: Job, now: Now, why: str, *, only_pools: bool = False) -> list[Any] | None:
         """Take a job's next step that can be taken; None when none is left.
 

@@ -106,7 +106,10 @@ class Floor:
             job = shard.jobs.at(key)
             chain, limit = job.chain, (job.extras or {})["max_queue_ms"] / 1000
             job.extras = {**(job.extras or {}), "waited": 1}
-            told = self._fallback.step(job, now, f"waited longer than {limit:g} s")
+            why = f"waited longer than {limit:g} s"
+            told = self._fallback.elsewhere(job, now, why)
+            if told is None:
+                told = self._fallback.step(job, now, why)
             if told is None:
                 # What could not be done now may still help when its pool fails.
                 job.chain = chain

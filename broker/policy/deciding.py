@@ -138,7 +138,7 @@ class Deciding:
         self._trail += [one.as_json() for one in found]
         chosen = self._choose(rule, found)
         if isinstance(chosen, Candidate):
-            return self._settle(rule, chosen, explore=bool(chosen.unknown))
+            return self._settle(rule, chosen, found, explore=bool(chosen.unknown))
         if chosen:
             self._note("unknown", rule=rule.name, then=chosen)
             return self._apply(self._book.last) if chosen == "default" else None
@@ -209,7 +209,9 @@ class Deciding:
 
     # --- what goes with a choice ---
 
-    def _settle(self, rule: Rule, chosen: Candidate, *, explore: bool) -> Decision:
+    def _settle(
+        self, rule: Rule, chosen: Candidate, found: Sequence[Candidate], *, explore: bool
+    ) -> Decision:
         canary = self._share(rule, "canary", rule.then.canary, chosen.pool)
         shadow = self._share(rule, "shadow", rule.then.shadow, canary.pool if canary else chosen.pool)
         return self._run(
@@ -219,6 +221,7 @@ class Deciding:
             canary=canary is not None,
             shadow=shadow.pool if shadow else "",
             explore=explore and canary is None,
+            others=tuple(one.pool for one in found if one is not chosen and one.patient),
         )
 
     def _share(self, rule: Rule, purpose: str, share: ShareConfig, chosen: str) -> Candidate | None:

@@ -26,8 +26,8 @@ class Decision:
     now. ``not_before_ms`` is what the policy adds to the job's own, 0 for nothing.
     ``windows``: names of those in which alone it runs.
     ``priority``: the class it is demoted to, empty to keep its own. ``requires``: what must be met before it
-    runs. ``price`` is the estimate in currency units. ``max_queue_seconds``: decide again, with the pool in
-    ``Asked.tried``, when it has waited so long.
+    runs. ``price`` is the estimate in currency units. ``max_queue_seconds``: when it has waited so long it
+    goes to the next of ``others``, the rule's other pools that could run it, and then down its chain.
     """
 
     rule: str
@@ -49,6 +49,7 @@ class Decision:
     sticky: bool = False
     price: float = 0.0
     max_queue_seconds: float | None = None
+    others: tuple[str, ...] = ()
     latency: LatencyConfig | None = None
     trail: tuple[TrailStep, ...] = ()
 

@@ -73,6 +73,32 @@ def test_it_goes_to_the_next_pool_and_says_why(driver, restarted):
     assert (answer["outcome"], answer["fallback_from"]) == ("succeeded_by_fallback", "aer")
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_rules_other_pools_come_first_and_are_no_fallback(driver, restarted):
+    submission = chained("demote:bulk")
+    driver.run(replace(submission, decision=replace(submission.decision, others=("noop",))))
+    if restarted:
+        driver.restart()
+    driver.pass_time(11)
+    driver.run()
+    assert (live(driver).pool, live(driver).priority) == ("noop", "experiment")
+    driver.pass_time(11)
+    driver.run()
+    assert (live(driver).pool, live(driver).priority) == ("noop", "bulk")
+    driver.free = NOOP
+    (answer,) = emitted(driver.run(finished(forwards(driver.run())[0])), "circuit_result")
+    assert (answer["outcome"], answer.get("fallback_from", "")) == ("succeeded", "")
+
+
+def test_without_a_chain_the_rules_other_pools_are_all_there_is(driver):
+    submission = chained()
+    driver.run(replace(submission, decision=replace(submission.decision, others=("noop",))))
+    for pool in ("noop", "noop"):
+        driver.pass_time(11)
+        driver.run()
+        assert live(driver).pool == pool
+
+
 def test_what_was_sent_in_time_is_left_alone(driver):
     driver.free = AER
     (sent,) = forwards(driver.run(chained("noop")))

@@ -152,6 +152,7 @@ def test_a_pool_on_which_the_run_takes_longer_than_its_part_is_passed_over():
 def test_a_job_that_waited_too_long_is_routed_to_another_pool():
     policy = rule('then = { pools = ["cheap", "good"], max_queue_seconds = 30 }')
     assert decide(policy, views={"cheap": busy(20)}).pool == "cheap"
+    assert decide(policy, views={"cheap": busy(20)}).others == ("good",)
     assert decide(policy, views={"cheap": busy(31)}).pool == "good"
     assert decide(policy, job(tried=("cheap",))).pool == "good"
 

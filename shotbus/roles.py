@@ -129,6 +129,7 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         memory_bytes=settings.memory_mb << 20,
         revocation_seconds=max(600.0, settings.start_seconds),
         awaits_grants=settings.paid,
+        timeouts=context.config.timeouts,
         limits=Limits(settings.max_in_flight, settings.rate_per_second, settings.burst),
     )
     service = WorkerService(context.bus, context.store, context.topics, told)

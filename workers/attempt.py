@@ -88,7 +88,7 @@ class Attempt:
     def _blame(self, item: Mapping[str, Any], error: Exception) -> RunReport:
         if isinstance(error, ChildTimeoutError):
             limit = f"{self.settings.attempt_seconds:g} s"
-            return self.failed([item], Problem("SB-5004", "$", limit=limit))
+            return self.failed([item], Problem("SB-5004", "$", limit=limit, detail=str(error)))
         return self.failed([item], Problem("SB-5003", "$", detail=str(error)))
 
     def failed(self, items: Sequence[Mapping[str, Any]], problem: Problem) -> RunReport:

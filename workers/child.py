@@ -17,6 +17,7 @@ from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.base import Adapter, BatchItem, load
+from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.running import Ran, run_bundle
@@ -46,6 +47,7 @@ class Server:
         self._reading = reading
         self._writing = writing
         self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
+        listen(lambda stage: self._send(frame(FrameKind.STAGE, stage.encode())))
 
     def serve(self) -> None:
         """Announce this child, then answer RUN frames until the stream ends. Raises FrameError."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from shotbus.broker.children.frames import FrameKind, frame
+from shotbus.broker.children.frames import Frame, FrameKind, frame
 from shotbus.broker.children.process import ChildProcess, expect, send
+from shotbus.broker.config import TimeoutsConfig
+from shotbus.broker.timeouts import limit_of
 from shotbus.workers.frames import run_frame
+
+_UNLIMITED = TimeoutsConfig(compile=0.0, submit=0.0, retrieve=0.0)
 
 #: Returns the framed Circuit records of ids, None where one is not to be found.
 Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes | None]]]
@@ -24,13 +29,21 @@ class RunReport(NamedTuple):
 class Child(ChildProcess):
     """At most one process at a time; runs one bundle at a time."""
 
-    def __init__(self, adapter: str, *, memory_bytes: int, start_seconds: float) -> None:
+    def __init__(
+        self,
+        adapter: str,
+        *,
+        memory_bytes: int,
+        start_seconds: float,
+        timeouts: TimeoutsConfig = _UNLIMITED,
+    ) -> None:
         super().__init__(
             "shotbus.workers.child",
             ["--adapter", adapter],
             memory_bytes=memory_bytes,
             start_seconds=start_seconds,
         )
+        self._timeouts = timeouts
 
     async def run(self, head: Mapping[str, Any], bundle: bytes, fetch: Fetch, *, seconds: float) -> RunReport:
         """Run a bundle.
@@ -42,19 +55,26 @@ class Child(ChildProcess):
             seconds: time limit, the start of the process not counted.
 
         Raises:
-            ChildDiedError, ChildTimeoutError, ChildStartError: see :meth:`ChildProcess.exchange`.
+            ChildDiedError, ChildTimeoutError, ChildStartError: see :meth:`ChildProcess.exchange`; a stage of
+                the work that takes longer than its own limit is a ChildTimeoutError that names it.
 
         """
         return await self.exchange(
-            lambda process: _converse(process, run_frame(head, bundle), fetch), seconds=seconds
+            lambda process: _converse(process, run_frame(head, bundle), fetch, self._timeouts),
+            seconds=seconds,
         )
 
 
-async def _converse(process: Process, request: bytes, fetch: Fetch) -> RunReport:
+async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: TimeoutsConfig) -> RunReport:
     await send(process, request)
     outcomes: list[bytes] = []
+    stage = ""
     while True:
-        answer = await expect(process, FrameKind.NEED, FrameKind.OUTCOME, FrameKind.DONE)
+        answer = await _answer(process, stage, limit_of(stage, timeouts))
+        if answer.kind is FrameKind.STAGE:
+            stage = answer.payload.decode()
+            continue
+        stage = ""
         if answer.kind is FrameKind.DONE:
             return RunReport(outcomes, int(answer.document()["failed"]))
         if answer.kind is FrameKind.OUTCOME:
@@ -63,3 +83,14 @@ async def _converse(process: Process, request: bytes, fetch: Fetch) -> RunReport
         circuits = await fetch(answer.document())
         frames = [frame(FrameKind.CIRCUIT, record) for record in circuits.values() if record is not None]
         await send(process, b"".join([*frames, frame(FrameKind.GO)]))
+
+
+async def _answer(process: Process, stage: str, limit: float) -> Frame:
+    """Wait for the next frame while a child is in a stage. Raises TimeoutError that names it."""
+    kinds = (FrameKind.NEED, FrameKind.STAGE, FrameKind.OUTCOME, FrameKind.DONE)
+    clock = asyncio.timeout(limit or None)
+    try:
+        async with clock:
+            return await expect(process, *kinds)
+    except TimeoutError:
+        raise TimeoutError(f"{stage} took longer than {limit:g} s") from None

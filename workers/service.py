@@ -117,6 +117,7 @@ class WorkerService:
             settings.adapter,
             memory_bytes=settings.memory_bytes,
             start_seconds=settings.child_start_seconds,
+            timeouts=settings.timeouts,
         )
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shotbus.broker.clock import Clock
+from shotbus.broker.config import TimeoutsConfig
 from shotbus.workers.parts import Limits, PartTimes
 
 
@@ -16,12 +17,12 @@ class WorkerSettings:
 
     ``slots`` child processes, each with ``prefetch`` bundles waiting in hand. ``inline_bundles`` credits
     are granted instead by adapters that run inline. Seconds throughout: ``attempt_seconds`` bounds a
-    bundle's run and, when that fails, each of its jobs alone; ``isolation_seconds`` bounds those runs
-    together; ``stop_seconds`` bounds a graceful stop. ``memory_bytes`` caps a child's address space.
-    A revocation is remembered for ``revocation_seconds``, longer than a bundle may lie on the bus.
-    ``awaits_grants``: on a pool that costs nothing is submitted before its dispatcher has recorded the claim.
-    ``limits`` are the provider's, for all workers of the pool together, and ``part_times`` how they are
-    divided among them.
+    bundle's run and, when that fails, each of its jobs alone, ``timeouts`` single stages of either;
+    ``isolation_seconds`` bounds those runs together; ``stop_seconds`` bounds a graceful stop.
+    ``memory_bytes`` caps a child's address space. A revocation is remembered for ``revocation_seconds``,
+    longer than a bundle may lie on the bus. ``awaits_grants``: on a pool that costs nothing is submitted
+    before its dispatcher has recorded the claim. ``limits`` are the provider's, for all workers of the pool
+    together, and ``part_times`` how they are divided among them.
     """
 
     pool: str
@@ -40,6 +41,7 @@ class WorkerSettings:
     memory_bytes: int = 8 << 30
     revocation_seconds: float = 600.0
     awaits_grants: bool = False
+    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     limits: Limits = field(default_factory=Limits)
     part_times: PartTimes = field(default_factory=PartTimes)
 

@@ -1,8 +1,9 @@
 """Frames between a process and its child: a length, a kind, bytes; no pickle. Reads streams.
 
 HELLO is a child's first frame. A worker sends RUN (a JSON head and a WorkBundle record); its child asks for
-circuits that it does not hold with NEED, gets CIRCUIT records and GO, and answers with OUTCOME records and
-DONE. A dispatcher sends INSPECT (a circuit's text) and its child answers FACTS (a CircuitFacts record).
+circuits that it does not hold with NEED, gets CIRCUIT records and GO, tells with STAGE what it begins, and
+answers with OUTCOME records and DONE. A dispatcher sends INSPECT (a circuit's text) and its child answers
+FACTS (a CircuitFacts record).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class FrameKind(IntEnum):
     DONE = 7
     INSPECT = 8
     FACTS = 9
+    STAGE = 10
 
 
 _KINDS = {int(kind): kind for kind in FrameKind}

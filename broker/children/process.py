@@ -72,9 +72,10 @@ class ChildProcess:
         try:
             async with asyncio.timeout(seconds):
                 return await converse(process)
-        except TimeoutError:
+        except TimeoutError as error:
             await self.kill()
-            raise ChildTimeoutError(f"no answer within {seconds:g} s") from None
+            # A conversation may have limits of its own, and says which.
+            raise ChildTimeoutError(str(error) or f"no answer within {seconds:g} s") from None
         except _BROKEN:
             raise ChildDiedError(await self._epitaph()) from None
         except BaseException:

@@ -42,7 +42,6 @@ MACHINES = [
             "retry",
             "retry_budget",
             "shedding",
-            "timeouts",
             "window",
             "slab",
             "sortedrun",
@@ -53,6 +52,8 @@ MACHINES = [
             "tallies",
             "timetable",
             "waiting",
+            "hours",
+            "rows",
         )
     ),
     *(
@@ -92,6 +93,10 @@ MACHINES = [
         )
     ),
     "shotbus.broker.audit",
+    "shotbus.broker.timeouts",
+    "shotbus.broker.invariants.audits",
+    "shotbus.broker.invariants.purses",
+    "shotbus.broker.store.ends",
     "shotbus.broker.invariants.checker",
     "shotbus.broker.machine",
     "shotbus.broker.deadletters",

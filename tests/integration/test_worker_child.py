@@ -17,6 +17,7 @@ from worker_kit import angles, bundle, circuit_record, faulty, request, rotation
 
 from shotbus.broker.children.confine import child_environment
 from shotbus.broker.children.process import ChildDiedError, ChildStartError, ChildTimeoutError
+from shotbus.broker.config import TimeoutsConfig
 from shotbus.schemas.codec import decode
 from shotbus.schemas.pub import unpack_result
 from shotbus.workers.process import Child
@@ -94,6 +95,21 @@ async def test_a_hang_is_ended_in_time_and_leaves_no_process(child):
         await run(child, faulty("hang"), seconds=0.3)
     assert time.monotonic() - begun < 5
     assert not alive(pid)
+
+
+async def test_a_stage_that_takes_longer_than_its_own_limit_is_ended_and_named():
+    limits = TimeoutsConfig(compile=0.01, execute=0.4)
+    child = Child("sleep", memory_bytes=8 << 30, start_seconds=60, timeouts=limits)
+    try:
+        # Each job has the whole limit: together they take longer.
+        naps = [request(options={"seconds": "0.25"})] * 2
+        assert (await run(child, naps))[1] == 0
+        pid = child.pid
+        with pytest.raises(ChildTimeoutError, match=r"^execute took longer than 0.4 s$"):
+            await run(child, [request(options={"seconds": "60"})])
+        assert not alive(pid)
+    finally:
+        await child.kill()
 
 
 async def test_cancelling_a_run_leaves_no_process(child):

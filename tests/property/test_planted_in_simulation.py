@@ -21,6 +21,7 @@ from shotbus.reducers.sweep import Sweep
 from shotbus.simulation import Scenario, simulate
 from shotbus.simulation.child import PaidChild
 from shotbus.workers import advertise
+from shotbus.workers.claims import Claims
 
 SEEDS = 14
 
@@ -78,6 +79,7 @@ def test_a_worker_that_pays_on_a_lease_that_has_lapsed(monkeypatch):
 
     monkeypatch.setattr(PaidChild, "_submit", late)
     monkeypatch.setattr(PaidChild, "may_submit", lambda _: True)
+    monkeypatch.setattr(Claims, "_awaits_grant", lambda *_: False)
     assert caught({"billed-once"}, "cut_there", "pause", victims=("paid-0", "paid-1"), features=False)
 
 

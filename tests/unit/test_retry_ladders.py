@@ -7,8 +7,8 @@ from shotbus.broker.dispatcher.ladders import LADDERS, Action
 from shotbus.broker.dispatcher.remedies import RULES, remedies
 from shotbus.broker.dispatcher.retry import Failure, History, Means, judge
 from shotbus.broker.dispatcher.retry_budget import RetryBudget
-from shotbus.broker.dispatcher.timeouts import OVERRUNS, left, limit_of, overrun
 from shotbus.broker.stages import INDEX
+from shotbus.broker.timeouts import OVERRUNS, left, limit_of, overrun
 
 POLICY = RetryConfig(max_attempts=4, base=1.0, factor=2.0, cap=5.0, max_deaths=3, give_up_seconds=100.0)
 EVERYTHING = Means(other_pools=9, fallback=True)

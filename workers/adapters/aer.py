@@ -31,6 +31,7 @@ from shotbus.workers.adapters.aer_jobs import (
 from shotbus.workers.adapters.aer_run import SEED_STRIDE, Rows, rows_a_call
 from shotbus.workers.adapters.aer_sample import sample
 from shotbus.workers.adapters.base import AdapterCapabilities, Batch, ItemResult, failed, internal
+from shotbus.workers.entering import entering
 
 _CAPABILITIES = AdapterCapabilities(
     pool="aer",
@@ -100,6 +101,7 @@ class AerAdapter:
         record = batch.circuits.get(key.circuit_id)
         if record is None:
             raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
+        entering("compile")
         estimated = key.mode == "estimate"
         parsed = self._compiler.parse(key.circuit_id, record)
         if not estimated and not parsed.facts.measurements:

@@ -18,6 +18,7 @@ import numpy as np
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.packed import Array
+from shotbus.workers.entering import entering
 
 #: Aer's own stride between the seeds of two rows.
 SEED_STRIDE = 2113
@@ -68,6 +69,7 @@ def execute(backend: Any, rows: Rows, chunk: int, timings: Timings) -> Iterator[
     total = rows.matrix.shape[0]
     for start in range(0, total, chunk):
         part = rows.matrix[start : start + chunk]
+        entering("execute")
         begun = time.perf_counter()
         result = _call(backend, rows, part, row_seed(rows.seed, start, rows.basis))
         seconds = time.perf_counter() - begun

@@ -29,6 +29,7 @@ from shotbus.workers.adapters.base import (
     internal,
     too_large,
 )
+from shotbus.workers.entering import entering
 
 MAX_SPINS = 22
 MAX_QUBITS = 20
@@ -74,6 +75,7 @@ def create() -> ClassicalAdapter:
 
 def _answer(item: BatchItem) -> ItemResult:
     timings = Timings()
+    entering("execute")
     begun = time.perf_counter()
     try:
         value, method = _solve(item.request["problem"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.workers.adapters.base import AdapterCapabilities, Batch, BatchItem, ItemResult, failed
+from shotbus.workers.entering import entering
 
 #: The longest that a point may take.
 MAX_SECONDS = 3_600.0
@@ -52,6 +53,7 @@ def _sleep(item: BatchItem) -> ItemResult:
         seconds = _seconds(item.request["options"]) * item.request["points"]
     except ShotbusError as error:
         return failed(error)
+    entering("execute")
     began = time.perf_counter()
     time.sleep(seconds)
     result = ItemResult()

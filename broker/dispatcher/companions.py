@@ -16,12 +16,13 @@ from typing import Any
 
 from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.beside import SHADOW, SPECULATION
+from shotbus.broker.dispatcher.drain import LONGEST
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_failed, give_up
 from shotbus.broker.dispatcher.fallback import first_pool
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.kept import compared, kept, opened, unkept
 from shotbus.broker.dispatcher.messages import Recall, Submitted
-from shotbus.broker.dispatcher.prospects import forecast
+from shotbus.broker.dispatcher.prospects import forecast, stands_still
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.sortedrun import Entry, SortedRun, rank_of
 from shotbus.broker.dispatcher.speculation import Stake, blend, score
@@ -216,9 +217,12 @@ class Companions:
 
     def _eta(self, job: Job, now: Now) -> float:
         shard = self._shard
+        sent = job.phase in (Phase.FORWARDED, Phase.RUNNING)
+        if not sent and stands_still(shard, job.pool):
+            # Nobody knows when the pool goes on: as long as waiting costs anything, it costs too much.
+            return LONGEST
         if job.phase is Phase.WAITING:
             return forecast(shard, job, now)[1].mid
-        sent = job.phase in (Phase.FORWARDED, Phase.RUNNING)
         ahead = 0.0 if sent else shard.queue_of(job.pool).seconds
         later = 0.0 if sent else max(0, job.not_before_ms - now.wall_ms) / 1000
         return later + shard.guard.eta(job.pool, ahead, job.cost, now).mid

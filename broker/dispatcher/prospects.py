@@ -26,7 +26,7 @@ def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     if job.phase is not Phase.WAITING:
         return {"pool": job.pool, "reason": _reason(job)}
     position, eta = forecast(shard, job, now)
-    stands = _stands(shard, job.pool)
+    stands = stands_still(shard, job.pool)
     told = {"pool": job.pool, "reason": stands or _place(position), "position": position}
     if stands:
         # Nobody knows when the pool goes on: an interval would be that of a pool that does.
@@ -58,7 +58,7 @@ def follow(shard: Shard, job: Job, now: Now) -> None:
 
     Of a pool that stands still nothing is predicted: it would be counted as an error of predictions.
     """
-    if shard.guard.samples(job.pool, now) and not _stands(shard, job.pool):
+    if shard.guard.samples(job.pool, now) and not stands_still(shard, job.pool):
         _, eta = forecast(shard, job, now)
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 
@@ -78,7 +78,7 @@ def _place(position: int) -> str:
     return "others go first" if position else "it goes next, when its pool has room"
 
 
-def _stands(shard: Shard, pool: str) -> str:
+def stands_still(shard: Shard, pool: str) -> str:
     """Return why nothing leaves a pool's queue; empty when it flows."""
     health = shard.guard.health(pool)
     if shard.standing.is_paused(pool) and (health is None or health.state is not PoolState.PAUSED):

@@ -92,6 +92,16 @@ def test_a_job_whose_waiting_is_worth_it_gets_the_better_answer(driver):
     assert (told["outcome"], told["deviation"]) == ("succeeded", pytest.approx(2.0))
 
 
+@pytest.mark.parametrize(("paused", "outcomes"), [(False, []), (True, ["succeeded_by_fallback"])])
+def test_who_waits_for_a_pool_that_stands_still_is_answered_where_waiting_costs_anything(
+    driver, paused, outcomes
+):
+    if paused:
+        driver.run(commanded("pause", "qpu", target="pool"))
+    told = prepare(driver, spec(value=10.0, value_per_second=0.001, confidence=0.1))
+    assert [one["outcome"] for one in results(told)] == outcomes
+
+
 def test_compare_waits_for_the_better_answer_whatever_it_costs(driver):
     assert not results(prepare(driver, spec("compare", **COSTLY)))
     driver.restart()

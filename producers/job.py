@@ -23,6 +23,7 @@ _LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
 # Control overtakes requests: what is unknown for so long is not just on its way to an idle dispatcher.
 _ARRIVAL_SECONDS = 1.0
+_NOT_TAKEN = ("UNKNOWN", "VALIDATING")
 _PLACE = ("job_id", "status", "sub_status", "outcome", "finished_ms")
 _ETA = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
 _WHERE = (*_PLACE, "pool", "reason", "position", *_ETA)
@@ -135,9 +136,12 @@ class AsyncJob:
         return True
 
     async def _taken(self) -> None:
-        """Ask the shard until it knows the job or answers; control overtakes requests, so it may not yet."""
+        """Ask the shard until it has the job or answers; control overtakes requests, so it may not yet.
+
+        What is being validated may still be refused.
+        """
         pause = _ASK_AGAIN_SECONDS
-        while not self._answer.done() and (await self.locate())["status"] == "UNKNOWN":
+        while not self._answer.done() and (await self.locate())["status"] in _NOT_TAKEN:
             await asyncio.wait([self._answer], timeout=pause)
             pause *= 2
 

@@ -1,11 +1,13 @@
 """Questions to the shards: any number at once, each tenant sees its own jobs and nobody else's."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from embedded_kit import BELL, Broker
 
-from shotbus import AsyncClient, ShotbusError
+from shotbus import AsyncClient, RefusedError, ShotbusError
+from shotbus.broker.config import Config
 from shotbus.producers.asking import Wish, ask
 from shotbus.producers.job import AsyncJob
 
@@ -61,6 +63,18 @@ async def test_a_job_that_its_shard_has_not_read_yet_is_not_lost_to_who_submitte
         "status": "INITIALIZING",
         "sub_status": "SUBMITTED",
     }
+
+
+async def test_what_is_being_inspected_is_not_accepted_yet(broker):
+    wide = BELL.replace("[2]", "[40]") + "// never seen before\n"
+    # The client thinks more of the pool than the broker does.
+    aer = dataclasses.replace(Config().pools["aer"], max_qubits=64)
+    config = dataclasses.replace(Config(), pools={"aer": aer})
+    async with AsyncClient(broker.url, config=config) as client:
+        job = await client.submit(wide, backend="aer")
+        with pytest.raises(RefusedError) as caught:
+            await job.accepted(30)
+    assert caught.value.problems[0].code == "SB-1116"
 
 
 async def test_another_tenants_handle_does_not_hear_the_result(client):

@@ -27,15 +27,17 @@ def doomed(cluster, pool, point):
 
 
 @pytest.mark.parametrize(
-    ("pool", "point", "sweep"),
+    ("pool", "point", "sweeps"),
     [
-        ("aer", "worker.after_started", "exact"),
-        ("classical", "worker.after_started", "diagonalisation"),
-        ("classical", "worker.before_finished", "diagonalisation"),
+        # Which of its two sweeps the worker has first is the fair queue's to say.
+        ("aer", "worker.after_started", ("exact", "shots")),
+        ("classical", "worker.after_started", ("diagonalisation",)),
+        ("classical", "worker.before_finished", ("diagonalisation",)),
     ],
+    ids=["aer-after_started", "classical-after_started", "classical-before_finished"],
 )
 def test_the_curve_survives_sigkill_of_a_worker_that_holds_a_bundle(
-    cluster, url, plan, undisturbed, pool, point, sweep
+    cluster, url, plan, undisturbed, pool, point, sweeps
 ):
     cluster.standard(workers=0 if pool == "aer" else 2, pools=("classical",) if pool == "aer" else ())
     victim = doomed(cluster, pool, point)
@@ -43,7 +45,7 @@ def test_the_curve_survives_sigkill_of_a_worker_that_holds_a_bundle(
         job = Job(client, plan)
         assert victim.wait(30) == -signal.SIGKILL
         attempts = job.ends_like(undisturbed)
-        assert max(attempts[sweep]) > 1
+        assert max(attempt for sweep in sweeps for attempt in attempts[sweep]) > 1
 
 
 def test_the_curve_survives_sigkill_of_a_worker_in_the_midst_of_shots(cluster, url, plan, undisturbed):

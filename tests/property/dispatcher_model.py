@@ -29,6 +29,9 @@ ENDS = {
     "dead_lettered": Phase.ERROR,
 }
 
+#: What a worker has begun goes on past its deadline; what it only has in hand does not.
+BEGUN = WITH_A_WORKER - {Phase.FORWARDED}
+
 
 @dataclass
 class Life:
@@ -270,9 +273,7 @@ class Model:
 
     def expire(self, now):
         late = [life for life in self.live.values() if life.deadline and life.deadline <= now.wall_ms]
-        return [
-            line for life in late if life.phase not in WITH_A_WORKER for line in self.end(life, "expired")
-        ]
+        return [line for life in late if life.phase not in BEGUN for line in self.end(life, "expired")]
 
     def wake(self, now):
         for life in self.live.values():

@@ -16,7 +16,7 @@ from shotbus.broker.bus.scan import scan
 from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
 from shotbus.broker.store.base import StoreError
-from shotbus.broker.store.ends import keys_of
+from shotbus.broker.store.reading import read_documents
 from shotbus.broker.tracing import new_trace, parse_traceparent
 from shotbus.producers.embedded import EmbeddedBroker, is_running
 from shotbus.producers.inbox import Inbox
@@ -176,8 +176,7 @@ class Session:
     async def read_model(self, key: str) -> bytes | None:
         """Return a read model from the store; a dead store has none."""
         try:
-            found = await self.store.get_many(keys_of(key))
-            return next((value for value in found if value is not None), None)
+            return (await read_documents(self.store, [key]))[0]
         except StoreError:
             return None
 

@@ -81,7 +81,7 @@ class Router:
     def gates(
         self, request: Mapping[str, Any], circuit: CircuitFacts | None, decision: Decision, now_ms: int
     ) -> list[str]:
-        """Return the hardware to which a job may not be moved, later, without a person's approval.
+        """Return the pools to which a job may not be moved, later: for want of a role, or of an approval.
 
         Where its own rule sends it, at once or by its chain, that rule's demands have been heard.
         """

@@ -54,13 +54,12 @@ class Rulebook:
     def gated(self) -> tuple[str, ...]:
         """Return the hardware for which some rule demands a person's approval, and what asks for a role."""
         rules = [rule for rule in self.rules if "approval" in rule.then.require]
-        hardware = [name for name, pool in self.pools.items() if pool.kind == "hardware"]
-        return tuple(
+        asked = {
             name
             for name, pool in self.pools.items()
-            if pool.access.roles
-            or (name in hardware and any(rule.open_to_any or name in rule.pools for rule in rules))
-        )
+            if pool.kind == "hardware" and any(rule.open_to_any or name in rule.pools for rule in rules)
+        }
+        return tuple(name for name, pool in self.pools.items() if pool.access.roles or name in asked)
 
     @property
     def plain(self) -> bool:

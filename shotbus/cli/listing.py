@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from shotbus.broker.store.base import Store
-from shotbus.broker.store.ends import end_key
+from shotbus.broker.store.reading import read_documents
 from shotbus.cli.common import Options, command_options, emit, run_async, table
 from shotbus.cli.jobs import connect
 from shotbus.schemas.codec import decode
@@ -66,9 +66,7 @@ async def _documents(
     start, most = (0, offset + limit) if some else (offset, limit)
     while len(found) < most:
         names = [name for name, _ in await store.index_range(index, offset=start, limit=_PAGE)]
-        ends = await store.get_many([end_key(f"status:{name}") for name in names])
-        others = await store.get_many([f"status:{name}" for name in names])
-        raw = [end or other for end, other in zip(ends, others, strict=True)]
+        raw = await read_documents(store, [f"status:{name}" for name in names])
         documents = [decode(value, "status_document")[1] for value in raw if value]
         found += [one for one in documents if wanted.takes(one)]
         start += _PAGE

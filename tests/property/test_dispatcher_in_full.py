@@ -15,12 +15,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from packing_kit import PackingDispatcher
 
 from shotbus.broker.config import FairnessConfig
 from shotbus.broker.dispatcher.bundles import LOOK_UP
 from shotbus.broker.dispatcher.ladders import LADDERS, UNSURE_WHEN_PAID
-from shotbus.broker.dispatcher.machine import Dispatcher, Parts
-from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.states import Phase
 
 COMMIT = st.sampled_from([True, True, False])
@@ -354,16 +354,6 @@ SOAK = settings(RULES, max_examples=2_000, stateful_step_count=60, derandomize=F
 
 def test_what_must_hold_does_whatever_happens():
     run_state_machine_as_test(FullRules, settings=RULES)
-
-
-class Packing(Shard):
-    """Packs whatever only waits at once."""
-
-    most_hot = 0
-
-
-class PackingDispatcher(Dispatcher):
-    parts = Parts(shard=Packing)
 
 
 class StrictRules(FullRules):

@@ -23,9 +23,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from packing_kit import PackingDispatcher
 
-from shotbus.broker.dispatcher.machine import Dispatcher, Parts
-from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.machine import Dispatcher
 
 TENANTS = ("ada", "bob")
 SWEEPS = ("", "s1", "s2")
@@ -280,16 +280,6 @@ RULES = settings(max_examples=150, stateful_step_count=40, report_multiple_bugs=
 
 def test_dispatcher_does_what_its_model_says_whatever_happens():
     run_state_machine_as_test(DispatcherRules, settings=RULES)
-
-
-class Packing(Shard):
-    """Packs whatever only waits at once."""
-
-    most_hot = 0
-
-
-class PackingDispatcher(Dispatcher):
-    parts = Parts(shard=Packing)
 
 
 class PackingRules(DispatcherRules):

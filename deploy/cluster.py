@@ -27,6 +27,7 @@ from shotbus.broker.config_loader import load_config
 from shotbus.broker.connect import open_bus, parse_url, topics_for
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.urls import public_url
+from shotbus.producers.blocking import Client
 
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 30.0
@@ -224,14 +225,21 @@ def _run(cluster: Cluster, command: Sequence[str]) -> int:
 
 
 def _change_workers(cluster: Cluster, job: subprocess.Popen[bytes]) -> None:
-    """Let a worker join once jobs are done, and the first leave once the new one has done some."""
-    if _until_done(cluster, job, "aer-0", "aer-1"):
+    """Let a worker join once jobs are done, and the first leave when there are three.
+
+    The pool is held meanwhile: a process takes seconds to start, and the run may not take as long.
+    """
+    with Client(cluster.url) as operator:
+        if not _until_done(cluster, job, "aer-0", "aer-1"):
+            say("the run was over before a worker could join")
+            return
+        operator.control_pool("pause", "aer", reason="a third worker joins")
         cluster.worker("aer-2")
         cluster.wait("aer-2")
         say("a third worker has joined")
-    if _until_done(cluster, job, "aer-2"):
-        cluster.roles["aer-0"].stop()
-        say("the first worker has left")
+        operator.control_pool("resume", "aer", reason="a third worker has joined")
+    cluster.roles["aer-0"].stop()
+    say("the first worker has left")
 
 
 def _until_done(cluster: Cluster, job: subprocess.Popen[bytes], *names: str) -> bool:

@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "producers": ("schemas", "broker"),
     "workers": ("schemas", "broker"),
     "reducers": ("schemas", "broker"),
-    "deploy": ("schemas", "broker"),
+    "deploy": ("schemas", "broker", "producers"),
     "benchmarks": ("schemas", "broker", "producers", "workers", "reducers", "deploy"),
     "shotbus": ("schemas", "broker", "producers", "workers", "reducers", "deploy", "benchmarks"),
 }

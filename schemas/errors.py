@@ -118,6 +118,7 @@ CODES: Mapping[str, str] = {
     "SB-5009": "backend asks to come later",
     "SB-5010": "result was not stable",
     # 90xx: our own defects
+    "SB-5011": "result fails its quality gate",
     "SB-9001": "internal error",
 }
 
@@ -216,7 +217,8 @@ HINTS: Mapping[str, str] = {
     "SB-5007": "nothing: the provider is asked before the job may be sent again",
     "SB-5008": "see shotbus pools list and the provider's status page",
     "SB-5009": "nothing: it is sent again when the backend said, or later",
-    "SB-5010": "see detail; name another pool, or lower the bar of its quality gate",
+    "SB-5010": "see detail; name another pool",
+    "SB-5011": "give more shots, name another pool or a fallback, or lower the bar of the gate in path",
     "SB-9001": "report it with shotbus dlq show",
 }
 

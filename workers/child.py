@@ -20,6 +20,7 @@ from shotbus.workers.adapters.base import Adapter, BatchItem, load
 from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
+from shotbus.workers.quality import gated
 from shotbus.workers.running import Ran, run_bundle
 from shotbus.workers.topup import with_priors
 
@@ -70,7 +71,7 @@ class Server:
         failures = 0
         priors = {item["job_id"]: item["prior"] for item in bundle["items"] if item["prior"]}
         for one in run_bundle(self._adapter, bundle["purpose"], items, self._gather(items)):
-            ran = with_priors(one, priors) if priors else one
+            ran = gated(with_priors(one, priors) if priors else one)
             for result in {id(result): result for result in ran.results}.values():
                 result.timings.add("lease", lease_seconds)
             frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]

@@ -14,6 +14,7 @@ from shotbus.schemas.codec import Fields
 from shotbus.workers.adapters.base import Adapter, BatchItem, ItemResult
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, item_fields
+from shotbus.workers.quality import gated
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.running import run_bundle
 from shotbus.workers.settings import Means, WorkerSettings
@@ -62,7 +63,8 @@ class Inline:
         lease_seconds = max(0.0, now_ms / 1e3 - bundle["sent_us"] / 1e6)
         made: list[bytes] = []
         failures = 0
-        for ran in run_bundle(self._adapter, bundle["purpose"], items, {}):
+        for one in run_bundle(self._adapter, bundle["purpose"], items, {}):
+            ran = gated(one)
             made += claim.finished(
                 now_ms * 1000,
                 _fields(ran.items, ran.results, lease_seconds),

@@ -93,6 +93,7 @@ MACHINES = [
         )
     ),
     "shotbus.broker.audit",
+    "shotbus.broker.quality",
     "shotbus.broker.timeouts",
     "shotbus.broker.invariants.audits",
     "shotbus.broker.invariants.purses",
@@ -111,6 +112,7 @@ MACHINES = [
     "shotbus.broker.bucket",
     "shotbus.workers.credits",
     "shotbus.workers.parts",
+    "shotbus.workers.quality",
 ]
 FORBIDDEN = {
     *(

@@ -53,6 +53,7 @@ _CLASSES: Mapping[str, str] = {
     "SB-5010": "UNSTABLE",
     "SB-9001": "INTERNAL",
 }
+    "SB-5011": "UNSTABLE",
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.stages import Timings
+from shotbus.broker.store.refused import refusal_key
 from shotbus.producers.asking import Wish, ask, tell
 from shotbus.producers.queueing import QueueInfo, info_of
 from shotbus.producers.result import JobResult, read_answer
@@ -17,7 +18,7 @@ from shotbus.producers.trail import read_trail
 from shotbus.schemas.codec import decode, identify
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.ids import partition_of, route_of
-from shotbus.schemas.outcomes import LATE_HEADER, status_of
+from shotbus.schemas.outcomes import LATE_HEADER, REFUSED, status_of
 
 _LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
@@ -77,7 +78,11 @@ class AsyncJob:
         if name == "located":
             self._take_location(decode(value)[1])
             return
-        if not self._is_our_tenants(record) or (name == "refusal" and not self._is_mine(record)):
+        if not self._is_our_tenants(record):
+            return
+        if name == "refusal" and not self._is_mine(record):
+            if self._payload is None:
+                self._begin(self._settle_if_gone(value))
             return
         self._arrived = max(0.0, time.time() - record.timestamp_ms / 1000)
         if not self._answer.done():
@@ -104,8 +109,19 @@ class AsyncJob:
         An answer with a correlation belongs to whoever asked, which may be another handle.
         """
         if fields["outcome"] and not fields["correlation"] and self._payload is not None:
-            task = asyncio.ensure_future(self._fetch(fields["finished_ms"]))
-            task.add_done_callback(self._fetched)
+            self._begin(self._fetch(fields["finished_ms"]))
+
+    def _begin(self, fetching: Coroutine[Any, Any, None]) -> None:
+        asyncio.ensure_future(fetching).add_done_callback(self._fetched)
+
+    async def _settle_if_gone(self, refusal: bytes) -> None:
+        """Take a refusal of whose submission is not known, if there is no job of that id."""
+        try:
+            place = await self.locate()
+        except JobTimeoutError:
+            return  # nobody can tell; who waits for the answer of a job goes on waiting
+        if place["status"] == "UNKNOWN":
+            self._settle(refusal)
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         """Hand on why a finished job's result could not be had: nobody else will answer."""
@@ -156,7 +172,7 @@ class AsyncJob:
             timeout: seconds; None waits for ever.
 
         Raises:
-            RefusedError: the submission was refused.
+            RefusedError: the submission was refused; from another process so long as results are kept.
             JobFailedError: the job ended without an answer.
             JobTimeoutError: no answer in time; the job goes on.
             ShotbusError: SB-4001, no such job.
@@ -174,7 +190,7 @@ class AsyncJob:
             self._arrived = 0.0
         answer = read_answer(value, client=timings)
         if answer is None:
-            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+            self._unknown()
         return answer
 
     def __await__(self) -> Generator[Any, None, JobResult]:
@@ -195,12 +211,42 @@ class AsyncJob:
         if place["outcome"]:
             await self._fetch(place["finished_ms"])
         elif place["status"] == "UNKNOWN" and not self._answer.done():
-            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+            self._settle(await self._refusal() or self._unknown())
+
+    def _unknown(self) -> NoReturn:
+        raise fail("SB-4001", "$.job_id", actual=self._job_id)
+
+    async def _refusal(self) -> bytes | None:
+        """Return the last refusal of a submission under this id; of a job that lives it says nothing.
+
+        It is in the store only, so long as results are kept.
+        """
+        told = self._answer.result() if self._answer.done() and not self._answer.exception() else b""
+        if told and decode_name(told) == "refusal":
+            return told
+        return await self._session.read_model(refusal_key(self._job_id, self._tenant))
+
+    async def refused(self) -> dict[str, Any] | None:
+        """Return what became of a submission under this id that was refused, None where none is known.
+
+        Its fields are those of :meth:`details`, besides ``problems`` and ``retry_after_ms`` (0: no use). What
+        a job of this id has, or had, is not looked at.
+        """
+        told = await self._refusal()
+        if told is None:
+            return None
+        fields = decode(told, "refusal")[1]
+        names = ("job_id", "tenant", "problems", "retry_after_ms")
+        words = {"status": status_of(REFUSED), "sub_status": REFUSED, "outcome": ""}
+        return {name: fields[name] for name in names} | words | {"updated_us": fields["refused_us"]}
 
     async def _arrived_place(self, place: dict[str, Any]) -> dict[str, Any]:
-        """Return where the job is; one that is on its way to its shard is waited for, a second at most."""
+        """Return where the job is; one that is on its way to its shard is waited for, a second at most.
+
+        What is known to have been refused is not.
+        """
         deadline, pause = time.monotonic() + _ARRIVAL_SECONDS, _ASK_AGAIN_SECONDS
-        while place["status"] == "UNKNOWN" and time.monotonic() < deadline:
+        while place["status"] == "UNKNOWN" and time.monotonic() < deadline and not await self._refusal():
             await asyncio.wait([self._answer], timeout=pause)
             pause *= 2
             (told,) = await self._located("locate")
@@ -245,7 +291,7 @@ class AsyncJob:
         """
         place = await self._arrived_place(await self.where())
         if place["status"] == "UNKNOWN":
-            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+            self._unknown()
         return info_of(place)
 
     async def queue_position(self) -> int | None:
@@ -261,19 +307,21 @@ class AsyncJob:
         """Return ``status``, ``sub_status``, ``outcome`` and more; from the store, else from the shard.
 
         Of a job that this handle has submitted and its shard has not read yet: INITIALIZING. One that another
-        process has just submitted is waited for, a second at most.
+        process has just submitted is waited for, a second at most. One that was refused is in ERROR with
+        sub-status REFUSED, and what :meth:`refused` tells is with it.
         """
         stored = await self._session.read_model(f"status:{self._job_id}")
         if stored is not None:
             document = decode(stored, "status_document")[1]
             if document["tenant"] == self._tenant:
-                return document
+                refused = await self.refused() if document["sub_status"] == REFUSED else None
+                return {**document, **(refused or {})}
         place = await self.locate()
         if self._payload is not None and place["status"] == "UNKNOWN" and not self._answer.done():
             return place | {"status": "INITIALIZING", "sub_status": "SUBMITTED"}
         place = await self._arrived_place(place)
         if place["status"] == "UNKNOWN":
-            raise fail("SB-4001", "$.job_id", actual=self._job_id)
+            return await self.refused() or self._unknown()
         if place["status"] == "FINISHED":
             place["status"] = status_of(place["outcome"])
         return place
@@ -296,7 +344,7 @@ class AsyncJob:
 
         What the shard says: ``status``, ``sub_status``, ``outcome``, ``pool``, ``reason`` (why it waits),
         ``position`` in its queue (negative: unknown), ``eta_low_ms``, ``eta_mid_ms``, ``eta_high_ms`` (wall
-        time; 0: unknown), ``finished_ms``. ``problems`` are those of its result.
+        time; 0: unknown), ``finished_ms``. ``problems`` are those of its result, or of its refusal.
 
         Raises:
             JobTimeoutError: no dispatcher answered, and there is nothing else to tell.
@@ -310,10 +358,22 @@ class AsyncJob:
             if not events:
                 raise
             place = dict.fromkeys(_WHERE, None)
-        if place["status"] == "UNKNOWN" and not events:
-            raise fail("SB-4001", "$.job_id", actual=self._job_id)
         told = {name: place.get(name) for name in _WHERE} | {"job_id": self._job_id}
+        if place["status"] in ("UNKNOWN", None) and (refused := await self._last_refusal(events)):
+            return {**told, **refused, "events": events or await self.events()}
+        if place["status"] == "UNKNOWN" and not events:
+            self._unknown()
         return told | {"problems": await self._problems(), "events": events or await self.events()}
+
+    async def _last_refusal(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """Return what the refusal of a submission says of which there is no job; the store may be empty."""
+        if events and events[-1]["sub_status"] != REFUSED:
+            return None
+        told = await self.refused()
+        if told is None and events:
+            told = {"status": status_of(REFUSED), "sub_status": REFUSED}
+            told["problems"] = events[-1]["terms"].get("problems", [])
+        return told
 
     async def _problems(self) -> list[dict[str, Any]]:
         stored = await self._session.read_model(f"result:{self._job_id}")

@@ -13,7 +13,7 @@ from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import partition_of
-from shotbus.schemas.outcomes import ABOUT_A_POOL
+from shotbus.schemas.outcomes import ABOUT_A_POOL, ABOUT_A_SUBMISSION
 
 # The dispatcher's clock and the submitter's may differ by this much.
 _CLOCKS_MS = 60_000
@@ -22,6 +22,8 @@ _SHORT = 64
 
 async def read_trail(session: Session, job_id: str, tenant: str, since_ms: int = 0) -> list[dict[str, Any]]:
     """Return a job's events, oldest first, as far as they are kept.
+
+    Among them are those of submissions under its id that were refused at the door (state SUBMISSION).
 
     Args:
         session: a started one.
@@ -128,8 +130,15 @@ def _events(value: bytes, job_id: str, tenant: str) -> list[dict[str, Any]]:
         batch = decode(value, "event_batch")[1]
     except ShotbusError:
         return []
-    mine = (one for one in batch["events"] if one["job_id"] == job_id and one["tenant"] == tenant)
-    return [_event(one, batch["at_us"]) for one in mine]
+    return [_event(one, batch["at_us"]) for one in batch["events"] if _is_about(one, job_id, tenant)]
+
+
+def _is_about(event: Mapping[str, Any], job_id: str, tenant: str) -> bool:
+    """Tell whether an event is a job's, or about a submission under its id."""
+    about = event["job_id"]
+    if event["state"] == ABOUT_A_SUBMISSION:
+        about = _terms(event["detail"]).get("job_id")
+    return bool(about == job_id and event["tenant"] == tenant)
 
 
 def _event(event: Mapping[str, Any], at_us: int) -> dict[str, Any]:

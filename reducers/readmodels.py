@@ -6,6 +6,7 @@
 | ``result:<job id>`` | the ``circuit_result`` record as it is | ``results`` |
 | ``cache:<cache key>`` | the same, for results that may be served again | ``results`` |
 | ``history:<history key>`` | the newest of a piece of work, also with where and how it ran | ``results`` |
+| ``refusal:<job id>:<tenant>`` | the ``refusal`` record as it is, the last one | ``results`` |
 | ``late:<job id>`` | what came after the answer, with ``deviation`` from that | ``results`` |
 | ``reduction:<sweep id>``, ``end:…`` | the latest ``sweep_reduction`` record as it is | ``reductions`` |
 | ``circuit:<circuit id>`` | the ``circuit`` record as it is | ``circuits`` |
@@ -26,11 +27,13 @@ import structlog
 
 from shotbus.broker.bus.base import Record
 from shotbus.broker.store.ends import end_key
+from shotbus.broker.store.refused import refusal_key
 from shotbus.broker.topics import Topics
 from shotbus.reducers.skim import FRAME_BYTES, Encoded, encode_text, items, number, shape, skim, text
 from shotbus.schemas.codec import decode, encode, identify
 from shotbus.schemas.errors import ShotbusError
-from shotbus.schemas.outcomes import OUTCOMES
+from shotbus.schemas.ids import is_job_id
+from shotbus.schemas.outcomes import OUTCOMES, REFUSED
 from shotbus.schemas.registry import SchemaKey
 
 _log = structlog.get_logger()
@@ -42,6 +45,7 @@ _TERMINAL = {"DONE": "succeeded", "ERROR": "failed", "CANCELLED": "cancelled"}
 _DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome in _TERMINAL.items()}
 _OUTCOMES = frozenset(map(encode_text, OUTCOMES))
 _EMPTY = encode_text("")
+_REFUSED = encode_text(REFUSED)
 _SUCCEEDED = b"\x00"  # the first symbol of the enum TerminalOutcome
 #: Version of a result from which on it may be late.
 _LATE_SINCE = 2
@@ -63,23 +67,27 @@ _STATUS_FRAME = encode(
 class Writes:
     """What a batch of records changes; of several writes to a key the last one counts.
 
-    ``outdated`` are keys that nobody looks at any more, since their documents have ended. ``late`` are
-    results that came after their jobs' answers, by job id.
+    ``outdated`` are keys that nobody looks at any more, since their documents have ended, and whether for
+    good. ``late`` are results that came after their jobs' answers, by job id.
     """
 
     documents: dict[str, bytes] = field(default_factory=dict)
     circuits: dict[str, bytes] = field(default_factory=dict)
     late: dict[str, bytes] = field(default_factory=dict)
-    outdated: dict[str, None] = field(default_factory=dict)
+    outdated: dict[str, bool] = field(default_factory=dict)
     indexes: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def put(self, key: str, value: bytes, *, settled: bool) -> None:
-        """Write a document that changes until it is settled; its end has a key of its own."""
+    def put(self, key: str, value: bytes, *, settled: bool, binding: bool = True) -> None:
+        """Write a document that changes until it is settled; its end has a key of its own.
+
+        What an end that is not ``binding`` has ended may begin anew.
+        """
         if settled:
             self.documents.pop(key, None)
             self.documents[end_key(key)] = value
-            self.outdated[key] = None
-        elif key not in self.outdated:
+            self.outdated[key] = binding
+        elif not self.outdated.get(key):
+            self.outdated.pop(key, None)
             self.documents[key] = value
 
     def rank(self, index: str, member: str, at_us: float) -> None:
@@ -130,11 +138,11 @@ class ReadModels:
         last: dict[bytes, Encoded] = {}
         for event in events:
             if event[at["job_id"]] == _EMPTY:
-                continue  # it is about a pool
+                continue  # it is about a pool, or a submission that was refused at the door
             if "detail" in at and _COMPANION in event[at["detail"]][:_COMPANION_LENGTH]:
                 continue  # it runs beside a job, and is nobody's own
             known = last.get(event[at["job_id"]])
-            if known is None or known[at["state"]] not in _DEFAULT_OUTCOMES:
+            if known is None or not _binds(known, at):
                 last[event[at["job_id"]]] = event
         updated = head[-1]
         score = float(number(updated, 0)[0])
@@ -144,6 +152,8 @@ class ReadModels:
     def _result(self, record: Record, writes: Writes) -> None:
         value = record.value or b""
         key = identify(value)
+        if key.name == "refusal":
+            _refusal(value, writes)
         if key.name != "circuit_result":
             return
         try:
@@ -195,15 +205,26 @@ def history_names(history_key: str) -> tuple[str, ...]:
     return (f"history:{work}", f"history:{history_key}") if slash else (f"history:{work}",)
 
 
+def _refusal(value: bytes, writes: Writes) -> None:
+    fields = decode(value, "refusal")[1]
+    if is_job_id(fields["job_id"]):  # else nobody can ask for it
+        writes.documents[refusal_key(fields["job_id"], fields["tenant"])] = value
+
+
+def _binds(event: Encoded, at: Mapping[str, int]) -> bool:
+    """Tell whether an event is its job's end for good: after a refusal the same id may come again."""
+    return event[at["state"]] in _DEFAULT_OUTCOMES and event[at["sub_status"]] != _REFUSED
+
+
 def _status(event: Encoded, at: Mapping[str, int], updated: bytes, score: float, writes: Writes) -> None:
     """Write the status after an event, whose fields are copied as they are encoded."""
     job_id, tenant = text(event[at["job_id"]]), text(event[at["tenant"]])
     state, cause = event[at["state"]], event[at["cause"]]
-    terminal = state in _DEFAULT_OUTCOMES
-    # The event that ends a job names its outcome as the cause.
-    outcome = (cause if cause in _OUTCOMES else _DEFAULT_OUTCOMES[state]) if terminal else _EMPTY
+    terminal, binding = state in _DEFAULT_OUTCOMES, _binds(event, at)
+    # The event that ends a job names its outcome as the cause; what was refused was no job and has none.
+    outcome = (cause if cause in _OUTCOMES else _DEFAULT_OUTCOMES[state]) if binding else _EMPTY
     ends = [event[at["job_id"]], event[at["tenant"]], state, event[at["sub_status"]], outcome]
     rest = [event[at["pool"]], event[at["attempt"]], cause, event[at["sweep_id"]], updated]
-    writes.put(f"status:{job_id}", b"".join([_STATUS_FRAME, *ends, *rest]), settled=terminal)
+    writes.put(f"status:{job_id}", b"".join([_STATUS_FRAME, *ends, *rest]), settled=terminal, binding=binding)
     writes.rank("jobs", job_id, score)
     writes.rank(f"jobs:{tenant}", job_id, score)

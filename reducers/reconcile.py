@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from shotbus.broker.bus.base import Record
 from shotbus.broker.store.base import Store
 from shotbus.broker.store.ends import ENDING, end_key
+from shotbus.broker.store.refused import PREFIX as REFUSALS
 from shotbus.broker.topics import Topics
 from shotbus.reducers.readmodels import ReadModels
 from shotbus.schemas.codec import decode
@@ -20,7 +21,14 @@ from shotbus.schemas.ids import digest
 
 _BATCH = 500
 #: The field by which versions of a document are ordered.
-_TIMES = {"status_document": "updated_us", "sweep_reduction": "at_us", "circuit_result": "finished_us"}
+_TIMES = {
+    "status_document": "updated_us",
+    "sweep_reduction": "at_us",
+    "circuit_result": "finished_us",
+    "refusal": "refused_us",
+}
+#: Records of one key may stand on several partitions: which came last is not known here.
+_ANY_ORDER = ("cache:", "circuit:", "history:", "result:", REFUSALS)
 
 
 class Difference(NamedTuple):
@@ -68,8 +76,7 @@ class ReadModelCheck:
         known, mark = self._expected.get(key), digest(document)
         if known is None:
             self._expected[key] = _Expected([mark], _time_of(document))
-        elif key.startswith(("cache:", "circuit:", "history:", "result:")):
-            # Results of one cache key may stand on several partitions: which came last is not known here.
+        elif key.startswith(_ANY_ORDER):
             known.marks.append(mark)
             known.at_us = max(known.at_us, _time_of(document))
         else:

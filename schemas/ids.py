@@ -96,6 +96,11 @@ def route_of(job: str) -> int:
     return int(job[:_ROUTE_LENGTH], 16)
 
 
+def is_job_id(name: str) -> bool:
+    """Tell whether a name from outside can be a job's."""
+    return bool(_JOB_ID.fullmatch(name))
+
+
 def partition_of(job: str, partitions: int) -> int:
     """Return the partition of a job on every topic that is partitioned by route."""
     return route_of(job) % partitions

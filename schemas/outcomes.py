@@ -20,11 +20,16 @@ SUCCESSES = frozenset(OUTCOMES[:3])
 LATE_HEADER = ("late", b"1")
 #: State of an event that is about a pool and of no job.
 ABOUT_A_POOL = "POOL"
+#: State of an event that is about a submission which was refused at the door, and of no job: the id it came
+#: under may be that of another's job. It stands in the event's detail.
+ABOUT_A_SUBMISSION = "SUBMISSION"
+#: Sub-status of what was refused: no job, and its id may come again.
+REFUSED = "REFUSED"
 _CANCELLED = frozenset({"cancelled", "superseded"})
 
 
 def status_of(outcome: str) -> str:
-    """Return Qiskit's word for a terminal outcome."""
+    """Return Qiskit's word for a terminal outcome, or for :data:`REFUSED`."""
     if outcome in SUCCESSES:
         return "DONE"
     return "CANCELLED" if outcome in _CANCELLED else "ERROR"

@@ -9,7 +9,7 @@ from typing import Any
 from shotbus.broker.dispatcher.bundles import Bundle
 from shotbus.broker.dispatcher.done import OWNER_BYTES
 from shotbus.schemas.errors import Problem
-from shotbus.schemas.ids import digest, route_of
+from shotbus.schemas.ids import digest
 
 
 def drawn_seed(job_id: str) -> int:
@@ -36,15 +36,6 @@ def unique_mark(request: Mapping[str, Any]) -> str:
     if not request["unique_key"]:
         return ""
     return digest("unique", request["tenant"], request["session_id"], request["unique_key"]).hex()
-
-
-def is_job_id(name: str) -> bool:
-    """Tell whether a name from outside can be a job's."""
-    try:
-        route_of(name)
-    except ValueError:
-        return False
-    return True
 
 
 def problems_of(code: str) -> list[dict[str, Any]]:

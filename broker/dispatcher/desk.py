@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shotbus.broker.dispatcher.answers import is_job_id, owner_mark
+from shotbus.broker.dispatcher.answers import owner_mark
 from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
 from shotbus.broker.dispatcher.endings import give_up
@@ -20,6 +20,7 @@ from shotbus.broker.dispatcher.standing import is_flag_value
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem, ShotbusError
+from shotbus.schemas.ids import is_job_id
 
 _MAX_TERM = 256
 

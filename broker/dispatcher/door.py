@@ -15,6 +15,7 @@ from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted, Told
 from shotbus.broker.dispatcher.prospects import follow
+from shotbus.broker.dispatcher.reports import records_of
 from shotbus.broker.dispatcher.reuse import forget_place, remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
@@ -173,7 +174,7 @@ class Door:
         self, job: Job, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
     ) -> list[Any]:
         told = [problem if problem.path != "$" else problem.under("$.circuit") for problem in problems]
-        self._shard.refuse(job, problems=[f"{problem.code} {problem.path}" for problem in told])
+        self._shard.refuse(job, problems=records_of(told))
         fields = {
             "job_id": job.job_id,
             "tenant": job.tenant,
@@ -201,9 +202,9 @@ class Door:
     def _refusal(
         self, event: Submitted, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
     ) -> Any:
-        return self._shard.reports.refusal(
-            event.request, problems, now, retry_after_ms=retry_after_ms, traceparent=event.traceparent
-        )
+        reports, about = self._shard.reports, {"traceparent": event.traceparent}
+        reports.turned_away(event.request, problems, retry_after_ms=retry_after_ms, **about)
+        return reports.refusal(event.request, problems, now, retry_after_ms=retry_after_ms, **about)
 
     def _full(self, tenant: str) -> list[Problem]:
         """Return why no more can be taken in now: all together, or of this tenant."""

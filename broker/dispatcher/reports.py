@@ -12,9 +12,9 @@ from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.states import WORDS, Cause, Phase
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.stages import ENDED_BY, Timings
-from shotbus.schemas.errors import Problem
+from shotbus.schemas.errors import MAX_PROBLEMS, Problem
 from shotbus.schemas.ids import keyed_partition
-from shotbus.schemas.outcomes import ABOUT_A_POOL, LATE_HEADER
+from shotbus.schemas.outcomes import ABOUT_A_POOL, ABOUT_A_SUBMISSION, LATE_HEADER, REFUSED
 
 # A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
@@ -39,6 +39,8 @@ _OF_NO_JOB: Mapping[str, Any] = MappingProxyType(
         "stage": "",
     }
 )
+# What is refused may be refused for the length of its names.
+_LONGEST_NAME = 256
 
 
 class Reports:
@@ -210,6 +212,35 @@ class Reports:
             }
         )
 
+    def turned_away(
+        self,
+        request: Mapping[str, Any],
+        problems: Sequence[Problem],
+        *,
+        retry_after_ms: int,
+        traceparent: str,
+    ) -> None:
+        """Add that a submission was refused at the door: an event of no job, its id may be another's."""
+        terms = {
+            "job_id": request["job_id"][:_LONGEST_NAME],
+            "payload": request["payload_hash"].hex(),
+            "problems": records_of(problems),
+            **({"retry_after_ms": retry_after_ms} if retry_after_ms else {}),
+        }
+        self._events.append(
+            {
+                **_OF_NO_JOB,
+                "state": ABOUT_A_SUBMISSION,
+                "sub_status": REFUSED,
+                "cause": Cause.REFUSE.value,
+                "pool": "",
+                "tenant": request["tenant"][:_LONGEST_NAME],
+                "sweep_id": request["sweep_id"][:_LONGEST_NAME],
+                "traceparent": traceparent,
+                "detail": json.dumps(terms, separators=(",", ":")),
+            }
+        )
+
     def flush(self, now: Now, next_sequence: Callable[[Now], int]) -> list[Emit]:
         """Return the micro-batch's event record, when anything happened; several when there is much."""
         events, self._events = self._events, []
@@ -223,6 +254,12 @@ class Reports:
             "events": events,
         }
         return Emit("events", self._shard, None, "event_batch", fields)
+
+
+def records_of(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Return problems as terms of an event, without the fields that say nothing."""
+    told = [problem.as_record() for problem in problems[:MAX_PROBLEMS]]
+    return [{name: text for name, text in one.items() if text} for one in told]
 
 
 def _cut(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

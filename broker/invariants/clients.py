@@ -25,7 +25,7 @@ class Clients:
 
     def _events(self, record: Record) -> None:
         for event in decode(record.value, "event_batch")[1]["events"]:
-            if event["sweep_id"]:
+            if event["job_id"] and event["sweep_id"]:
                 self._sweep_of[event["job_id"]] = event["sweep_id"]
 
     def finish(self, look: Look) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shotbus.broker.store.base import Store
-from shotbus.broker.store.ends import keys_of
+from shotbus.broker.store.ends import counts, keys_of
 
 
 async def read_documents(store: Store, keys: Sequence[str]) -> list[bytes | None]:
@@ -17,4 +17,9 @@ async def read_documents(store: Store, keys: Sequence[str]) -> list[bytes | None
     places = [keys_of(key) for key in keys]
     found = await store.get_many([place for pair in places for place in pair])
     values = dict(zip((place for pair in places for place in pair), found, strict=True))
-    return [next((values[place] for place in pair if values[place] is not None), None) for pair in places]
+    return [_counting([values[place] for place in pair]) for pair in places]
+
+
+def _counting(values: Sequence[bytes | None]) -> bytes | None:
+    there = [value for value in values if value is not None]
+    return counts(*there) if len(there) > 1 else next(iter(there), None)

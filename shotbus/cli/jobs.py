@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,7 +155,10 @@ async def _print_when_done(
 @tenant_option
 @command_options
 def status(options: Options, job_id: str, tenant: str) -> None:
-    """Say where JOB_ID is; while it waits also its place in the queue, when it ends, and why it waits."""
+    """Say where JOB_ID is; while it waits also its place in the queue, when it ends, and why it waits.
+
+    Of one that was refused it says why.
+    """
     run_async(_status(options, job_id, tenant))
 
 
@@ -166,6 +169,7 @@ async def _status(options: Options, job_id: str, tenant: str) -> None:
     words = [found["status"], found["sub_status"], found["outcome"]]
     place = f"on {found['pool']}" if found.get("pool") else ""
     lines = [" ".join(word for word in (*words, place) if word), *(waiting(info) if info else ())]
+    lines += problem_lines(found.get("problems", ()), found.get("retry_after_ms", 0))
     emit(options, found | {"queue": info.as_json() if info else None}, "\n".join(lines))
 
 
@@ -174,6 +178,13 @@ async def _prospects(job: AsyncJob) -> QueueInfo | None:
     with suppress(JobTimeoutError):
         return info_of(await job.where(_PROSPECT_SECONDS))
     return None
+
+
+def problem_lines(problems: Sequence[Mapping[str, Any]], retry_after_ms: int = 0) -> Iterator[str]:
+    """Yield what is wrong, a line a problem, and when it is worth another try."""
+    yield from (f"problem: {printable(str(Problem.from_record(one)))}" for one in problems)
+    if retry_after_ms:
+        yield f"submit it again in {retry_after_ms / 1000:g} s"
 
 
 def waiting(info: QueueInfo) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shotbus.cli.common import printable
+from shotbus.schemas.errors import Problem
 
 
 def step_lines(trail: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -20,6 +21,9 @@ def term_lines(terms: Mapping[str, Any], indent: str = "    ") -> Iterator[str]:
     """Yield the terms of an event: a line a term, and of one that consists of steps a line a step."""
     for name, value in terms.items():
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            if all("code" in one for one in value):
+                yield from (f"{indent}problem: {printable(str(Problem.from_record(one)))}" for one in value)
+                continue
             yield f"{indent}{printable(name)}:"
             yield from (f"{indent}  {line}" for line in step_lines(value))
         else:

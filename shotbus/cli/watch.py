@@ -14,7 +14,7 @@ import click
 
 from shotbus.broker.bus.base import Reader, TopicPartition
 from shotbus.cli.common import Options, come_back, command_options, printable, run_async
-from shotbus.cli.jobs import as_tenant, handle
+from shotbus.cli.jobs import as_tenant, handle, problem_lines
 from shotbus.cli.progress import way_back
 from shotbus.cli.submission import tenant_option
 from shotbus.producers.job import AsyncJob, JobTimeoutError
@@ -72,6 +72,9 @@ class _Watch:
     async def follow(self, reader: Reader) -> None:
         """Return at the job's end. Raises ShotbusError (SB-4001) for one that nobody knows."""
         place = await self._job.where()
+        if place["status"] == "UNKNOWN" and (refused := await self._job.refused()):
+            self._say(refused, None)
+            return
         if place["status"] == "UNKNOWN":
             raise fail("SB-4001", "$.job_id", actual=self._job.job_id)
         if place["outcome"]:
@@ -113,3 +116,5 @@ class _Watch:
         if info is not None:
             words += [f" {one}" for one in (info.in_words(datetime.now(UTC)), info.reason) if one]
         click.echo(printable(" ".join(word for word in words if word)))
+        for line in problem_lines(event.get("problems", ()), event.get("retry_after_ms", 0)):
+            click.echo(line)

@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from shotbus.cli.common import Options, command_options, emit, printable, run_async
-from shotbus.cli.jobs import connect, handle
+from shotbus.cli.jobs import connect, handle, problem_lines
 from shotbus.cli.steps import term_lines
 from shotbus.cli.submission import tenant_option
 from shotbus.cli.verify import duration
 from shotbus.producers.queueing import ordinal
-from shotbus.schemas.errors import Problem
 from shotbus.schemas.outcomes import status_of
 
 
@@ -30,7 +29,8 @@ from shotbus.schemas.outcomes import status_of
 def why(options: Options, job_id: str | None, pool: str | None, since: str, tenant: str) -> None:
     """Say where JOB_ID is, and print its trail: time, state, cause, attempt, pool, terms of each decision.
 
-    Works for finished jobs too, as long as events are kept, and from any process.
+    Works for finished jobs too, and for submissions that were refused, as long as events are kept, and from
+    any process.
 
     With --pool NAME: what was decided about a pool, by whom and why: breaker, watermarks, shedding, health,
     repeats that were held back, pauses. Each shard decides for itself.
@@ -73,7 +73,7 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
     if told["eta_mid_ms"]:
         low, mid, high = (_from_now(told[f"eta_{name}_ms"]) for name in ("low", "mid", "high"))
         yield f"ends in about {mid} (80 %: {low} to {high})"
-    yield from (f"problem: {printable(str(Problem.from_record(one)))}" for one in told["problems"])
+    yield from problem_lines(told["problems"], told.get("retry_after_ms", 0))
     if not told["events"]:
         yield "no events of it are kept any more"
     for event in told["events"]:

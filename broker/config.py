@@ -54,6 +54,23 @@ class Secret(str):
 NO_SECRET = Secret("")
 
 
+class OptionText(str):
+    """An option of an adapter: a text; numbers and truth values are taken as they are written in TOML.
+
+    Raises TypeError for anything else. What it means is the adapter's to say.
+    """
+
+    __slots__ = ()
+    wanted = "a text, a number, true or false"
+    takes_bool = True
+
+    def __new__(cls, value: str | float = "") -> Self:
+        """Check the kind."""
+        if not isinstance(value, str | int | float):
+            raise TypeError(value)
+        return super().__new__(cls, str(value).lower() if isinstance(value, bool) else str(value))
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
     """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix."""
@@ -130,7 +147,7 @@ class PoolConfig:
     first estimate, measured values replace it. ``lease_seconds`` is time seen. A provider's limits hold for
     all workers together, 0 is none: at most ``max_in_flight`` bundles run, and ``rate_per_second`` begin
     after a first ``burst``. The pool counts as busy from ``high_seconds`` of waiting work until only
-    ``low_seconds`` wait.
+    ``low_seconds`` wait. ``options`` are the adapter's own; its workers refuse to start with others.
     """
 
     adapter: str = ""
@@ -158,6 +175,7 @@ class PoolConfig:
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
 
+    options: dict[str, OptionText] = field(default_factory=dict)
     @property
     def paid(self) -> bool:
         """Whether running here costs: then nothing is sent twice on a guess."""

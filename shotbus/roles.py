@@ -131,6 +131,7 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         awaits_grants=settings.paid,
         timeouts=context.config.timeouts,
         limits=Limits(settings.max_in_flight, settings.rate_per_second, settings.burst),
+        options=settings.options,
     )
     service = WorkerService(context.bus, context.store, context.topics, told)
     counters = service.counters

@@ -1,4 +1,4 @@
-"""A worker's advertisement: what it is, what it reads, to whom it grants credits. Writes to the bus.
+"""A worker's advertisement: what it is, how its backend is, to whom it grants credits. Writes to the bus.
 
 Where the pool has limits of its provider, the worker's claim to a part of them stands among the grants,
 under :data:`OWN`; no dispatcher is called so.
@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -20,7 +21,7 @@ from shotbus.broker.bus.base import Bus, BusError, Outgoing
 from shotbus.broker.clock import Clock
 from shotbus.broker.topics import Topics
 from shotbus.schemas.codec import encode
-from shotbus.workers.adapters.base import AdapterCapabilities
+from shotbus.workers.adapters.base import AdapterCapabilities, BackendState
 from shotbus.workers.credits import Dispatchers, share_credits
 from shotbus.workers.parts import Parts, Turnstile
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
@@ -28,10 +29,15 @@ from shotbus.workers.settings import WorkerCounters, WorkerSettings
 _log = structlog.get_logger(__name__)
 #: Where the claimed units of the pool's limits stand among the grants.
 OWN = ""
+HEALTHY = BackendState()
 
 
 class Advertiser:
-    """Publishes a PoolStatus at every change and at least once a period."""
+    """Publishes a PoolStatus at every change and at least once a period.
+
+    ``backend``: how it is; None until :meth:`sensed` says it for the first time, and nothing is published
+    before. While it can run nothing no credits are granted.
+    """
 
     def __init__(
         self,
@@ -42,9 +48,14 @@ class Advertiser:
         capabilities: AdapterCapabilities,
         counters: WorkerCounters,
         clock: Clock,
+        backend: BackendState | None = HEALTHY,
     ) -> None:
         self._bus = bus
         self._topic = topics.name("pools")
+        self._backend = backend
+        self._known = asyncio.Event()
+        if backend is not None:
+            self._known.set()
         self._settings = settings
         self._capabilities = capabilities
         self._counters = counters
@@ -85,7 +96,8 @@ class Advertiser:
         else:
             # Whoever does not take part in the division may run anything.
             claim = status["grants"].get(OWN, self._settings.limits.units)
-            self._parts.learn(name, claim, now, ready=status["state"] == "ready", heard=heard)
+            ready = status["state"] == "ready" and not status.get("unhealthy")
+            self._parts.learn(name, claim, now, ready=ready, heard=heard)
         self._news.set()
 
     @asynccontextmanager
@@ -126,8 +138,24 @@ class Advertiser:
             self._partitions = list(partitions)
             self._due.set()
 
+    def sensed(self, backend: BackendState) -> None:
+        """Take note of how the backend is; what is new is told at once."""
+        if backend != self._backend:
+            if self._backend is None or backend.unhealthy != self._backend.unhealthy:
+                _log.info("backend", pool=self._settings.pool, state=backend.unhealthy or "healthy")
+            self._backend = backend
+            self._known.set()
+            self._due.set()
+            self._news.set()
+
+    @property
+    def _ready(self) -> bool:
+        """Whether bundles are taken."""
+        return self._state == "ready" and self._backend is not None and not self._backend.unhealthy
+
     async def run(self) -> None:
         """Advertise for ever. Raises BusError."""
+        await self._known.wait()
         while True:
             self._due.clear()
             await self._publish()
@@ -160,7 +188,7 @@ class Advertiser:
             _log.warning("could not advertise the stop", error=str(error))
 
     def _share(self) -> dict[str, int]:
-        if self._state != "ready":
+        if not self._ready:
             return {}
         settings, now = self._settings, self._clock.monotonic()
         total = settings.inline_bundles if self._capabilities.inline else settings.slots + settings.prefetch
@@ -172,7 +200,7 @@ class Advertiser:
         """Return what the advertisement says of credits: those of the dispatchers, and the own claim."""
         if self._turnstile is None:
             return self._share()
-        return {**self._share(), OWN: self._turnstile.wish(ready=self._state == "ready")}
+        return {**self._share(), OWN: self._turnstile.wish(ready=self._ready)}
 
     def _stamp(self) -> int:
         """Return wall time that rises from record to record: own records are told apart by it."""
@@ -183,7 +211,7 @@ class Advertiser:
         stamp = self._stamp()
         if self._turnstile is not None:
             # Noted first: a lower claim binds from now on, credits included.
-            claim = self._turnstile.wish(ready=self._state == "ready")
+            claim = self._turnstile.wish(ready=self._ready)
             self._parts.published(stamp, claim, self._clock.monotonic())
         self._grants = self._told()
         settings = self._settings
@@ -203,6 +231,8 @@ class Advertiser:
             "kind": self._capabilities.kind,
             "version": _version(),
             "at_ms": stamp,
+            "errors": self._counters.error_rate,
+            **asdict(self._backend or HEALTHY),
         }
         return encode("pool_status", fields)
 

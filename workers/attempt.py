@@ -13,8 +13,10 @@ from typing import Any
 
 from shotbus.broker.children.process import ChildDiedError, ChildStartError, ChildTimeoutError
 from shotbus.broker.clock import Clock
+from shotbus.broker.dispatcher.breaker import BLAMED
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
+from shotbus.workers.adapters.base import error_class_of
 from shotbus.workers.outcomes import Claim, failed_items
 from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
@@ -57,7 +59,7 @@ class Attempt:
     async def _run_alone(self) -> RunReport:
         deadline = self.clock.monotonic() + self.settings.isolation_seconds
         outcomes: list[bytes] = []
-        failures = 0
+        failures = faults = 0
         for item in self.bundle["items"]:
             if self.clock.monotonic() >= deadline:
                 hint = "it shared a bundle with jobs that killed their process"
@@ -66,7 +68,8 @@ class Attempt:
                 report = await self._one(item)
             outcomes += report.outcomes
             failures += report.failures
-        return RunReport(outcomes, failures)
+            faults += report.faults
+        return RunReport(outcomes, failures, faults)
 
     async def _one(self, item: Mapping[str, Any]) -> RunReport:
         raw = encode("work_bundle", {**self.bundle, "items": [item]})
@@ -99,4 +102,4 @@ class Attempt:
             executed_on=self.executed_on,
             provenance=b"",
         )
-        return RunReport(records, len(items))
+        return RunReport(records, len(items), len(items) if error_class_of([problem]) in BLAMED else 0)

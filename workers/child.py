@@ -1,12 +1,13 @@
 """A worker's child process: reads bundles on standard input, runs them, answers on standard output.
 
-``python -m shotbus.workers.child --adapter NAME``. Everything an SDK prints goes to standard error: the
-frames travel on private copies of the descriptors.
+``python -m shotbus.workers.child --adapter NAME``. Between two bundles it says how its backend is.
+Everything an SDK prints goes to standard error: the frames travel on private copies of the descriptors.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.base import Adapter, BatchItem, load
+from shotbus.workers.backend import faults_among, pack_state, state_of
 from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
@@ -32,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(prog="shotbus.workers.child")
     parser.add_argument("--adapter", required=True)
+    parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--memory-bytes", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     confine(memory_bytes=options.memory_bytes, parent=options.parent)
     reading, writing = private_streams()
-    Server(load(options.adapter), reading, writing).serve()
+    Server(load(options.adapter, options.options), reading, writing).serve()
 
 
 class Server:
@@ -51,12 +54,15 @@ class Server:
         listen(lambda stage: self._send(frame(FrameKind.STAGE, stage.encode())))
 
     def serve(self) -> None:
-        """Announce this child, then answer RUN frames until the stream ends. Raises FrameError."""
+        """Announce this child, then answer RUN and SENSE frames until the stream ends. Raises FrameError."""
         self._send(json_frame(FrameKind.HELLO, {"adapter": type(self._adapter).__name__}))
         while (received := read_frame(self._reading)) is not None:
-            if received.kind is not FrameKind.RUN:
+            if received.kind is FrameKind.SENSE:
+                self._send(json_frame(FrameKind.SENSED, pack_state(state_of(self._adapter))))
+            elif received.kind is FrameKind.RUN:
+                self._answer(*split_run(received.payload))
+            else:
                 raise FrameError(f"{received.kind.name} out of turn")
-            self._answer(*split_run(received.payload))
 
     def _send(self, data: bytes) -> None:
         self._writing.write(data)
@@ -68,7 +74,7 @@ class Server:
         items = [BatchItem.of(item) for item in bundle["items"]]
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
         frames: list[bytes] = []
-        failures = 0
+        failures = faults = 0
         priors = {item["job_id"]: item["prior"] for item in bundle["items"] if item["prior"]}
         for one in run_bundle(self._adapter, bundle["purpose"], items, self._gather(items)):
             ran = gated(with_priors(one, priors) if priors else one)
@@ -76,7 +82,9 @@ class Server:
                 result.timings.add("lease", lease_seconds)
             frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
             failures += sum(bool(result.error_class) for result in ran.results)
-        self._send(b"".join([*frames, json_frame(FrameKind.DONE, {"failed": failures})]))
+            faults += faults_among(ran.results)
+        done = json_frame(FrameKind.DONE, {"failed": failures, "faults": faults})
+        self._send(b"".join([*frames, done]))
 
     def _records(self, claim: Claim, ran: Ran) -> list[bytes]:
         return claim.finished(

@@ -12,6 +12,7 @@ from shotbus.broker.bus.base import Outgoing
 from shotbus.broker.failpoints import failpoint
 from shotbus.schemas.codec import Fields
 from shotbus.workers.adapters.base import Adapter, BatchItem, ItemResult
+from shotbus.workers.backend import faults_among
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
@@ -39,30 +40,32 @@ class Inline:
         """Run the bundles, publish all outcomes together, then let the positions pass them."""
         begun = self._clock.monotonic()
         records: list[Outgoing] = []
-        jobs = failures = 0
+        jobs = failures = faults = 0
         for one in taken:
             if one.bundle["start_by_ms"] < self._clock.wall_ms():
                 self._counters.bundles_late += 1
                 continue
-            made, failed = self._run(one)
+            made, failed, blamed = self._run(one)
             records += made
             jobs += len(one.bundle["items"])
             failures += failed
+            faults += blamed
         if records:
             await self._reporter.send(records)
             failpoint("worker.after_finished")
         for one in taken:
             one.done()
-        self._counters.finished(jobs, failures, self._clock.monotonic() - begun)
+        self._counters.finished(jobs, failures, self._clock.monotonic() - begun, faults=faults)
 
-    def _run(self, taken: Taken) -> tuple[list[Outgoing], int]:
+    def _run(self, taken: Taken) -> tuple[list[Outgoing], int, int]:
+        """Return the records, how many jobs failed, and how many of those by the backend's fault."""
         bundle = taken.bundle
         now_ms = self._clock.wall_ms()
         claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
         items = [BatchItem.of(item) for item in bundle["items"]]
         lease_seconds = max(0.0, now_ms / 1e3 - bundle["sent_us"] / 1e6)
         made: list[bytes] = []
-        failures = 0
+        failures = faults = 0
         for one in run_bundle(self._adapter, bundle["purpose"], items, {}):
             ran = gated(one)
             made += claim.finished(
@@ -72,10 +75,12 @@ class Inline:
                 provenance=ran.provenance,
                 calibration_id=ran.calibration_id,
             )
-            failures += sum(bool(result.error_class) for result in ran.results)
+            failed = [result for result in ran.results if result.error_class]
+            failures += len(failed)
+            faults += faults_among(failed)
         self._counters.bundles_started += 1
         outgoing = [self._reporter.outgoing(claim, bundle["shard"], record) for record in made]
-        return outgoing, failures
+        return outgoing, failures, faults
 
 
 def _fields(items: Sequence[BatchItem], results: Sequence[ItemResult], lease_seconds: float) -> list[Fields]:

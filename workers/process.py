@@ -1,8 +1,9 @@
-"""The worker's end of a child process: run a bundle. Starts processes."""
+"""The worker's end of a child process: run a bundle, ask how the backend is. Starts processes."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from shotbus.broker.children.frames import Frame, FrameKind, frame
 from shotbus.broker.children.process import ChildProcess, expect, send
 from shotbus.broker.config import TimeoutsConfig
 from shotbus.broker.timeouts import limit_of
+from shotbus.workers.adapters.base import NO_OPTIONS, BackendState
+from shotbus.workers.backend import unpack_state
 from shotbus.workers.frames import run_frame
 
 _UNLIMITED = TimeoutsConfig(compile=0.0, submit=0.0, retrieve=0.0)
@@ -20,10 +23,14 @@ Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes | None]]]
 
 
 class RunReport(NamedTuple):
-    """What a child answered: encoded Outcome records and how many of the bundle's jobs failed."""
+    """What a child answered: encoded Outcome records, and how many of the bundle's jobs failed.
+
+    ``faults`` are those that failed by the backend's fault.
+    """
 
     outcomes: list[bytes]
     failures: int
+    faults: int = 0
 
 
 class Child(ChildProcess):
@@ -36,10 +43,11 @@ class Child(ChildProcess):
         memory_bytes: int,
         start_seconds: float,
         timeouts: TimeoutsConfig = _UNLIMITED,
+        options: Mapping[str, str] = NO_OPTIONS,
     ) -> None:
         super().__init__(
             "shotbus.workers.child",
-            ["--adapter", adapter],
+            ["--adapter", adapter, "--options", json.dumps(dict(options))],
             memory_bytes=memory_bytes,
             start_seconds=start_seconds,
         )
@@ -64,6 +72,19 @@ class Child(ChildProcess):
             seconds=seconds,
         )
 
+    async def sense(self, *, seconds: float) -> BackendState:
+        """Ask how the backend is, the start of the process not counted in ``seconds``.
+
+        It is no run: should the next one kill the process, that job has nobody else to blame. Raises as
+        :meth:`run` does.
+        """
+        return await self.exchange(_sense, seconds=seconds, counts=False)
+
+
+async def _sense(process: Process) -> BackendState:
+    await send(process, frame(FrameKind.SENSE))
+    return unpack_state((await expect(process, FrameKind.SENSED)).document())
+
 
 async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: TimeoutsConfig) -> RunReport:
     await send(process, request)
@@ -76,7 +97,8 @@ async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: Ti
             continue
         stage = ""
         if answer.kind is FrameKind.DONE:
-            return RunReport(outcomes, int(answer.document()["failed"]))
+            told = answer.document()
+            return RunReport(outcomes, int(told["failed"]), int(told["faults"]))
         if answer.kind is FrameKind.OUTCOME:
             outcomes.append(answer.payload)
             continue

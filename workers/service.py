@@ -19,8 +19,8 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
-from shotbus.workers.adapters.base import Adapter, load
-from shotbus.workers.advertise import Advertiser
+from shotbus.workers.adapters.base import Adapter, CanSense, load
+from shotbus.workers.advertise import HEALTHY, Advertiser
 from shotbus.workers.claims import Claims
 from shotbus.workers.grants import Grants
 from shotbus.workers.inline import Inline
@@ -30,6 +30,7 @@ from shotbus.workers.process import Child
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revocations import RevocationsTail
 from shotbus.workers.revoked import Revoked
+from shotbus.workers.sensing import Senses
 from shotbus.workers.settings import Means, WorkerCounters, WorkerSettings
 
 _log = structlog.get_logger(__name__)
@@ -66,12 +67,22 @@ class WorkerService:
         self.counters = WorkerCounters()
         self._settings = settings
         self._clock = clock or SystemClock()
-        self._adapter = adapter or load(settings.adapter)
+        options = f"$.pools.{settings.pool}.options"
+        self._adapter = adapter or load(settings.adapter, settings.options, place=options)
         self._capabilities = self._adapter.capabilities
         source = CircuitSource(bus, store, topics, self.counters)
         self._reporter = Reporter(bus, topics.name("outcomes"), self._clock, self.counters)
         self._advertiser = Advertiser(
-            bus, topics, settings, capabilities=self._capabilities, counters=self.counters, clock=self._clock
+            bus,
+            topics,
+            settings,
+            capabilities=self._capabilities,
+            counters=self.counters,
+            clock=self._clock,
+            backend=None if isinstance(self._adapter, CanSense) else HEALTHY,
+        )
+        self._senses = Senses(
+            self._adapter, settings, self._clock, self.counters, told=self._advertiser.sensed
         )
         self._tail = PoolsTail(bus, topics, self._advertiser.learn, self._clock)
         means = Means(self._clock, self.counters, entropy)
@@ -118,6 +129,7 @@ class WorkerService:
             memory_bytes=settings.memory_bytes,
             start_seconds=settings.child_start_seconds,
             timeouts=settings.timeouts,
+            options=settings.options,
         )
 
     def stop(self) -> None:
@@ -135,7 +147,9 @@ class WorkerService:
 
         """
         works = [self._tail.run, self._advertiser.run, self._commit_for_ever]
-        if not self._capabilities.inline:
+        if self._capabilities.inline:
+            works += [self._look_for_ever] if self._senses.wanted else []
+        else:
             # Inline bundles are answered as they are read: there is nothing that could be taken back.
             works += [self._revocations.run, self._decline_for_ever]
             await self._revocations.catch_up()
@@ -233,12 +247,13 @@ class WorkerService:
 
     async def _serve(self, child: Child) -> None:
         """Run bundles from the hand, one at a time, until told to end."""
-        while (taken := await self._hand.get()) is not None:
+        while (taken := await self._next(child)) is not None:
             self.counters.running += 1
             try:
                 async with self._advertiser.turn() as mine:
                     # Draining began while it waited for its turn: whoever takes the partition runs it.
                     if mine:
+            failed = self.counters.jobs_failed
                         await self._slot(child, taken)
             finally:
                 self.counters.running -= 1
@@ -248,6 +263,27 @@ class WorkerService:
     def _settle(self, taken: Taken) -> None:
         taken.done()
         self._commit_due.set()
+                if self.counters.jobs_failed > failed:
+                    self._senses.doubt()
+
+    async def _next(self, child: Child) -> Taken | None:
+        """Return what is next in the hand; between two bundles the child is asked how its backend is."""
+        while True:
+            wait = self._senses.wait(busy=not self._hand.empty())
+            if wait == 0.0:
+                await self._senses.ask(child)
+                continue
+            try:
+                async with asyncio.timeout(wait):
+                    return await self._hand.get()
+            except TimeoutError:
+                continue
+
+    async def _look_for_ever(self) -> None:
+        """Ask an adapter of this process how its backend is."""
+        while True:
+            self._senses.look()
+            await asyncio.sleep(self._settings.advertise_seconds)
 
     async def _commit_for_ever(self) -> None:
         while True:

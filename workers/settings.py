@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +22,9 @@ class WorkerSettings:
     ``memory_bytes`` caps a child's address space. A revocation is remembered for ``revocation_seconds``,
     longer than a bundle may lie on the bus. ``awaits_grants``: on a pool that costs nothing is submitted
     before its dispatcher has recorded the claim. ``limits`` are the provider's, for all workers of the pool
-    together, and ``part_times`` how they are divided among them.
+    together, and ``part_times`` how they are divided among them. ``options`` are the adapter's own. An
+    adapter that knows how its backend is is asked every ``advertise_seconds`` while nothing waits, else
+    after a bundle at most every ``sense_seconds``, and has ``sense_timeout_seconds`` to answer.
     """
 
     pool: str
@@ -44,6 +46,9 @@ class WorkerSettings:
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     limits: Limits = field(default_factory=Limits)
     part_times: PartTimes = field(default_factory=PartTimes)
+    options: Mapping[str, str] = field(default_factory=dict)
+    sense_seconds: float = 3.0
+    sense_timeout_seconds: float = 30.0
 
     @property
     def group(self) -> str:
@@ -57,7 +62,9 @@ class WorkerSettings:
 
 
 #: The fields of :class:`WorkerCounters` that may fall.
-WORKER_GAUGES = ("in_hand", "running", "service_seconds")
+WORKER_GAUGES = ("in_hand", "running", "service_seconds", "error_rate")
+# What the newest job counts in a moving mean.
+_FORGETTING = 0.95
 
 
 @dataclass(slots=True)
@@ -83,14 +90,21 @@ class WorkerCounters:
     in_hand: int = 0
     running: int = 0
     service_seconds: float = field(default=0.0)
+    error_rate: float = field(default=0.0)
 
-    def finished(self, jobs: int, failures: int, seconds: float) -> None:
-        """Count a bundle; ``service_seconds`` is the moving mean of a job, weighted by jobs."""
+    def finished(self, jobs: int, failures: int, seconds: float, *, faults: int = 0) -> None:
+        """Count a bundle, of whose jobs ``faults`` failed by the backend's fault.
+
+        ``service_seconds`` is the moving mean of a job, weighted by jobs; ``error_rate`` the moving share of
+        jobs that failed so, from none at the start.
+        """
         self.jobs_done += jobs
         self.jobs_failed += failures
         if jobs:
-            share = 1.0 if self.jobs_done == jobs else 1.0 - 0.95**jobs
+            newest = 1.0 - _FORGETTING**jobs
+            share = 1.0 if self.jobs_done == jobs else newest
             self.service_seconds += share * (seconds / jobs - self.service_seconds)
+            self.error_rate += newest * (faults / jobs - self.error_rate)
 
 
 class Means(NamedTuple):

@@ -2,7 +2,8 @@
 
 HELLO is a child's first frame. A worker sends RUN (a JSON head and a WorkBundle record); its child asks for
 circuits that it does not hold with NEED, gets CIRCUIT records and GO, tells with STAGE what it begins, and
-answers with OUTCOME records and DONE. A dispatcher sends INSPECT (a circuit's text) and its child answers
+answers with OUTCOME records and DONE; asked between two runs with SENSE, it says with SENSED how its backend
+is (JSON). A dispatcher sends INSPECT (a circuit's text) and its child answers
 FACTS (a CircuitFacts record).
 """
 
@@ -32,6 +33,8 @@ class FrameKind(IntEnum):
     INSPECT = 8
     FACTS = 9
     STAGE = 10
+    SENSE = 11
+    SENSED = 12
 
 
 _KINDS = {int(kind): kind for kind in FrameKind}

@@ -60,15 +60,17 @@ class ChildProcess:
         """Id of the running process, None when there is none."""
         return self._process.pid if self._process is not None else None
 
-    async def exchange(self, converse: Callable[[Process], Awaitable[T]], *, seconds: float) -> T:
+    async def exchange(
+        self, converse: Callable[[Process], Awaitable[T]], *, seconds: float, counts: bool = True
+    ) -> T:
         """Return what ``converse`` makes of the running process; starts one when there is none.
 
         ``seconds`` bounds the conversation, the start not counted. Raises ChildDiedError,
         ChildTimeoutError and ChildStartError: the process is gone, the next call starts another. ``runs``
-        still tells how many conversations it had.
+        still tells how many conversations it had that count.
         """
         process = self._process if self._process is not None else await self.start()
-        self.runs += 1
+        self.runs += counts
         try:
             async with asyncio.timeout(seconds):
                 return await converse(process)

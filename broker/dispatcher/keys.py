@@ -54,7 +54,8 @@ class Targets:
         return known._replace(calibration=calibration) if calibration else known
 
     def _fixed(self, name: str, pool: PoolConfig) -> Target:
-        mark = digest(pool.adapter or name, pool.kind, repr(pool.device), size=8).hex()
+        parts = (pool.adapter or name, pool.kind, repr(pool.device), repr(sorted(pool.options.items())))
+        mark = digest(*parts, size=8).hex()
         return Target(name, mark, "", solves_problems(self._pools, name), pool.kind != "hardware")
 
 

@@ -8,7 +8,7 @@ any other two jobs would change what they measure. Those get a call each, with t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from shotbus.workers.adapters.aer_jobs import (
 from shotbus.workers.adapters.aer_run import SEED_STRIDE, Rows, rows_a_call
 from shotbus.workers.adapters.aer_sample import sample
 from shotbus.workers.adapters.base import AdapterCapabilities, Batch, ItemResult, failed, internal
+from shotbus.workers.adapters.options import take_none
 from shotbus.workers.entering import entering
 
 _CAPABILITIES = AdapterCapabilities(
@@ -188,6 +189,7 @@ def _checked(program: _Program, parts: Iterable[Part]) -> tuple[dict[int, ItemRe
     return results, good
 
 
-def create() -> AerAdapter:
-    """Return the adapter; Qiskit is imported at its first run."""
+def create(options: Mapping[str, str]) -> AerAdapter:
+    """Return the adapter; Qiskit is imported at its first run. Raises ShotbusError (SB-2001)."""
+    take_none(options)
     return AerAdapter()

@@ -6,6 +6,7 @@ host that never runs Aer never imports Qiskit. Every adapter passes ``tests/cont
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ Found = Literal["", "done", "running", "absent", "unknown"]
 #: A packed result above this travels nowhere: outcome records stay under a megabyte with their frame.
 MAX_PAYLOAD_BYTES = 900_000
 
-#: name -> module with a ``create()`` that takes nothing and returns an :class:`Adapter`.
+#: name -> module with a ``create(options)`` that returns an :class:`Adapter` or refuses the pool's options.
 REGISTRY: Mapping[str, str] = {
     "aer": "shotbus.workers.adapters.aer",
     "classical": "shotbus.workers.adapters.classical",
@@ -51,9 +52,9 @@ _CLASSES: Mapping[str, str] = {
     "SB-5008": "BACKEND_DOWN",
     "SB-5009": "THROTTLED",
     "SB-5010": "UNSTABLE",
+    "SB-5011": "UNSTABLE",
     "SB-9001": "INTERNAL",
 }
-    "SB-5011": "UNSTABLE",
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +209,75 @@ class CanLookUp(Protocol):
         ...
 
 
-def load(name: str) -> Adapter:
-    """Return a new adapter. Raises ShotbusError (SB-1102) for a name that is not registered."""
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """How a backend is at a moment. The default is a healthy one of which nothing else is known.
+
+    Attributes:
+        unhealthy: why it can run nothing now; empty when it can.
+        calibration_id: content address of the calibration in use (:func:`content_address`); empty for none.
+        calibrated_ms: wall time at which that was made, milliseconds since 1970; 0 is unknown.
+        provider_queue_seconds: what the provider says a job waits there; negative is unknown.
+        fidelity: mean of the two-qubit gates, 0 to 1; None is unknown.
+        t1_us: mean relaxation time, microseconds; None is unknown.
+        t2_us: mean dephasing time, microseconds; None is unknown.
+
+    """
+
+    unhealthy: str = ""
+    calibration_id: str = ""
+    calibrated_ms: int = 0
+    provider_queue_seconds: float = -1.0
+    fidelity: float | None = None
+    t1_us: float | None = None
+    t2_us: float | None = None
+
+
+@runtime_checkable
+class CanSense(Protocol):
+    """An adapter that knows how its backend is. The others count as healthy and tell nothing."""
+
+    def sense(self) -> BackendState:
+        """Return how the backend is now.
+
+        Asked before and after every run, and every second while nothing runs, so what takes long is
+        remembered. What keeps it from working is told as ``unhealthy``, not raised.
+        """
+        ...
+
+    def calibration(self, calibration_id: str) -> bytes | None:
+        """Return the snapshot whose :func:`content_address` this is; None when it is not held any more."""
+        ...
+
+
+def content_address(snapshot: bytes) -> str:
+    """Return the id of a calibration snapshot: its SHA-256, in hex."""
+    return hashlib.sha256(snapshot).hexdigest()
+
+
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
+
+def load(name: str, options: Mapping[str, str] = NO_OPTIONS, *, place: str = "$.options") -> Adapter:
+    """Return a new adapter.
+
+    Args:
+        name: as registered.
+        options: the adapter's own, ``[pools.NAME.options]``.
+        place: where they stand, for what is wrong with them.
+
+    Raises:
+        ShotbusError: SB-1102 for a name that is not registered; SB-2001 and SB-2002 for options that the
+            adapter does not know or cannot use, all at once.
+
+    """
     module = REGISTRY.get(name)
     if module is None:
         raise fail("SB-1102", "$.adapter", actual=name, limit=", ".join(REGISTRY))
-    return cast("Adapter", importlib.import_module(module).create())
+    try:
+        return cast("Adapter", importlib.import_module(module).create(options))
+    except ShotbusError as error:
+        raise ShotbusError(problem.under(place) for problem in error.problems) from None
 
 
 def error_class_of(problems: Sequence[Problem]) -> str:

@@ -29,6 +29,7 @@ from shotbus.workers.adapters.base import (
     internal,
     too_large,
 )
+from shotbus.workers.adapters.options import take_none
 from shotbus.workers.entering import entering
 
 MAX_SPINS = 22
@@ -68,8 +69,9 @@ class ClassicalAdapter:
         }
 
 
-def create() -> ClassicalAdapter:
-    """Return the adapter."""
+def create(options: Mapping[str, str]) -> ClassicalAdapter:
+    """Return the adapter. Raises ShotbusError (SB-2001): it has no options."""
+    take_none(options)
     return ClassicalAdapter()
 
 

@@ -3,27 +3,32 @@
 The option ``fault`` of a request says what happens when its item is reached; without it the item
 succeeds with an empty payload. It also stands in for a provider: what it has taken under a token it
 answers for, as long as its process lives, unless the option ``found`` says what to answer. No default pool
-uses this adapter.
+uses this adapter. The pool's option ``state_file`` is a JSON file with the fields of its backend's state; as
+long as the file is not there it is healthy.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import fail
 from shotbus.workers.adapters.base import (
     AdapterCapabilities,
+    BackendState,
     Batch,
     BatchItem,
     Found,
     ItemResult,
     failed,
 )
+from shotbus.workers.adapters.options import OptionReader
 
 _CAPABILITIES = AdapterCapabilities(
     pool="faulty",
@@ -82,9 +87,31 @@ class FaultyAdapter:
         return cast("Found", told) or ("done" if self._taken.get(item.token) else "absent")
 
 
-def create() -> FaultyAdapter:
-    """Return the adapter."""
-    return FaultyAdapter()
+class SensingFaultyAdapter(FaultyAdapter):
+    """The same, whose backend's state is told in a file."""
+
+    def __init__(self, state_file: Path) -> None:
+        super().__init__()
+        self._state_file = state_file
+
+    def sense(self) -> BackendState:
+        """Return what the file says; one that is not JSON, or says something else, is a defect."""
+        if not self._state_file.exists():
+            return BackendState()
+        return BackendState(**json.loads(self._state_file.read_text(encoding="utf-8")))
+
+    def calibration(self, calibration_id: str) -> bytes | None:
+        """Hold none."""
+        del calibration_id
+        return None
+
+
+def create(options: Mapping[str, str]) -> FaultyAdapter:
+    """Return the adapter. Raises ShotbusError (SB-2001)."""
+    reader = OptionReader(options)
+    state_file = reader.text("state_file")
+    reader.close()
+    return SensingFaultyAdapter(Path(state_file)) if state_file else FaultyAdapter()
 
 
 def _act(fault: str) -> ItemResult:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from shotbus.workers.adapters.base import AdapterCapabilities, Batch, ItemResult
+from shotbus.workers.adapters.options import take_none
 
 _CAPABILITIES = AdapterCapabilities(
     pool="noop",
@@ -33,6 +35,7 @@ class NoopAdapter:
         return {"backend": "noop"}
 
 
-def create() -> NoopAdapter:
-    """Return the adapter."""
+def create(options: Mapping[str, str]) -> NoopAdapter:
+    """Return the adapter. Raises ShotbusError (SB-2001): it has no options."""
+    take_none(options)
     return NoopAdapter()

@@ -13,6 +13,7 @@ from typing import Any
 
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.workers.adapters.base import AdapterCapabilities, Batch, BatchItem, ItemResult, failed
+from shotbus.workers.adapters.options import take_none
 from shotbus.workers.entering import entering
 
 #: The longest that a point may take.
@@ -43,8 +44,9 @@ class SleepAdapter:
         return {"backend": "sleep"}
 
 
-def create() -> SleepAdapter:
-    """Return the adapter."""
+def create(options: Mapping[str, str]) -> SleepAdapter:
+    """Return the adapter. Raises ShotbusError (SB-2001): it has no options."""
+    take_none(options)
     return SleepAdapter()
 
 

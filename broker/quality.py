@@ -2,8 +2,8 @@
 
 ``quality.max_stderr`` "0.01": no standard error above it. ``quality.range`` "-1.2..2": every expectation
 value inside, ends included. ``quality.outcomes`` "00,11" with ``quality.share`` "0.8": at least that share of
-the shots of every point in these outcomes, as Qiskit writes them. ``quality.parity`` "even:0.9": at least that
-share of every point's shots with an even number of ones. What a rule demands travels as ``quality.rule.…``
+the shots of every point in these outcomes, as Qiskit writes them. ``quality.parity`` "even:0.9": at least so
+many of every point's shots with an even number of ones. What a rule demands travels as ``quality.rule.…``
 beside the job's own: both hold, so neither can loosen the other.
 """
 

@@ -78,7 +78,7 @@ class AerAdapter:
             "backend": _CAPABILITIES.executed_on,
             "device": "CPU",
             "versions": {name: version(name) for name in packages},
-            "seeds": f"row i of basis b: seed + offset(b) + {SEED_STRIDE} i modulo 2**64",
+            "seeds": f"row i of basis b, call c: seed + offset(b) + offset(c) + {SEED_STRIDE} i modulo 2**64",
             "circuits": self._ran,
         }
 
@@ -131,7 +131,7 @@ class AerAdapter:
         timings = Timings()
         bindings = merged(call)
         backend = self._compiler.backend(key.options.method)
-        rows = Rows(program.body.circuit, bindings.names, bindings.matrix, key.shots, call[0].seed)
+        rows = Rows(program.body.circuit, bindings.names, bindings.matrix, key.increments, call[0].seed)
         if program.observables is None:
             sampled = sample(backend, rows, program.parsed.facts.clbits, len(call), timings)
             registers = program.parsed.registers

@@ -17,11 +17,10 @@ from shotbus.broker.stages import Timings
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Estimates, PauliSums
 from shotbus.workers.adapters.aer_compile import Transpiled, check_exact
-from shotbus.workers.adapters.aer_run import MAX_ROWS, Rows, execute, refusals, rows_a_call
-from shotbus.workers.adapters.aer_sample import tables_of
+from shotbus.workers.adapters.aer_run import MAX_ROWS, Rows, execute, refusals
+from shotbus.workers.adapters.aer_sample import tallies
 from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, too_large
 from shotbus.workers.adapters.bases import Basis, constants_of, group, moments
-from shotbus.workers.adapters.entries import read_entries
 
 
 def check_size(points: int, observables: int) -> None:
@@ -63,26 +62,19 @@ class Estimator:
         with refusals():
             circuit = self.body.with_expectations(_operators(self.observables))
         parts = []
-        for results in execute(self.backend, replace(rows, circuit=circuit), MAX_ROWS, self.timings):
-            begun = time.perf_counter()
-            parts += [[float(getattr(result.data, label)) for label in labels] for result in results]
-            self.timings.add("retrieve", time.perf_counter() - begun)
+        for calls in execute(self.backend, replace(rows, circuit=circuit), MAX_ROWS, self.timings):
+            for results in calls:
+                begun = time.perf_counter()
+                parts += [[float(getattr(result.data, label)) for label in labels] for result in results]
+                self.timings.add("retrieve", time.perf_counter() - begun)
         evs = np.array(parts, dtype="<f8")
         return Estimates(evs, np.zeros_like(evs)), 0
 
     def _in_basis(self, basis: Basis, rows: Rows) -> tuple[Array, Array]:
         bits, shift = int(basis.measured.size), int(self.body.circuit.num_clbits)
-        chunk = rows_a_call(rows.shots, bits + shift)
-        parts = []
         turned = replace(rows, circuit=self.body.in_basis(basis))
-        for results in execute(self.backend, turned, chunk, self.timings):
-            begun = time.perf_counter()
-            tables = tables_of(results)
-            read = time.perf_counter()
-            entries = read_entries(tables, bits, shift=shift)
-            parts.append(moments(self.observables, basis, entries))
-            self.timings.add("retrieve", read - begun)
-            self.timings.add("decode", time.perf_counter() - read, bytes_in=entries.nbytes)
+        sampled = tallies(self.backend, turned, bits, self.timings, shift=shift)
+        parts = [moments(self.observables, basis, entries) for entries in sampled]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([square for _, square in parts])
 
 

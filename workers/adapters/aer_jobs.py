@@ -5,28 +5,45 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shotbus.broker.stages import Timings
-from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.pub import Bindings, unpack_bindings
 from shotbus.workers.adapters.aer_compile import RunOptions
 from shotbus.workers.adapters.aer_run import SEED_STRIDE
 from shotbus.workers.adapters.base import BatchItem, ItemResult, check_payload, failed
+from shotbus.workers.adapters.increments import increments_of
 
 _MAX_NAMED = 5
 
 
 class GroupKey(NamedTuple):
-    """What jobs must have in common to share a call."""
+    """What jobs must have in common to share a call.
+
+    ``increments`` are the shots of each call of a row; ``anew``: whatever is kept of the circuit is not used.
+    """
 
     circuit_id: str
     options: RunOptions
     mode: str
-    shots: int
+    increments: tuple[int, ...]
     observables: bytes
+    anew: bool = False
+
+    @property
+    def shots(self) -> int:
+        """Shots of a row; 0 is exact."""
+        return sum(self.increments)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what applies to the group, for provenance."""
+        told: dict[str, Any] = self.options.as_dict()
+        if len(self.increments) > 1:
+            told |= {"shots_per_call": self.increments[0], "calls": len(self.increments)}
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +72,12 @@ def key_of(item: BatchItem) -> GroupKey:
     if shots < 0 or (shots == 0 and request["mode"] == "sample"):
         raise ShotbusError([Problem("SB-1103", "$.shots", limit="at least 1", actual=str(shots))])
     observables = request["observables"] if request["mode"] == "estimate" else b""
-    options = RunOptions.read(request["options"])
-    return GroupKey(request["circuit_id"], options, request["mode"], shots, observables)
+    options, told = RunOptions.read(request["options"]), request["options"]
+    if (recompile := told.get("recompile", "false")) not in ("true", "false"):
+        raise fail("SB-1108", "$.options.recompile", limit="true or false", actual=recompile)
+    increments = increments_of(told, shots)
+    anew = recompile == "true"
+    return GroupKey(request["circuit_id"], options, request["mode"], increments, observables, anew)
 
 
 def part_of(index: int, item: BatchItem) -> Part:

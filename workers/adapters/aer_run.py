@@ -1,8 +1,8 @@
 """One Aer call for many rows: seeds, chunks, refusals. Runs simulations; no other I/O.
 
-Randomness of a row follows from (job seed, measurement basis, row) alone. Aer gives row i of a call with
-seed S the seed S + 2113 i modulo 2**64 (pinned by a test), so a chunk that starts at row r simply runs
-with S + 2113 r, and chunking, bundling and sharding never show in a result.
+Randomness of a row follows from (job seed, measurement basis, increment of its shots, row) alone. Aer gives
+row i of a call with seed S the seed S + 2113 i modulo 2**64 (pinned by a test), so a chunk that starts at row
+r simply runs with S + 2113 r, and chunking, bundling and sharding never show in a result.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.packed import Array
+from shotbus.workers.adapters.increments import seed_offset
 from shotbus.workers.entering import entering
 
 #: Aer's own stride between the seeds of two rows.
@@ -29,17 +30,17 @@ _PLACE = re.compile(r"\b(\d{1,7})[,:](\d{1,7})\b")
 _NO_MEMORY = ("insufficient memory", "memalign", "bad_alloc")
 
 
-def row_seed(seed: int, row: int, basis: int | None = None) -> int:
+def row_seed(seed: int, row: int, basis: int | None = None, increment: int = 0) -> int:
     """Return the signed 64-bit number that makes row ``row`` of a job the first row of an Aer call.
 
-    Every measurement basis (None when sampling) adds an offset of its own, the same for all jobs: whoever
-    cuts a job by rows need not know whether it samples or estimates.
+    Every measurement basis (None when sampling) and every increment but the first adds an offset of its own,
+    the same for all jobs: whoever cuts a job by rows need not know whether it samples or estimates.
     """
     offset = 0
     if basis is not None:
         sequence = np.random.SeedSequence(0, spawn_key=(basis,))
         offset = int(sequence.generate_state(1, np.uint64)[0])
-    value: int = (seed + offset + SEED_STRIDE * row) % 2**64
+    value: int = (seed + offset + seed_offset(increment) + SEED_STRIDE * row) % 2**64
     return value - 2**64 if value >= 2**63 else value
 
 
@@ -51,27 +52,41 @@ def rows_a_call(shots: int, bits: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What to run: a transpiled circuit and ``matrix`` (rows x parameters) under ``names``."""
+    """What to run: a transpiled circuit and ``matrix`` (rows x parameters) under ``names``.
+
+    ``increments`` are the shots of each call of a row; exact mode is one call of none.
+    """
 
     circuit: Any
     names: tuple[str, ...]
     matrix: Array
-    shots: int
+    increments: tuple[int, ...]
     seed: int
     basis: int | None = None
 
+    @property
+    def shots(self) -> int:
+        """Shots of a row, all its increments together."""
+        return sum(self.increments)
 
-def execute(backend: Any, rows: Rows, chunk: int, timings: Timings) -> Iterator[Sequence[Any]]:
-    """Yield Aer's results (one a row), ``chunk`` rows a call, and add the seconds to ``timings``.
 
-    Raises ShotbusError: SB-1110 when memory does not suffice, SB-1220 for everything else Aer refuses.
+def execute(backend: Any, rows: Rows, chunk: int, timings: Timings) -> Iterator[Iterator[Sequence[Any]]]:
+    """Yield for every ``chunk`` rows, increment by increment, Aer's results (one a row).
+
+    A call is made as its results are taken; its seconds are added to ``timings``. Raises ShotbusError:
+    SB-1110 when memory does not suffice, SB-1220 for everything else Aer refuses.
     """
-    total = rows.matrix.shape[0]
-    for start in range(0, total, chunk):
-        part = rows.matrix[start : start + chunk]
+    for start in range(0, rows.matrix.shape[0], chunk):
+        yield _increments(backend, rows, slice(start, start + chunk), timings)
+
+
+def _increments(backend: Any, rows: Rows, chunk: slice, timings: Timings) -> Iterator[Sequence[Any]]:
+    part = rows.matrix[chunk]
+    for increment, shots in enumerate(rows.increments):
         entering("execute")
         begun = time.perf_counter()
-        result = _call(backend, rows, part, row_seed(rows.seed, start, rows.basis))
+        seed = row_seed(rows.seed, chunk.start, rows.basis, increment)
+        result = _call(backend, rows, part, {"shots": max(shots, 1), "seed_simulator": seed})
         seconds = time.perf_counter() - begun
         inside = min(seconds, float(result.metadata.get("time_taken_execute", seconds)))
         timings.add("provider-submit", seconds - inside, bytes_in=part.nbytes)
@@ -79,8 +94,7 @@ def execute(backend: Any, rows: Rows, chunk: int, timings: Timings) -> Iterator[
         yield result.results
 
 
-def _call(backend: Any, rows: Rows, part: Array, seed: int) -> Any:
-    options = {"shots": max(rows.shots, 1), "seed_simulator": seed}
+def _call(backend: Any, rows: Rows, part: Array, options: Mapping[str, int]) -> Any:
     values = _bound(rows, part)
     count = part.shape[0]
     with refusals():

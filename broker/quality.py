@@ -46,6 +46,11 @@ def quality_of(options: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in options.items() if name.startswith(OWN)} if options else {}
 
 
+def demanded(options: Mapping[str, str]) -> dict[str, str]:
+    """Return those of :func:`quality_of` that a rule has added: they are not in the job's request."""
+    return {name: text for name, text in options.items() if name.startswith(RULE)}
+
+
 def gates_of(options: Mapping[str, str]) -> tuple[list[Gate], list[Problem]]:
     """Return the gates among an attempt's options, and what is wrong with them."""
     own, rule = dict[str, str](), dict[str, str]()
@@ -82,8 +87,10 @@ def applicable(demand: Mapping[str, str], request: Mapping[str, Any]) -> dict[st
     return {f"{RULE}{name}": text for name, text in demand.items() if name not in pointless}
 
 
-def unmet_width(options: Mapping[str, str], request: Mapping[str, Any]) -> list[Problem]:
+def never_met(options: Mapping[str, str], request: Mapping[str, Any]) -> list[Problem]:
     """Return why no answer to a request could ever hold a rule's outcomes (SB-1155)."""
+    if not options:
+        return []
     gates, _ = gates_of(options)
     problems = [problem for gate in gates for problem in _misfit(gate, _width(request))]
     return [Problem("SB-1155", one.path, limit=one.limit, actual=one.actual) for one in problems]

@@ -374,8 +374,9 @@ def _companion(job: Job, role: str, number: str) -> Job:
     made.seed, made.traits, made.bytes_in, made.rule = job.seed, job.traits, job.bytes_in, job.rule
     made.traceparent = job.traceparent
     made.extras = {"companion_of": job.job_id, "role": role, "home": [job.sweep_id, job.shard_index]}
-    if job.extras and "data_class" in job.extras:
-        made.extras["data_class"] = job.extras["data_class"]
+    for name in ("data_class", "quality"):
+        if job.extras and name in job.extras:
+            made.extras[name] = job.extras[name]
     return made
 
 

@@ -23,6 +23,7 @@ from shotbus.broker.dispatcher.traits import traits_of
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import PUBLIC
+from shotbus.broker.quality import never_met, quality_of
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Waits
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
@@ -193,6 +194,8 @@ class Door:
         decision = event.decision
         if decision is not None and decision.refused:
             return list(decision.problems)
+        if decision is not None and (unmet := never_met(decision.quality, event.request)):
+            return unmet
         if decision is not None and not decision.pool:
             return []
         size = {"qubits": event.facts.qubits, "depth": event.facts.depth_bound} if event.facts else {}
@@ -284,6 +287,8 @@ class Door:
         job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
         if request["unique_key"]:
             job.extras = {"unique": unique_mark(request)}
+        if request["options"] and (gate := quality_of(request["options"])):
+            job.extras = {**(job.extras or {}), "quality": gate}
         if request["data_class"] not in PUBLIC:
             job.extras = {**(job.extras or {}), "data_class": request["data_class"]}
         if request["max_cost"] is not None:
@@ -307,6 +312,9 @@ class Door:
             job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
         if decision.windows:
             job.extras = {**(job.extras or {}), "windows": list(decision.windows)}
+        if decision.quality:
+            extras = job.extras or {}
+            job.extras = {**extras, "quality": {**extras.get("quality", {}), **decision.quality}}
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
         if decision.max_queue_seconds is not None and (decision.fallback or decision.others):

@@ -19,6 +19,7 @@ from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
+from shotbus.broker.quality import demanded
 
 _BEGUN = WITH_A_WORKER - {Phase.FORWARDED}
 # A repeat that has to let fresh work go first looks again after this long.
@@ -222,3 +223,5 @@ def _item(job: Job) -> ForwardedItem:
         plain = plain._replace(top_up=top_up, shots=missing)
     epoch, overrides = extras.get("token", 0), extras.get("overrides", {})
     return plain._replace(token=f"{job.job_id}.{epoch}" if epoch else "", overrides=overrides)
+    if "quality" in extras:
+        overrides = {**overrides, **demanded(extras["quality"])}

@@ -180,7 +180,7 @@ class Judge:
         verdict = self._decide(attempted, history, means, job, now)
         if verdict.action in (Action.REROUTE, Action.FALL_BACK):
             records = [dict(problem) for problem in problems] or problems_of("SB-5001")
-            why, only_pools = f"{error_class}: {records[0]['code']}", verdict.action is Action.REROUTE
+            why, only_pools = _why(error_class, records[0]), verdict.action is Action.REROUTE
             before = job.pool
             commands = self._fallback.step(job, now, why, only_pools=only_pools)
             if commands is not None:
@@ -201,7 +201,7 @@ class Judge:
             self._reconcile(job, now, error_class, verdict.delay_ms or 0)
             return []
         if verdict.delay_ms is not None:
-            return self._retry(job, error_class, verdict.delay_ms, now, reason=verdict.reason)
+            return self._retry(job, error_class, verdict, now, problems)
         return self._give_up(job, error_class, problems, verdict, now)
 
     def _decide(self, attempted: Attempted, history: History, means: Means, job: Job, now: Now) -> Verdict:
@@ -253,18 +253,28 @@ class Judge:
         verdict = self._decide(proven, history, self._means(job, now), job, now)
         remember(job, history.after(verdict, now.wall_ms), verdict, "NOT_ACCEPTED")
         if verdict.delay_ms is not None:
-            return self._retry(job, "NOT_ACCEPTED", verdict.delay_ms, now, reason=verdict.reason)
+            return self._retry(job, "NOT_ACCEPTED", verdict, now)
         return self._give_up(job, "NOT_ACCEPTED", item["problems"], verdict, now)
 
     def _end_called_off(self, job: Job, now: Now, *, where: str) -> list[Any]:
         cause, by = called_off(job) or (Cause.CANCEL, "")
         return end_called_off(self._shard, job, Cause.CANCEL, now, by=by, where=where, told=cause)
 
-    def _retry(self, job: Job, error_class: str, delay_ms: int, now: Now, reason: str = "") -> list[Any]:
+    def _retry(
+        self,
+        job: Job,
+        error_class: str,
+        verdict: Verdict,
+        now: Now,
+        problems: Sequence[Mapping[str, Any]] = (),
+    ) -> list[Any]:
         self._shard.counters.retries[error_class] = self._shard.counters.retries.get(error_class, 0) + 1
-        self._shard.put_off(
-            job, Cause.RETRY, now.wall_ms + delay_ms, now, f"retry after {error_class}", why=reason
-        )
+        told: dict[str, Any] = {"why": verdict.reason}
+        if verdict.overrides:
+            # Something is to be otherwise: that is to be understood without the worker's log.
+            told |= {"problems": [dict(one) for one in problems[:1]], "overrides": dict(verdict.overrides)}
+        until_ms = now.wall_ms + (verdict.delay_ms or 0)
+        self._shard.put_off(job, Cause.RETRY, until_ms, now, f"retry after {error_class}", **told)
         return []
 
     def _give_up(
@@ -313,3 +323,11 @@ class Judge:
                 if job is not None and job.bundle_id == bundle.bundle_id:
                     commands += self._failed(job, error_class, problems_of("SB-5002"), now)
         return commands
+
+
+def _why(error_class: str, problem: Mapping[str, Any]) -> str:
+    """Say why a job goes elsewhere, with what was wrong where that was told in numbers."""
+    told = f"{error_class}: {problem['code']}"
+    if not problem["limit"]:
+        return told
+    return f"{told} {problem['path']}: {problem['actual']}, limit {problem['limit']}"

@@ -56,10 +56,13 @@ class Lookups:
     def _keyed(self, event: Submitted, *, always: bool) -> Submitted:
         if event.uninspected or (event.decision is not None and event.decision.refused):
             return event
-        target = self._targets.of(event.pool)
-        key, history = cache_key(event.request, target), ""
-        if always or wants_history(event.request, event.decision):
-            history = placed_key(event.request, target)
+        target, request = self._targets.of(event.pool), event.request
+        if event.decision is not None and event.decision.quality:
+            # What was answered without the rule's gate need not pass it.
+            request = {**request, "options": {**request["options"], **event.decision.quality}}
+        key, history = cache_key(request, target), ""
+        if always or wants_history(request, event.decision):
+            history = placed_key(request, target)
         if not (key or history):
             return event
         return dataclasses.replace(event, cache_key=key, history_key=history, calibration=target.calibration)

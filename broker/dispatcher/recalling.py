@@ -14,6 +14,8 @@ from shotbus.broker.dispatcher.reuse import age_ms, taken_from
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
+from shotbus.broker.quality import failures, gates_of
+from shotbus.schemas.errors import ShotbusError
 
 #: So many problems of the failure that began it are kept with the job.
 _KEPT_PROBLEMS = 3
@@ -36,6 +38,8 @@ class Recalling:
         age = age_ms(found, now.wall_ms)
         if age > most_ms:
             return self._next(job, f"the newest result is {age / 1000:.3f} s old", now)
+        if missed := _missed(job, found):
+            return self._next(job, f"the newest result fails the quality gate: {missed}", now)
         return self._answer(job, found, now)
 
     def _answer(self, job: Job, found: Mapping[str, Any], now: Now) -> list[Any]:
@@ -66,6 +70,16 @@ def remember_failure(job: Job, failure: Failure) -> None:
     if job.phase is Phase.FALLING_BACK:
         kept = [failure.outcome, list(failure.problems)[:_KEPT_PROBLEMS], failure.buried_as]
         job.extras = {**(job.extras or {}), "failure": kept}
+
+
+def _missed(job: Job, found: Mapping[str, Any]) -> str:
+    """Return which gate of a job an earlier result fails, empty for none: that job may have had others."""
+    gates, _ = gates_of((job.extras or {}).get("quality", {}))
+    try:
+        problems = failures(gates, found["payload"]) if gates else []
+    except ShotbusError as error:
+        problems = list(error.problems)
+    return str(problems[0]) if problems else ""
 
 
 def _first_failure(job: Job) -> Failure:

@@ -25,6 +25,7 @@ from shotbus.broker.policy.config import (
 )
 from shotbus.broker.policy.steps import Step
 from shotbus.broker.policy.windows import Window
+from shotbus.broker.quality import parse_gate
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.quantity_names import QUANTITIES
 
@@ -126,6 +127,8 @@ def _then(path: str, then: ThenConfig, config: Config) -> Iterator[Problem]:
     yield from _prescreen(f"{path}.prescreen", then.prescreen, config)
     yield from _share(f"{path}.shadow", then.shadow, config)
     yield from _share(f"{path}.canary", then.canary, config)
+    for problem in parse_gate(then.quality.as_options(), f"{path}.quality.")[1]:
+        yield Problem("SB-2002", problem.path, limit=problem.limit, actual=problem.actual, hint=problem.hint)
 
 
 def check_step(path: str, text: str, config: Config) -> Iterator[Problem]:

@@ -141,6 +141,27 @@ class ShareConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityConfig:
+    """What the answer to a job that the rule takes must be, besides its own gate; 0 and empty ask nothing.
+
+    :mod:`shotbus.broker.quality` says what each means. A job is asked only for what its kind of answer has.
+    """
+
+    max_stderr: float = 0.0
+    range: Span = ANY
+    outcomes: tuple[str, ...] = ()
+    share: float = 0.0
+    parity: str = ""
+
+    def as_options(self) -> dict[str, str]:
+        """Return what is asked for, as a request would say it."""
+        words = {"range": str(self.range), "outcomes": ",".join(self.outcomes), "parity": self.parity}
+        numbers = {"max_stderr": self.max_stderr, "share": self.share}
+        told = {name: text for name, text in words.items() if text}
+        return told | {name: repr(float(number)) for name, number in numbers.items() if number}
+
+
+@dataclass(frozen=True, slots=True)
 class ThenConfig:
     """What becomes of a job that the rule takes.
 
@@ -161,6 +182,7 @@ class ThenConfig:
     sticky: bool = False
     max_queue_seconds: float = -1.0
     latency_budget: str = ""
+    quality: QualityConfig = field(default_factory=QualityConfig)
 
 
 @dataclass(frozen=True, slots=True)

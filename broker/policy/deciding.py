@@ -19,6 +19,7 @@ from shotbus.broker.policy.families import check_family
 from shotbus.broker.policy.rulebook import Rule, Rulebook
 from shotbus.broker.policy.shares import falls
 from shotbus.broker.policy.steps import Step
+from shotbus.broker.quality import applicable
 from shotbus.schemas.errors import Problem
 
 _ANYWHERE = WhereConfig()
@@ -240,6 +241,7 @@ class Deciding:
 
     def _run(self, rule: Rule, chosen: Candidate, **more: Any) -> Decision:
         """Return a decision for a pool with everything that the rule attaches to it."""
+        quality = self._quality(rule)
         start = chosen.start_ms or 0
         later = start if start > max(self._now_ms, self._asked.not_before_ms) else 0
         self._note("decided", rule=rule.name, pool=chosen.pool, not_before_ms=later)
@@ -255,11 +257,24 @@ class Deciding:
                 "prescreen": self._prescreen(rule, chosen.pool),
                 "requires": requires,
                 "sticky": rule.then.sticky,
+                "quality": quality,
                 "price": chosen.price,
                 "max_queue_seconds": self._max_queue(rule),
                 "latency": self._latency(rule),
                 "trail": tuple(self._trail),
             }
+    def _requires(self, rule: Rule) -> tuple[str, ...]:
+        return tuple(name for name in rule.then.require if name not in self._asked.satisfied)
+
+    def _quality(self, rule: Rule) -> Mapping[str, str]:
+        """Return what the rule demands of the job's answer."""
+        demand = rule.quality
+        if not demand:
+            return demand
+        asked = applicable(demand, {"mode": self._asked.mode, "shots": self._asked.shots})
+        self._note("quality", rule=rule.name, demands=asked or "nothing of this kind of answer")
+        return asked
+
             | more
         )
 
@@ -368,7 +383,8 @@ class Deciding:
 
     def _without_pool(self, rule: Rule, more: dict[str, Any]) -> Decision:
         self._note("decided", rule=rule.name, action=more["action"])
-        more = {**more, "windows": self._windows(rule), "trail": tuple(self._trail)}
+        more = {**more, "windows": self._windows(rule), "quality": quality, "trail": tuple(self._trail)}
+        quality = self._quality(rule)
         return Decision(rule=rule.name, version=self._book.version, **more)
 
     def _refuse(self, rule: Rule, problems: Sequence[Problem]) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shotbus.broker.policy.config import LatencyConfig, PrescreenConfig
@@ -28,6 +28,7 @@ class Decision:
     ``priority``: the class it is demoted to, empty to keep its own. ``requires``: what must be met before it
     runs. ``price`` is the estimate in currency units. ``max_queue_seconds``: when it has waited so long it
     goes to the next of ``others``, the rule's other pools that could run it, and then down its chain.
+    ``quality``: what the rule demands of its answers, as options (:mod:`shotbus.broker.quality`).
     """
 
     rule: str
@@ -51,6 +52,7 @@ class Decision:
     max_queue_seconds: float | None = None
     others: tuple[str, ...] = ()
     latency: LatencyConfig | None = None
+    quality: Mapping[str, str] = field(default_factory=dict)
     trail: tuple[TrailStep, ...] = ()
 
     @property

@@ -36,6 +36,7 @@ class Rule:
     open_to_any: bool
 
 
+    quality: Mapping[str, str]
 @dataclass(frozen=True, slots=True)
 class Rulebook:
     """Everything that decisions follow from, besides the job and the moment."""
@@ -117,3 +118,4 @@ def _rule(rule: RuleConfig, config: Config, windows: Mapping[str, Window]) -> Ru
         explore=then.explore if then.explore >= 0 else config.routing.explore_percent,
         open_to_any=not then.pools,
     )
+        quality=then.quality.as_options(),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shotbus.broker.quality import applicable, check_quality, failures, gates_of, unmet_width
+from shotbus.broker.quality import applicable, check_quality, failures, gates_of, never_met
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, pack_estimates
 
 
@@ -166,5 +166,5 @@ def test_of_a_rules_gate_only_what_concerns_a_job_is_demanded_of_it():
     demand = {"max_stderr": "0.1", "range": "0..1", "outcomes": "000", "share": "1"}
     assert applicable(demand, sampled()) == {"quality.rule.outcomes": "000", "quality.rule.share": "1"}
     assert applicable(demand, estimated(0)) == {"quality.rule.range": "0..1"}
-    (problem,) = unmet_width(applicable(demand, sampled()), sampled())
+    (problem,) = never_met(applicable(demand, sampled()), sampled())
     assert (problem.code, problem.limit, problem.actual) == ("SB-1155", "2 bits", "3 bits")

@@ -133,12 +133,12 @@ class Bench:
                 await task
         await self.bus.close()
 
-    async def worker(self, pool="faulty", name="w1", **settings):
+    async def worker(self, pool="faulty", name="w1", *, adapter=None, **settings):
         """Start a worker as a process of its own would be: with its own bus on the same cluster."""
         bus = MemoryBus(self.cluster)
         await bus.start()
         told = WorkerSettings(pool, pool, name, **{"slots": 1, "stop_seconds": 20.0, **settings})
-        service = WorkerService(bus, self.store, TOPICS, told)
+        service = WorkerService(bus, self.store, TOPICS, told, adapter=adapter)
         self._tasks[service] = asyncio.create_task(service.run())
         service.test_bus = bus
         return service
@@ -197,6 +197,17 @@ class Bench:
                 if found and wanted(found[-1]):
                     return found[-1]
                 await asyncio.sleep(0.02)
+
+
+async def advertise(bench, name, *, state="ready", tombstone=False, **backlog):
+    """Say that a dispatcher is there and how many seconds of work wait for which pool."""
+    fields = {
+        "role": "dispatcher", "name": name, "pool": "", "state": state, "partitions": [], "slots": 0,
+        "prefetch": 0, "grants": {}, "backlog": backlog, "done": 0, "failed": 0, "service_seconds": 0.0,
+        "kind": "", "version": "", "at_ms": int(time.time() * 1e3),
+    }  # fmt: skip
+    value = None if tombstone else encode("pool_status", fields)
+    await bench.bus.publish([Outgoing(TOPICS.name("pools"), 0, f"d/{name}".encode(), value)])
 
 
 def bundles_of(outcomes, kind):

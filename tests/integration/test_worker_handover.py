@@ -12,10 +12,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
-from worker_kit import TOPICS, Bench, bundle, bundles_of, eventually, faulty
+from worker_kit import TOPICS, Bench, advertise, bundle, bundles_of, eventually, faulty
 
-from shotbus.broker.bus.base import Outgoing, TopicPartition
-from shotbus.schemas.codec import encode
+from shotbus.broker.bus.base import TopicPartition
 
 W1, W2 = b"w/faulty/w1", b"w/faulty/w2"
 
@@ -30,16 +29,6 @@ async def bench():
 async def committed(bench, partition=0):
     key = (TOPICS.name("workers.faulty"), TopicPartition(TOPICS.work("faulty"), partition))
     return bench.cluster.positions.get(key)
-
-
-async def advertise(bench, name, *, state="ready", tombstone=False, **backlog):
-    fields = {
-        "role": "dispatcher", "name": name, "pool": "", "state": state, "partitions": [], "slots": 0,
-        "prefetch": 0, "grants": {}, "backlog": backlog, "done": 0, "failed": 0, "service_seconds": 0.0,
-        "kind": "", "version": "", "at_ms": int(time.time() * 1e3),
-    }  # fmt: skip
-    value = None if tombstone else encode("pool_status", fields)
-    await bench.bus.publish([Outgoing(TOPICS.name("pools"), 0, f"d/{name}".encode(), value)])
 
 
 async def test_a_position_passes_a_bundle_once_it_is_started(bench):

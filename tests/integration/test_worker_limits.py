@@ -13,7 +13,7 @@ from shotbus.broker.bus.memory import MemoryBus
 from shotbus.broker.clock import SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.schemas.codec import encode
-from shotbus.workers.adapters.base import load
+from shotbus.workers.adapters.base import BackendState, load
 from shotbus.workers.advertise import OWN, Advertiser
 from shotbus.workers.parts import Limits, PartTimes
 from shotbus.workers.settings import WorkerCounters, WorkerSettings
@@ -140,6 +140,19 @@ async def test_credits_are_no_more_than_the_part(pool):
     await pool("b", Limits(max_in_flight=3), slots=0)
     await pool.bench.status_until(b"w/faulty/a", lambda status: status["grants"] == {"d": 2, OWN: 2})
     await pool.bench.status_until(b"w/faulty/b", lambda status: status["grants"] == {"d": 1, OWN: 1})
+
+
+async def test_an_ill_worker_leaves_its_part_to_the_others_and_takes_it_back_when_it_is_well(pool):
+    bench = pool.bench
+    ill = await pool("a", Limits(max_in_flight=4), slots=0)
+    await pool("b", Limits(max_in_flight=4), slots=0)
+    await bench.status_until(b"w/faulty/b", lambda status: status["grants"] == {OWN: 2})
+    ill.advertiser.sensed(BackendState(unhealthy="no token"))
+    await bench.status_until(b"w/faulty/a", lambda status: status["grants"] == {OWN: 0})
+    await bench.status_until(b"w/faulty/b", lambda status: status["grants"] == {OWN: 4})
+    ill.advertiser.sensed(BackendState())
+    for key in (b"w/faulty/a", b"w/faulty/b"):
+        await bench.status_until(key, lambda status: status["grants"] == {OWN: 2})
 
 
 async def test_without_limits_nothing_waits_and_nothing_more_is_told(pool):

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from shotbus.broker.stages import Timings
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
+from shotbus.workers.compiled.cache import CompileCache, Origin
 
 Kind = Literal["simulator", "classical", "none"]
 #: What a provider says of a submission token: it has the result, it works on it, it never had it, or
@@ -206,6 +207,30 @@ class CanLookUp(Protocol):
         Returns one result an item, in order, with ``found`` set: ``done`` comes with what the item came
         to, its failure included. Whatever cannot be told for certain is ``unknown``.
         """
+        ...
+
+
+class Compiled(NamedTuple):
+    """What became of one item that was only compiled: where it came from, or why it cannot be compiled."""
+
+    origin: Origin | None = None
+    seconds: float = 0.0
+    problems: tuple[Problem, ...] = ()
+
+
+@runtime_checkable
+class CanCompile(Protocol):
+    """An adapter whose circuits can be compiled without being run, and kept for other processes.
+
+    The others compile nothing, or whatever they do for every run; nothing is compiled ahead for their pools.
+    """
+
+    def compile(self, batch: Batch) -> list[Compiled]:
+        """Return one word an item, in order. An item's failure is its result, never an exception."""
+        ...
+
+    def keep_in(self, cache: CompileCache) -> None:
+        """Have what is compiled kept in ``cache`` from now on, and looked for there."""
         ...
 
 

@@ -1,0 +1,104 @@
+"""Transpiled circuits in the compile cache: as QPY, with where each qubit ends up. Uses the cache.
+
+QPY below version 13 can run code when it is loaded (CVE-2025-2000), and a newer one than this SDK writes is
+not ours: an entry of any other version than that which is written here is taken for damaged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shotbus.workers.compiled.cache import CompileCache
+from shotbus.workers.compiled.entry import Entry, key_of
+
+if TYPE_CHECKING:
+    from shotbus.workers.adapters.aer_compile import RunOptions
+
+_MAGIC = b"QISKIT"
+_PACKAGES = ("qiskit", "qiskit-aer", "qiskit-qasm3-import", "shotbus")
+
+
+class Target(NamedTuple):
+    """What circuits are transpiled for: its identity, and the calibration known of it, empty for none."""
+
+    name: str
+    calibration_id: str = ""
+
+
+class KeptCircuit(NamedTuple):
+    """A transpiled circuit; ``wires[i]`` is where qubit i of the text ends up."""
+
+    circuit: Any
+    wires: tuple[int, ...]
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Return the versions of what makes a transpiled circuit out of a text."""
+    return {name: version(name) for name in _PACKAGES}
+
+
+def kept_key(circuit_id: str, target: Target, options: RunOptions, *, bare: bool) -> str:
+    """Return under what a transpiled circuit is kept."""
+    return key_of(
+        circuit_id,
+        target.name,
+        calibration_id=target.calibration_id,
+        options=dataclasses.asdict(options),
+        bare=bare,
+        versions=versions(),
+    )
+
+
+def read_kept(kept: CompileCache, key: str) -> KeptCircuit | None:
+    """Return what is kept, None when it is nothing that can be used."""
+    entry = kept.get(key)
+    if entry is None:
+        return None
+    circuit = _load(entry.body)
+    if circuit is None:
+        kept.discard(key)
+        return None
+    return KeptCircuit(circuit, tuple(entry.told["wires"]))
+
+
+def keep(kept: CompileCache, key: str, circuit: Any, wires: Sequence[int]) -> None:
+    """Keep a transpiled circuit, if QPY has a form for it."""
+    if not kept.keeps:
+        return
+    body = _dump(circuit)
+    if body is None:
+        kept.counts.failed += 1
+    else:
+        kept.put(key, Entry({"wires": [int(wire) for wire in wires]}, body))
+
+
+def _dump(circuit: Any) -> bytes | None:
+    from qiskit import qpy
+    from qiskit.exceptions import QiskitError
+
+    written = io.BytesIO()
+    try:
+        qpy.dump(circuit, written)
+    except (QiskitError, TypeError, ValueError):
+        return None
+    return written.getvalue()
+
+
+def _load(body: bytes) -> Any:
+    """Return the circuit, None for bytes of another version or that QPY cannot read."""
+    from qiskit import qpy
+
+    written = bytes([qpy.common.QPY_VERSION])
+    if body[: len(_MAGIC) + 1] != _MAGIC + written:
+        return None
+    try:
+        (circuit,) = qpy.load(io.BytesIO(body))
+    except Exception:  # noqa: BLE001 (whatever it raises on bytes it does not like: they are compiled anew)
+        return None
+    return circuit

@@ -222,6 +222,6 @@ def _item(job: Job) -> ForwardedItem:
         top_up, missing = extras["top_up"]
         plain = plain._replace(top_up=top_up, shots=missing)
     epoch, overrides = extras.get("token", 0), extras.get("overrides", {})
-    return plain._replace(token=f"{job.job_id}.{epoch}" if epoch else "", overrides=overrides)
     if "quality" in extras:
         overrides = {**overrides, **demanded(extras["quality"])}
+    return plain._replace(token=f"{job.job_id}.{epoch}" if epoch else "", overrides=overrides)

@@ -241,9 +241,9 @@ class Deciding:
 
     def _run(self, rule: Rule, chosen: Candidate, **more: Any) -> Decision:
         """Return a decision for a pool with everything that the rule attaches to it."""
-        quality = self._quality(rule)
         start = chosen.start_ms or 0
         later = start if start > max(self._now_ms, self._asked.not_before_ms) else 0
+        quality = self._quality(rule)
         self._note("decided", rule=rule.name, pool=chosen.pool, not_before_ms=later)
         requires = tuple(name for name in rule.then.require if name not in self._asked.satisfied)
         return Decision(
@@ -257,12 +257,15 @@ class Deciding:
                 "prescreen": self._prescreen(rule, chosen.pool),
                 "requires": requires,
                 "sticky": rule.then.sticky,
-                "quality": quality,
                 "price": chosen.price,
                 "max_queue_seconds": self._max_queue(rule),
                 "latency": self._latency(rule),
+                "quality": quality,
                 "trail": tuple(self._trail),
             }
+            | more
+        )
+
     def _requires(self, rule: Rule) -> tuple[str, ...]:
         return tuple(name for name in rule.then.require if name not in self._asked.satisfied)
 
@@ -274,9 +277,6 @@ class Deciding:
         asked = applicable(demand, {"mode": self._asked.mode, "shots": self._asked.shots})
         self._note("quality", rule=rule.name, demands=asked or "nothing of this kind of answer")
         return asked
-
-            | more
-        )
 
     def _windows(self, rule: Rule) -> tuple[str, ...]:
         """Return the names of the windows in which alone the job runs."""
@@ -382,9 +382,9 @@ class Deciding:
         return self._run(rule, chosen, fallback=self._chain(rule))
 
     def _without_pool(self, rule: Rule, more: dict[str, Any]) -> Decision:
+        quality = self._quality(rule)
         self._note("decided", rule=rule.name, action=more["action"])
         more = {**more, "windows": self._windows(rule), "quality": quality, "trail": tuple(self._trail)}
-        quality = self._quality(rule)
         return Decision(rule=rule.name, version=self._book.version, **more)
 
     def _refuse(self, rule: Rule, problems: Sequence[Problem]) -> Decision:

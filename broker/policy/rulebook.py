@@ -34,9 +34,9 @@ class Rule:
     chain: tuple[Step, ...]
     explore: float
     open_to_any: bool
-
-
     quality: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Rulebook:
     """Everything that decisions follow from, besides the job and the moment."""
@@ -117,5 +117,5 @@ def _rule(rule: RuleConfig, config: Config, windows: Mapping[str, Window]) -> Ru
         chain=tuple(map(Step.parse, then.fallback)),
         explore=then.explore if then.explore >= 0 else config.routing.explore_percent,
         open_to_any=not then.pools,
-    )
         quality=then.quality.as_options(),
+    )

@@ -117,8 +117,8 @@ CODES: Mapping[str, str] = {
     "SB-5008": "backend is down",
     "SB-5009": "backend asks to come later",
     "SB-5010": "result was not stable",
-    # 90xx: our own defects
     "SB-5011": "result fails its quality gate",
+    # 90xx: our own defects
     "SB-9001": "internal error",
 }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from shotbus.broker.dispatcher.admission import MAX_YEAR_MS
 from shotbus.broker.dispatcher.funds import wait_ms
 from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.moves import barred, way
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import ASIDE, AT_HAND, Cause, Phase
 from shotbus.broker.machine import Now
@@ -72,7 +73,7 @@ def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
         (change.pool is not None and "stages" in (job.extras or {}), "its rule has it run elsewhere first"),
     )
     told = next((words for wrong, words in checks if wrong), "")
-    if not told and change.pool is not None and (lack := shard.barred(job, change.pool)):
+    if not told and change.pool is not None and (lack := barred(shard, job, change.pool)):
         told = f"{change.pool} {lack}"
     return told
 
@@ -88,11 +89,13 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
     if change.deadline_ms is not None:
         shard.set_deadline(job, change.deadline_ms)
     if change.pool is not None and change.pool != job.pool:
-        shard.move_to(job, change.pool, now)
-    job.extras = _extras_after(job, change, moved=job.pool != before["pool"])
+        shard.move_to(job, way(shard, job, change.pool), now)
+    job.extras = _extras_after(job, change, moved=change.pool not in (None, before["pool"]))
     job.move(Cause.CHANGE)
     until = _until(shard, change, now)
     after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}
+    if change.pool is not None and job.pool != change.pool:
+        after["then"] = change.pool
     shard.note(job, Cause.CHANGE, before=before, after=after, **terms)
     if waits:
         if job.pool != before["pool"] and (lacking := shard.funds.reserve(job, now)) is not None:

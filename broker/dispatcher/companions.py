@@ -18,10 +18,10 @@ from shotbus.broker.dispatcher.admission import solves_problems
 from shotbus.broker.dispatcher.beside import SHADOW, SPECULATION
 from shotbus.broker.dispatcher.drain import LONGEST
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_failed, give_up
-from shotbus.broker.dispatcher.fallback import first_pool
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.kept import compared, kept, opened, unkept
 from shotbus.broker.dispatcher.messages import Recall, Submitted
+from shotbus.broker.dispatcher.moves import first_pool
 from shotbus.broker.dispatcher.prospects import forecast, stands_still
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.sortedrun import Entry, SortedRun, rank_of

@@ -13,6 +13,7 @@ from shotbus.broker.dispatcher.endings import give_up
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
+from shotbus.broker.dispatcher.moves import approved
 from shotbus.broker.dispatcher.prospects import prospects
 from shotbus.broker.dispatcher.reloaded import RELOADED_KEY
 from shotbus.broker.dispatcher.shard import Shard
@@ -93,8 +94,7 @@ class Desk:
             return [self._told(control, now, changed=0, problems=[f"{job.pool} {lack}"])]
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
         if approves:
-            # A person's word holds on whatever way the job goes from here.
-            job.extras = {name: told for name, told in (job.extras or {}).items() if name != "gates"} or None
+            approved(job)
             self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
             return commands + self._shard.beside.begin(job, now)
         why = "rejected in review by {who}: {reason}".format(**_wisher(control))

@@ -39,7 +39,9 @@ def end_failed(shard: Shard, job: Job, failure: Failure, now: Now) -> list[Any]:
     if job.extras and "companions" in job.extras and shard.beside.hold(job, failure, now):
         return []
     answer, codes = {"problems": list(failure.problems)}, [one["code"] for one in failure.problems]
-    commands = shard.end(job, Cause.FAIL, failure.outcome, now, answer, codes=codes, why=failure.why)
+    over = (job.extras or {}).get("passed_over")
+    terms = {"codes": codes, "why": failure.why, **({"passed_over": over} if over else {})}
+    commands = shard.end(job, Cause.FAIL, failure.outcome, now, answer, **terms)
     if failure.outcome == "dead_lettered" and job.phase is Phase.ERROR and not is_companion(job):
         problem = Problem.from_record(failure.problems[0])
         commands.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Recall
+from shotbus.broker.dispatcher.moves import barred, first_pool, passed_over, way
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause
 from shotbus.broker.machine import Now
@@ -29,14 +30,25 @@ class Fallback:
     def pools(self, job: Job) -> int:
         """Return how many pools of a job's chain could take it now."""
         steps = map(Step.parse, job.chain)
-        return sum(step.kind == "pool" and self._takes(step.name, job) for step in steps)
+        return sum(step.kind == "pool" and not self._against(step.name, job) for step in steps)
+
+    def _against(self, pool: str, job: Job) -> str:
+        return barred(self._shard, job, pool) or ("" if self._shard.is_open(pool) else "takes no work now")
 
     def _takes(self, pool: str, job: Job) -> bool:
-        kinds = [stage["kind"] for stage in (job.extras or {}).get("stages", ())]
-        if "green_run" in kinds and self._shard.pool(pool).kind == "hardware":
-            # What its rule demands before it goes to hardware holds on whatever way it comes there.
-            return False
-        return not self._shard.barred(job, pool) and self._shard.is_open(pool)
+        """Tell whether a pool takes a job; else why not is told with its next step, or its end."""
+        why = self._against(pool, job)
+        if why:
+            job.keep(passed_over={**(job.extras or {}).get("passed_over", {}), pool: why})
+        return not why
+
+    def _move(self, job: Job, pool: str, now: Now, **terms: Any) -> None:
+        """Send a job to another pool, or to what it has to do before it may go there."""
+        first = way(self._shard, job, pool)
+        if first != pool:
+            terms["then"] = pool
+        job.failures = 0
+        self._shard.requeue(job, Cause.REROUTE, now, pool=first, **terms, **passed_over(job))
 
     def elsewhere(self, job: Job, now: Now, why: str) -> list[Any] | None:
         """Send a waiting job to the next of its rule's other pools that takes it; None when none does.
@@ -46,8 +58,8 @@ class Fallback:
         others: list[str] = (job.extras or {}).get("others", [])
         for place, pool in enumerate(others):
             if pool != job.pool and self._takes(pool, job):
-                job.extras = {**(job.extras or {}), "others": others[place + 1 :]}
-                self._shard.requeue(job, Cause.REROUTE, now, pool=pool, why=why)
+                job.keep(others=others[place + 1 :])
+                self._move(job, pool, now, why=why)
                 return []
         return None
 
@@ -74,41 +86,32 @@ class Fallback:
         return None
 
     def _pool(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
-        shard = self._shard
         if not self._takes(step.name, job):
             return None
-        job.extras = {**(job.extras or {}), "fallback_from": first_pool(job)}
-        job.failures = 0
-        shard.requeue(job, Cause.REROUTE, now, pool=step.name, why=why, step=str(step))
+        job.keep(fallback_from=first_pool(job))
+        self._move(job, step.name, now, why=why, step=str(step))
         return []
 
     def _cache(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
-        self._shard.set_aside(job, Cause.RECALL, now, why=why, step=str(step))
+        self._shard.set_aside(job, Cause.RECALL, now, why=why, step=str(step), **passed_over(job))
         self._shard.recalling[job.job_id] = None
-        job.extras = {**(job.extras or {}), "fallback_from": first_pool(job), "recall_s": step.seconds}
+        job.keep(fallback_from=first_pool(job), recall_s=step.seconds)
         return [Recall(job.job_id, job.reference, step.seconds)]
 
     def _defer(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
         until = self._shard.opens_ms(step.name, now)
         if until is None or (job.deadline_ms and until >= job.deadline_ms):
             return None
-        self._shard.put_off(job, Cause.DEFER, until, now, why=why, step=str(step))
+        self._shard.put_off(job, Cause.DEFER, until, now, why=why, step=str(step), **passed_over(job))
         return []
 
     def _demote(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
         if step.name not in self._shard.config.classes or step.name == job.priority:
             return None
         words: dict[str, Any] = {"why": why, "step": str(step), "priority": [job.priority, step.name]}
-        self._shard.requeue(job, Cause.REROUTE, now, demoted=step.name, **words)
+        self._shard.requeue(job, Cause.REROUTE, now, demoted=step.name, **words, **passed_over(job))
         return []
 
     def _review(self, job: Job, step: Step, now: Now, why: str) -> list[Any] | None:
-        self._shard.set_aside(job, Cause.REVIEW, now, why=why, step=str(step))
+        self._shard.set_aside(job, Cause.REVIEW, now, why=why, step=str(step), **passed_over(job))
         return []
-
-
-def first_pool(job: Job) -> str:
-    """Return the pool that a job was routed to first."""
-    extras = job.extras or {}
-    own: str = extras["then"]["pool"] if "then" in extras else job.pool
-    return extras.get("fallback_from") or own

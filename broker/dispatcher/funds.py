@@ -34,9 +34,9 @@ class Funds:
         """Take other prices; what is reserved stays."""
         self._pools = config.pools
 
-    def has_money(self, request: Mapping[str, Any], pool: str) -> bool:
-        """Tell whether a budget of money covers a request on a pool."""
-        claim = Claim(request["tenant"], request["experiment"], pool, Cost())
+    def has_money(self, tenant: str, experiment: str, pool: str) -> bool:
+        """Tell whether a budget of money covers a job on a pool."""
+        claim = Claim(tenant, experiment, pool, Cost())
         return self._budgets.covers(claim, "money")
 
     def price(self, job: Job, pool: str, *, seconds: float, sessions: int) -> float:

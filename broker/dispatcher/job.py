@@ -131,6 +131,15 @@ class Job:
         self.queue_us += max(0, at_us - self.queued_us)
         self.queued_us = 0
 
+    def keep(self, **facts: Any) -> None:
+        """Put facts among its extras, as JSON may hold them."""
+        self.extras = {**self.extras, **facts} if self.extras else facts
+
+    def forget(self, *names: str) -> None:
+        """Take facts out of its extras; those that are not there are no mistake."""
+        if self.extras:
+            self.extras = {name: fact for name, fact in self.extras.items() if name not in names} or None
+
     def move(self, cause: Cause) -> None:
         """Change phase along the table. Raises IllegalTransitionError."""
         self.phase = next_phase(self.phase, cause)

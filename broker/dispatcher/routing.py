@@ -12,6 +12,7 @@ from shotbus.broker.inspection.book import FactsBook
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import Asked, Histories, Views
 from shotbus.broker.policy.policy import Policy
+from shotbus.broker.policy.rulebook import APPROVAL
 from shotbus.schemas.openqasm import CircuitFacts
 
 
@@ -80,17 +81,29 @@ class Router:
 
     def gates(
         self, request: Mapping[str, Any], circuit: CircuitFacts | None, decision: Decision, now_ms: int
-    ) -> list[str]:
-        """Return the pools to which a job may not be moved, later: for want of a role, or of an approval.
+    ) -> dict[str, list[str]]:
+        """Return by pool what must be met before a job may be moved there, later: a role, demands of rules.
 
-        Where its own rule sends it, at once or by its chain, that rule's demands have been heard.
+        Where its own rule sends it, at once or by its chain, nobody else is asked for approval; what that
+        rule demands itself holds on its other pools, and on the hardware of its chain.
         """
         if not self.policy.gated:
-            return []
+            return {}
         named = () if request["fallback"] else decision.fallback
-        heard = {decision.pool, *(step.name for step in named if step.kind == "pool")}
+        heard = dict.fromkeys((decision.pool, *(step.name for step in named if step.kind == "pool")))
         gates = self.policy.gates(Asked.of(request, circuit), flags=self.flags, now_ms=now_ms)
-        return [pool for pool in gates if pool not in heard]
+        own = [name for name in decision.requires if name != APPROVAL]
+        found = {pool: list(names) for pool, names in gates.items()}
+        for pool in (*heard, *decision.others) if own else ():
+            if pool in decision.others or self._is_hardware(pool):
+                found[pool] = [*found.get(pool, ()), *own]
+        for pool in heard:
+            found[pool] = [name for name in found.get(pool, ()) if name != APPROVAL]
+        return {pool: list(dict.fromkeys(names)) for pool, names in sorted(found.items()) if names}
+
+    def _is_hardware(self, pool: str) -> bool:
+        settings = self._config.pools.get(pool)
+        return settings is not None and settings.kind == "hardware"
 
 
 #: What makes every job another one, whatever its pool.

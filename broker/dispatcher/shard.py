@@ -179,12 +179,6 @@ class Shard:
             return dear
         return "is never free for it while its window is open" if self.hours.never(job, pool) else ""
 
-    def barred(self, job: Job, pool: str) -> str:
-        """Return why a job may not be moved to a pool; empty when it may."""
-        if job.extras and pool in job.extras.get("gates", ()):
-            return "asks for a role that its submitter has not, or a person's approval"
-        return self.unfit(job, pool)
-
     def _too_dear(self, job: Job, pool: str, most: float) -> str:
         """Return by how much a pool costs more than was asked: the estimate is that of the policy."""
         seconds = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
@@ -344,7 +338,7 @@ class Shard:
         has not run yet and whose time has not come. Returns why its budget will never have them.
         """
         self.withdraw(job, now)
-        if pool and pool != job.pool:
+        if pool:
             self.move_to(job, pool, now)
         if demoted:
             self.jobs.change_class(job, intern(demoted))

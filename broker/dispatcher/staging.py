@@ -61,10 +61,14 @@ def plan(shard: Shard, event: Submitted) -> tuple[list[Stage], list[Problem]]:
             )
         elif pool != event.pool:
             stages.append({"kind": kind, "pool": pool})
-    if "budget" in decision.requires and not shard.funds.has_money(event.request, event.pool):
+    if "budget" in decision.requires and not _has_money(shard, event):
         actual = f"none for {event.request['tenant']}"
         problems.append(Problem("SB-1155", "$.tenant", limit="budget: one of money", actual=actual))
     return stages, problems
+
+
+def _has_money(shard: Shard, event: Submitted) -> bool:
+    return shard.funds.has_money(event.request["tenant"], event.request["experiment"], event.pool)
 
 
 def begin(shard: Shard, job: Job, event: Submitted) -> None:
@@ -133,10 +137,13 @@ class Staging:
         left, then = [stage for stage in extras["stages"] if stage not in here], extras["then"]
         # Another submission than the stage's, should both pools be one provider's.
         more = {"staged": job.attempt, "token": extras.get("token", 0) + 1, "spent": _costs(job, told)}
+        more["passed"] = [*extras.get("passed", ()), *(stage["kind"] for stage in here)]
         if any(stage["kind"] == "baseline" for stage in here) and len(told["payload"]) <= MOST_BYTES:
             more["baseline"] = as_text(told["payload"])
         if left:
             more |= {"stages": left, "then": then}
+        elif "fallback_from" in then:
+            more["fallback_from"] = then["fallback_from"]
         job.extras = {**{name: extras[name] for name in extras if name not in _OF_ONE_POOL}, **more}
         job.failures = 0
         if left:
@@ -190,6 +197,7 @@ def _pools_for(shard: Shard, event: Submitted, kind: str, planned: Sequence[str]
 
 def _takes(shard: Shard, event: Submitted, pool: str) -> bool:
     size = {"qubits": event.facts.qubits, "depth": event.facts.depth_bound} if event.facts else {}
-    if check_pool(event.request, pool, shard.config, **size):
+    roles, wanted = event.request["roles"], shard.pool(pool).access.roles
+    if check_pool(event.request, pool, shard.config, **size) or (wanted and not set(wanted) & set(roles)):
         return False
     return shard.router.policy.admits(pool, event.request["data_class"])

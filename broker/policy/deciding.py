@@ -16,13 +16,15 @@ from shotbus.broker.policy.config import LatencyConfig, ShareConfig, WhereConfig
 from shotbus.broker.policy.decision import Decision, TrailStep
 from shotbus.broker.policy.facts import IDLE, NO_HISTORY, Asked, Histories, Views
 from shotbus.broker.policy.families import check_family
-from shotbus.broker.policy.rulebook import Rule, Rulebook
+from shotbus.broker.policy.rulebook import APPROVAL, Rule, Rulebook, demands
 from shotbus.broker.policy.shares import falls
 from shotbus.broker.policy.steps import Step
 from shotbus.broker.quality import applicable
 from shotbus.schemas.errors import Problem
 
 _ANYWHERE = WhereConfig()
+#: What stands between a job and a pool that asks for a role its submitter has not.
+ROLE = "role"
 _NEVER_OPEN = 1 << 62
 
 
@@ -96,26 +98,22 @@ class Deciding:
             return f"the job names {backend}, which is none of {', '.join(rule.pools)}"
         return ""
 
-    def asks_a_person(self, pool: str) -> bool:
-        """Tell whether the job would need a person's approval if it named a pool."""
+    def demands(self, pool: str) -> tuple[str, ...]:
+        """Return what rules would demand of the job if it named a pool, as far as it is not met."""
         named = replace(self._asked, backend=pool)
         there = Deciding(self._book, named, {}, flags=self._flags, history={}, now_ms=self._now_ms)
+        found: dict[str, None] = {}
         for rule in (rule for rule in self._book.rules if not there._mismatch(rule)):
-            if "approval" in rule.then.require:
-                return "approval" not in named.satisfied
+            found |= dict.fromkeys(demands(rule, self._book, pool))
             # Those behind count where this one may pass the job on: that may change any moment.
             if rule.then.choose != "gain" and not any(getattr(rule.where, name) for name in MEASURED):
                 break
-        return False
+        return tuple(name for name in found if name not in named.satisfied)
 
-    def may_not_name(self, pool: str) -> bool:
-        """Tell whether the job could not name a pool: for want of a role, or of a person's approval."""
-        return lacks_role(self._book.pools[pool], self._asked) or self.asks_a_person(pool)
-
-    def _unheard(self, rule: Rule, pool: str) -> bool:
-        """Tell whether a step of the job's own would lead past the approval that hardware asks for."""
-        own = bool(self._asked.fallback) and "approval" not in rule.then.require
-        return own and pool in self._book.gated and self.asks_a_person(pool)
+    def gates(self, pool: str) -> tuple[str, ...]:
+        """Return what stands between the job and a pool: :meth:`demands`, and a role that it lacks."""
+        role = (ROLE,) if lacks_role(self._book.pools[pool], self._asked) else ()
+        return (*role, *self.demands(pool))
 
     def _is_on(self, flag: str) -> bool:
         name = flag.removeprefix("!")
@@ -245,7 +243,6 @@ class Deciding:
         later = start if start > max(self._now_ms, self._asked.not_before_ms) else 0
         quality = self._quality(rule)
         self._note("decided", rule=rule.name, pool=chosen.pool, not_before_ms=later)
-        requires = tuple(name for name in rule.then.require if name not in self._asked.satisfied)
         return Decision(
             **{
                 "rule": rule.name,
@@ -255,7 +252,7 @@ class Deciding:
                 "windows": self._windows(rule),
                 "waits": not chosen.usable,
                 "prescreen": self._prescreen(rule, chosen.pool),
-                "requires": requires,
+                "requires": self._requires(rule),
                 "sticky": rule.then.sticky,
                 "price": chosen.price,
                 "max_queue_seconds": self._max_queue(rule),
@@ -330,11 +327,16 @@ class Deciding:
         del found
         if step.name not in self._book.pools:
             return "there is no such pool"
-        if self._unheard(rule, step.name):
+        others = self.demands(step.name)
+        if APPROVAL in others and self._asked.fallback and APPROVAL not in rule.then.require:
             return "a rule demands a person's approval for it"
         one = self._candidate(rule, step.name, _ANYWHERE)
         self._trail.append(one.as_json())
-        return {"candidate": one} if one.usable else "; ".join(map(str, one.reasons))
+        if not one.usable:
+            return "; ".join(map(str, one.reasons))
+        # That its own rule sends it there is a person's word; whatever else is demanded holds.
+        more = tuple(name for name in others if name != APPROVAL)
+        return {"candidate": one, "requires": tuple(dict.fromkeys((*self._requires(rule), *more)))}
 
     def _to_cache(self, rule: Rule, step: Step, found: Sequence[Candidate]) -> dict[str, Any]:
         del rule, step, found

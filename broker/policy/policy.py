@@ -97,14 +97,17 @@ class Policy:
 
     @property
     def gated(self) -> tuple[str, ...]:
-        """The pools that some job or other may not name: for want of a role, or of a person's approval."""
+        """The pools of which something is demanded, of some job or other: a role, or by a rule."""
         return self._gated
 
-    def gates(self, asked: Asked, *, flags: Mapping[str, float] = _NONE, now_ms: int) -> list[str]:
-        """Return the pools that a job could not name: for want of a role, or of a person's approval."""
+    def gates(
+        self, asked: Asked, *, flags: Mapping[str, float] = _NONE, now_ms: int
+    ) -> dict[str, tuple[str, ...]]:
+        """Return by pool what a job would have to meet if it named it: a ``role``, and demands of rules."""
         flags = {name: _percent(value) for name, value in flags.items()}
         deciding = Deciding(self._book, asked, _NONE, flags=flags, history=_NONE, now_ms=now_ms)
-        return [pool for pool in self._gated if deciding.may_not_name(pool)]
+        found = {pool: deciding.gates(pool) for pool in self._gated}
+        return {pool: gates for pool, gates in found.items() if gates}
 
     def decide(
         self,

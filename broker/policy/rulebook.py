@@ -17,6 +17,8 @@ from shotbus.schemas.ids import digest
 
 #: The rule of the jobs that no other takes; its name is not a legal one, so that none can be called so.
 DEFAULT_RULE = "(default)"
+#: The demand that only a person can meet.
+APPROVAL = "approval"
 _SIZE_KEYS = ("max_qubits", "max_depth", "seconds_per_point")
 _POOL_KEYS = ("adapter", "kind", "modes", *_SIZE_KEYS, "price", "device", "access")
 
@@ -53,12 +55,12 @@ class Rulebook:
 
     @property
     def gated(self) -> tuple[str, ...]:
-        """Return the hardware for which some rule demands a person's approval, and what asks for a role."""
-        rules = [rule for rule in self.rules if "approval" in rule.then.require]
+        """Return the pools of which some rule demands something, or that ask for a role themselves."""
+        rules = [rule for rule in self.rules if rule.then.require]
         asked = {
             name
-            for name, pool in self.pools.items()
-            if pool.kind == "hardware" and any(rule.open_to_any or name in rule.pools for rule in rules)
+            for name in self.pools
+            if any((rule.open_to_any or name in rule.pools) and demands(rule, self, name) for rule in rules)
         }
         return tuple(name for name, pool in self.pools.items() if pool.access.roles or name in asked)
 
@@ -69,6 +71,12 @@ class Rulebook:
         limited = usual is not None and (usual.access.hours or usual.access.reservations)
         asks = any(pool.access.roles for pool in self.pools.values())
         return not (self.rules or self.families or self.latency or limited or asks)
+
+
+def demands(rule: Rule, book: Rulebook, pool: str) -> tuple[str, ...]:
+    """Return what a rule demands of jobs that name a pool: a person's approval for hardware only."""
+    kind = book.pools[pool].kind
+    return tuple(name for name in rule.then.require if name != APPROVAL or kind == "hardware")
 
 
 def compile_book(config: Config) -> Rulebook:

@@ -44,6 +44,10 @@ _POOLS = {
 }
 
 
+# The name under which a dispatcher comes back: on Kafka it need not wait for its predecessor's session.
+_NAMED = ("--instance", "bench")
+
+
 class Depth(NamedTuple):
     """What one backlog cost: CPU seconds a job, bytes, seconds of wall time."""
 
@@ -54,6 +58,17 @@ class Depth(NamedTuple):
     peak: int
     filling: float
     publishing: float
+
+
+class Returns(NamedTuple):
+    """Seconds until the next dispatcher forwards, by how the one before ended.
+
+    ``stranger``: after a kill too, but under no name; only where names matter.
+    """
+
+    killed: float
+    stopped: float
+    stranger: float | None
 
 
 async def measure(place: Place, *, jobs: int, few: int, finished: int, live: int, repeats: int) -> Report:
@@ -70,12 +85,12 @@ async def measure(place: Place, *, jobs: int, few: int, finished: int, live: int
     """
     reference = [await _depth(place, few, finished) for _ in range(repeats)]
     deep = await _depth(place, jobs, finished)
-    killed, stopped = await _restarts(place, live)
+    back = await _restarts(place, live)
     name = f"backlog {place.name}"
     figures = [
         *_costs(name, jobs, few, deep, reference),
         _memory(name, jobs, deep),
-        *_returns(name, live, killed, stopped),
+        *_returns(name, live, back),
     ]
     note = (
         f"{name}: published in {deep.publishing:.0f} s ({jobs / deep.publishing:,.0f}/s), all waiting after "
@@ -109,24 +124,28 @@ async def _finishing(watch: Watch, pid: int, jobs: int) -> float:
     return (cpu_seconds(pid) - spent) / len(watch.served)
 
 
-async def _restarts(place: Place, live: int) -> tuple[float, float]:
-    """Return the seconds until a new dispatcher forwards: after a kill, and after a stop."""
+async def _restarts(place: Place, live: int) -> Returns:
+    """Return the seconds until a new dispatcher forwards, after each way in which the one before ended."""
+    stranger = None
     with another(place, with_pools(place.config, _POOLS)) as own:
-        async with dispatching(own) as (roles, first, client), watching(client) as watch:
+        async with dispatching(own, *_NAMED) as (roles, first, client), watching(client) as watch:
             await fill(client, {Kind(_STEADY, seconds=0.05): live})
             await until_waiting(client, _STEADY, live)
             begin(roles, own, "worker", "worker", "--pool", _STEADY)
             await asyncio.to_thread(roles.wait, "worker")
             await watch.until(lambda: bool(watch.served))
             await asyncio.to_thread(first.kill)
-            killed, second = await _until_forwarding(own, roles, client, "second")
+            killed, second = await _until_forwarding(own, roles, client, "second", *_NAMED)
             await asyncio.to_thread(second.stop)
-            stopped, _ = await _until_forwarding(own, roles, client, "third")
-    return killed, stopped
+            stopped, third = await _until_forwarding(own, roles, client, "third", *_NAMED)
+            if not place.embedded:
+                await asyncio.to_thread(third.kill)
+                stranger, _ = await _until_forwarding(own, roles, client, "fourth")
+    return Returns(killed, stopped, stranger)
 
 
 async def _until_forwarding(
-    place: Place, roles: Cluster, client: AsyncClient, name: str
+    place: Place, roles: Cluster, client: AsyncClient, name: str, *arguments: str
 ) -> tuple[float, Role]:
     """Start a dispatcher where there is none; return after how long it forwards, and its process."""
     topic = client.session.topics.work(_STEADY)
@@ -134,7 +153,7 @@ async def _until_forwarding(
     places = [TopicPartition(topic, number) for number in range(count)]
     ends = await client.session.bus.ends(places)
     began = time.perf_counter()
-    role = begin(roles, place, name, "dispatcher")
+    role = begin(roles, place, name, "dispatcher", *arguments)
     await _first_record(client.session.bus, ends)
     seconds = time.perf_counter() - began
     await asyncio.to_thread(roles.wait, name)
@@ -174,10 +193,13 @@ def _memory(name: str, jobs: int, deep: Depth) -> Figure:
     return Figure(name, figure, deep.peak / _MB, "MB", target=Target("below", TARGET_MB), noise=told)
 
 
-def _returns(name: str, live: int, killed: float, stopped: float) -> list[Figure]:
+def _returns(name: str, live: int, back: Returns) -> list[Figure]:
     target = Target("below", TARGET_SECONDS)
     text = f"until the next one forwards, {live:,} live jobs"
-    return [
-        Figure(name, f"killed: {text}", killed, "s", target=target),
-        Figure(name, f"stopped: {text}", stopped, "s", target=target),
+    figures = [
+        Figure(name, f"killed: {text}", back.killed, "s", target=target),
+        Figure(name, f"stopped: {text}", back.stopped, "s", target=target),
     ]
+    if back.stranger is not None:
+        figures.append(Figure(name, f"killed, without an instance name: {text}", back.stranger, "s"))
+    return figures

@@ -113,10 +113,10 @@ async def connected(place: Place) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def dispatching(place: Place) -> AsyncIterator[tuple[Cluster, Role, AsyncClient]]:
+async def dispatching(place: Place, *arguments: str) -> AsyncIterator[tuple[Cluster, Role, AsyncClient]]:
     """Run one dispatcher process and nothing else, with a client connected to it."""
     with cluster(place) as roles:
-        dispatcher = begin(roles, place, "dispatcher", "dispatcher")
+        dispatcher = begin(roles, place, "dispatcher", "dispatcher", *arguments)
         roles.wait("dispatcher")
         async with connected(place) as client:
             yield roles, dispatcher, client

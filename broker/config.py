@@ -73,7 +73,12 @@ class OptionText(str):
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix."""
+    """Where the bus is and how it is divided. ``partitions`` is fixed for the life of a prefix.
+
+    ``instance`` is a role process's own name, kept over restarts: on Kafka, the one that comes back gets its
+    partitions without waiting for its predecessor's session to time out. No two living processes of a role
+    (of a pool, for workers) may have the same. Empty is none.
+    """
 
     url: str = field(default="sqlite:///.shotbus", repr=False)  # its store= may carry a password
     prefix: str = "shotbus."
@@ -82,6 +87,7 @@ class BrokerConfig:
     retention_days: float = 3.0
     remembered_jobs: int = 1_048_576
     synchronous: str = "FULL"
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +175,13 @@ class PoolConfig:
     burst: int = 1
     high_seconds: float = 300.0
     low_seconds: float = 150.0
+    options: dict[str, OptionText] = field(default_factory=dict)
     price: PriceConfig = field(default_factory=PriceConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
 
-    options: dict[str, OptionText] = field(default_factory=dict)
     @property
     def paid(self) -> bool:
         """Whether running here costs: then nothing is sent twice on a guess."""

@@ -37,6 +37,11 @@ def _words(*allowed: str) -> _Rule:
     return _Rule(", ".join(allowed), lambda value: value in allowed)
 
 
+def _is_instance(value: str) -> bool:
+    """Say whether Kafka takes it as a ``group.instance.id``, or it is none."""
+    return not value or (_NAME.fullmatch(value) is not None and value not in (".", ".."))
+
+
 _MODES = _Rule(f"one or more of {', '.join(MODES)}", lambda value: bool(value) and set(value) <= set(MODES))
 _RULES: Mapping[str, Mapping[str, _Rule]] = {
     "broker": {
@@ -46,6 +51,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "retention_days": _above(0, 3_650),
         "remembered_jobs": _from(1_024, 1 << 30),
         "synchronous": _words("FULL", "NORMAL"),
+        "instance": _Rule("letters, digits, . _ -, and not only dots", _is_instance),
     },
     "classes": {"weight": _above(0, 1e6)},
     "pools": {

@@ -113,6 +113,7 @@ def open_bus(address: Address, config: Config, *, client_id: str) -> Bus:
             sasl_username=kafka.sasl_username or None,
             sasl_password=reveal(kafka.sasl_password, "$.kafka.sasl_password") or None,
             replication_factor=kafka.replication_factor,
+            instance=config.broker.instance,
         )
     except ValueError as error:
         raise fail("SB-2002", "$.kafka", detail=str(error)) from error

@@ -45,7 +45,11 @@ class ShardHost:
     async def start(self) -> None:
         """Join the group; shards start as they are assigned."""
         self._membership = await self._bus.join(
-            self._group, self._topic, on_assigned=self._assigned, on_revoked=self._revoked
+            self._group,
+            self._topic,
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+            on_lost=self._fail,
         )
 
     async def stop(self) -> None:
@@ -98,8 +102,12 @@ class ShardHost:
             task.cancel()
 
     def _report(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() and not self.failure.done():
-            self.failure.set_exception(task.exception() or RuntimeError(task.get_name()))
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
     async def _run(self, shard: int) -> None:
         runner, allowed = self._make(shard), self._allowed[shard]

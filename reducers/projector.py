@@ -56,6 +56,7 @@ class Projector:
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._stop = asyncio.Event()
+        self._lost: Exception | None = None
 
     @property
     def stats(self) -> Counter[str]:
@@ -67,12 +68,17 @@ class Projector:
         self._stop.set()
 
     async def run(self) -> None:
-        """Project until :meth:`stop`. Raises BusError when the group cannot be joined."""
+        """Project until :meth:`stop`.
+
+        Raises BusError when the group cannot be joined, ShotbusError (SB-2006) when another process has
+        joined it under this one's instance name.
+        """
         membership = await self._bus.join(
             self._topics.name("projector"),
             self._topics.name("shards"),
             on_assigned=self._assigned,
             on_revoked=self._revoked,
+            on_lost=self._give_way,
         )
         try:
             while not self._stop.is_set():
@@ -83,6 +89,12 @@ class Projector:
                     await self._pause(None)
         finally:
             await membership.leave()
+        if self._lost is not None:
+            raise self._lost
+
+    def _give_way(self, lost: Exception) -> None:
+        self._lost = lost
+        self.stop()
 
     async def rebuild(self) -> int:
         """Clear the store and write everything anew that the topics hold now.

@@ -41,10 +41,18 @@ class ReducerService:
         self._host = ShardHost(
             bus, group=topics.name("reducers"), topic=topics.name("shards"), make_runner=self._make_runner
         )
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._host.failure.add_done_callback(self._fail)
+
+    def _fail(self, part: asyncio.Future[None]) -> None:
+        error = None if part.cancelled() else part.exception()
+        if error is not None and not self._failure.done():
+            self._failure.set_exception(error)
 
     async def start(self) -> None:
         """Join both groups."""
         self._task = asyncio.create_task(self._projector.run(), name="projector")
+        self._task.add_done_callback(self._fail)
         await self._host.start()
 
     async def stop(self) -> None:
@@ -52,12 +60,12 @@ class ReducerService:
         await self._host.stop()
         self._projector.stop()
         if self._task:
-            await self._task
+            await asyncio.wait([self._task])  # how it ended has been told by ``failure``
 
     @property
     def failure(self) -> asyncio.Future[None]:
-        """Fails when a shard's task ended by a defect."""
-        return self._host.failure
+        """Fails when a shard's task or the projector ended by a defect, or another process has its place."""
+        return self._failure
 
     def _make_runner(self, shard: int) -> ShardRunner:
         return ShardRunner(

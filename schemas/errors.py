@@ -95,6 +95,7 @@ CODES: Mapping[str, str] = {
     "SB-2003": "file cannot be read",
     "SB-2004": "not reachable",
     "SB-2005": "data directory is in use",
+    "SB-2006": "instance name is in use",
     # 40xx: what became of a job
     "SB-4001": "job was not found",
     "SB-4002": "job was cancelled",
@@ -198,6 +199,7 @@ HINTS: Mapping[str, str] = {
     "SB-2003": "check the path and the permission to read it; detail tells what is wrong with its content",
     "SB-2004": "start it, or correct the URL; shotbus doctor checks everything",
     "SB-2005": "use that one with --data, or choose another directory",
+    "SB-2006": "give each process of a role a name of its own (--instance), or none",
     "SB-4001": "check the id and the tenant",
     "SB-4002": "submit it again",
     "SB-4003": "give it more time or a higher class",

@@ -15,6 +15,7 @@ import structlog
 from shotbus.broker.bus.base import (
     Bus,
     BusError,
+    LostCallback,
     Membership,
     OffsetGapError,
     Reader,
@@ -73,10 +74,10 @@ class Intake:
         number = taken.lane.partition
         return number in self._wanted and self._lanes.get(number) is taken.lane
 
-    async def join(self) -> None:
-        """Join the group. Raises BusError."""
+    async def join(self, on_lost: LostCallback | None = None) -> None:
+        """Join the group; ``on_lost`` is the bus's. Raises BusError."""
         self._membership = await self._bus.join(
-            self._group, self._topic, on_assigned=self._assigned, on_revoked=self._revoked
+            self._group, self._topic, on_assigned=self._assigned, on_revoked=self._revoked, on_lost=on_lost
         )
 
     async def _assigned(self, partitions: frozenset[int]) -> None:

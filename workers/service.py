@@ -117,6 +117,7 @@ class WorkerService:
             announced=self._claims.announced,
         )
         self._stopping = False
+        self._lost: Exception | None = None
         self._freed = asyncio.Event()
         self._commit_due = asyncio.Event()
         slots = 0 if self._capabilities.inline else settings.slots
@@ -138,11 +139,16 @@ class WorkerService:
         self._freed.set()
         self._intake.interrupt()
 
+    def _give_way(self, lost: Exception) -> None:
+        self._lost = lost
+        self.stop()
+
     async def run(self) -> None:
         """Serve until :meth:`stop`, then drain.
 
         Raises:
             BusError: the bus was away at the start, or the group could not be joined.
+            ShotbusError: (SB-2006) another process has joined under this one's instance name; it has drained.
             ExceptionGroup: a defect in one of the service's own tasks.
 
         """
@@ -153,7 +159,7 @@ class WorkerService:
             # Inline bundles are answered as they are read: there is nothing that could be taken back.
             works += [self._revocations.run, self._decline_for_ever]
             await self._revocations.catch_up()
-        await self._intake.join()
+        await self._intake.join(self._give_way)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(self._keep(work)) for work in works]
@@ -167,6 +173,8 @@ class WorkerService:
         finally:
             for child in self._children:
                 await child.kill()
+        if self._lost is not None:
+            raise self._lost
 
     def pids(self) -> list[int]:
         """Return the ids of the child processes that run now."""
@@ -249,20 +257,16 @@ class WorkerService:
         """Run bundles from the hand, one at a time, until told to end."""
         while (taken := await self._next(child)) is not None:
             self.counters.running += 1
+            failed = self.counters.jobs_failed
             try:
                 async with self._advertiser.turn() as mine:
                     # Draining began while it waited for its turn: whoever takes the partition runs it.
                     if mine:
-            failed = self.counters.jobs_failed
                         await self._slot(child, taken)
             finally:
                 self.counters.running -= 1
                 self.counters.in_hand -= 1
                 self._freed.set()
-
-    def _settle(self, taken: Taken) -> None:
-        taken.done()
-        self._commit_due.set()
                 if self.counters.jobs_failed > failed:
                     self._senses.doubt()
 
@@ -284,6 +288,10 @@ class WorkerService:
         while True:
             self._senses.look()
             await asyncio.sleep(self._settings.advertise_seconds)
+
+    def _settle(self, taken: Taken) -> None:
+        taken.done()
+        self._commit_due.set()
 
     async def _commit_for_ever(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 Headers = tuple[tuple[str, bytes], ...]
 Cleanup = Literal["delete", "compact", "compact,delete", "trim"]
 ShardCallback = Callable[[frozenset[int]], Awaitable[None]]
+LostCallback = Callable[[Exception], None]
 
 DEFAULT_MAX_RECORD_BYTES = 1_048_576
 
@@ -226,13 +227,32 @@ class Bus(Protocol):
         ...
 
     async def join(
-        self, group: str, topic: str, *, on_assigned: ShardCallback, on_revoked: ShardCallback
+        self,
+        group: str,
+        topic: str,
+        *,
+        on_assigned: ShardCallback,
+        on_revoked: ShardCallback,
+        on_lost: LostCallback | None = None,
     ) -> Membership:
         """Join ``group``, whose members deal out the partitions of ``topic`` among themselves.
 
         ``on_revoked`` is awaited before another member is given the partitions (except when this
-        process was declared dead: then only fencing protects the shard). Callbacks must be quick:
-        they signal tasks, they do no work.
+        process was declared dead, or lost its name: then only fencing protects the shard). Callbacks must
+        be quick: they signal tasks, they do no work. ``on_lost`` is called, after everything was revoked, when another
+        process has joined under this one's instance name: this member stays out, and the argument says so
+        (ShotbusError SB-2006). A bus that knows no such names never calls it.
+        """
+        ...
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what ``group`` has recorded, as its members see it; of a group that never was: nothing."""
+        ...
+
+    async def members(self, group: str, topic: str) -> int:
+        """Return how many members share ``topic`` in ``group`` now.
+
+        One that was killed counts until its death is noticed, which may take its session's time-out.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Any
 from shotbus.broker.bus.base import (
     BusError,
     Capabilities,
+    LostCallback,
     Membership,
     Outgoing,
     Reader,
@@ -17,9 +18,10 @@ from shotbus.broker.bus.base import (
     TopicPartition,
     TopicSpec,
 )
-from shotbus.broker.bus.kafka_group import KafkaMembership
+from shotbus.broker.bus.kafka_group import Callbacks, KafkaMembership
 from shotbus.broker.bus.kafka_link import Link
 from shotbus.broker.bus.kafka_offsets import EARLIEST, LATEST, Offsets
+from shotbus.broker.bus.kafka_positions import Groups
 from shotbus.broker.bus.kafka_publisher import Publisher
 from shotbus.broker.bus.kafka_reader import KafkaReader
 from shotbus.broker.bus.kafka_settings import SASL_MECHANISMS, KafkaSettings
@@ -41,6 +43,7 @@ class KafkaBus:
         self._link = Link(settings)
         self._catalog = Catalog(self._link, settings)
         self._offsets = Offsets(self._link)
+        self._groups = Groups(self._link)
         self._publisher = Publisher(self._link, self._catalog)
         # Insertion-ordered: closed in the order in which they were opened.
         self._opened: dict[Any, None] = {}
@@ -94,13 +97,27 @@ class KafkaBus:
         return await self._offsets.first_since(partition, timestamp_ms)
 
     async def join(
-        self, group: str, topic: str, *, on_assigned: ShardCallback, on_revoked: ShardCallback
+        self,
+        group: str,
+        topic: str,
+        *,
+        on_assigned: ShardCallback,
+        on_revoked: ShardCallback,
+        on_lost: LostCallback | None = None,
     ) -> Membership:
         await self._catalog.require(topic)
-        membership = KafkaMembership(self._settings, group, topic, (on_assigned, on_revoked), self._forget)
+        callbacks = Callbacks(on_assigned, on_revoked, on_lost)
+        membership = KafkaMembership(self._settings, group, topic, callbacks, self._forget)
         self._opened[membership] = None
         await membership.join()
         return membership
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return await self._groups.committed(group, partitions)
+
+    async def members(self, group: str, topic: str) -> int:
+        await self._catalog.require(topic)
+        return await self._groups.members(group)
 
     async def fence(self, shard: str) -> ShardWriter:
         writer = KafkaShardWriter(shard, Link(self._settings), self._catalog, self._settings, self._forget)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
 
-from shotbus.broker.bus.base import BusError, ShardCallback, TopicPartition
+from shotbus.broker.bus.base import BusError, LostCallback, ShardCallback, TopicPartition
 from shotbus.broker.bus.kafka_settings import CALL_SECONDS, RETRY_SECONDS, KafkaSettings, membership_options
+from shotbus.broker.bus.kafka_static import fenced, named
+from shotbus.schemas.errors import ShotbusError, fail
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +36,20 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         await self._membership.assign(frozenset(partition.partition for partition in assigned))
 
 
+class Callbacks(NamedTuple):
+    """What a member is told through."""
+
+    on_assigned: ShardCallback
+    on_revoked: ShardCallback
+    on_lost: LostCallback | None
+
+
 class KafkaMembership:
     """See :class:`~.base.Membership`. Made by :meth:`KafkaBus.join`.
 
     A member that the library gives up (its coordination task dies) hands back what it holds and joins again.
+    With ``settings.instance`` the place in the group is that instance's: who joins under its name gets what
+    it held, at once and without a rebalance, and whoever had the place until then is fenced, and stays out.
     An exception in a callback is logged and raised by the next call of commit, committed or leave.
     """
 
@@ -45,13 +58,13 @@ class KafkaMembership:
         settings: KafkaSettings,
         group: str,
         topic: str,
-        callbacks: tuple[ShardCallback, ShardCallback],
+        callbacks: Callbacks,
         on_close: Callable[[KafkaMembership], None],
     ) -> None:
         self._settings = settings
         self._group = group
         self._topic = topic
-        self._on_assigned, self._on_revoked = callbacks
+        self._on_assigned, self._on_revoked, self._on_lost = callbacks
         self._on_close = on_close
         self._held: frozenset[int] = frozenset()
         self._settled = asyncio.Event()
@@ -60,6 +73,7 @@ class KafkaMembership:
         self._consumer: Any = None
         self._assignor: Any = None
         self._keeper: asyncio.Task[None] | None = None
+        self._taken: ShotbusError | None = None
 
     @property
     def assigned(self) -> frozenset[int]:
@@ -72,6 +86,8 @@ class KafkaMembership:
         except BaseException as error:
             await self._disconnect()
             self._on_close(self)
+            if self._taken is not None:
+                raise self._taken from error
             if isinstance(error, _TROUBLE):
                 msg = f"cannot join group {self._group!r}: {error!r}"
                 raise BusError(msg) from error
@@ -86,7 +102,7 @@ class KafkaMembership:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        await self._disconnect()
+        await self._disconnect(farewell=True)
         self._on_close(self)
         self._raise_callback_error()
 
@@ -137,17 +153,34 @@ class KafkaMembership:
         self._assignor = type("StickyAssignor", (StickyPartitionAssignor,), {})
         self._consumer = AIOKafkaConsumer(
             group_id=self._group,
+            group_instance_id=self._settings.instance or None,
             partition_assignment_strategy=(self._assignor,),
             **membership_options(self._settings),
         )
+        if self._settings.instance:
+            client = self._consumer._client  # noqa: SLF001  # the one place that all its requests pass
+            client.send = functools.partial(self._send, client.send)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         async with asyncio.timeout(_JOIN_SECONDS):
             await self._consumer.start()
             await self._settled.wait()
 
-    async def _disconnect(self) -> None:
+    async def _send(self, send: Callable[..., Awaitable[Any]], node: int, request: Any, **how: Any) -> Any:
+        """Send for the consumer, and note when its place has been taken: for aiokafka it is any error."""
+        response = await send(node, named(request, self._settings.instance), **how)
+        if self._taken is None and fenced(response):
+            told = f"another process has joined the group {self._group} under this name"
+            self._taken = fail("SB-2006", "$.broker.instance", actual=self._settings.instance, detail=told)
+        return response
+
+    async def _disconnect(self, *, farewell: bool = False) -> None:
+        """Close the consumer. A static member keeps its place, unless this is its ``farewell``."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
+            if farewell and consumer._coordinator is not None:  # noqa: SLF001  # see below
+                # aiokafka leaves a group only as who has no instance. The member id is enough for the broker,
+                # and one that was replaced means nothing to it, so nobody sends a successor away.
+                consumer._coordinator._group_instance_id = None  # noqa: SLF001
             try:
                 await consumer.stop()
             except _TROUBLE as error:
@@ -163,9 +196,14 @@ class KafkaMembership:
                     await self._connect()
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
             except Exception as error:  # noqa: BLE001  # whatever ended it, the place must be taken again
-                _log.warning("group %s: membership lost, joining again: %r", self._group, error)
+                told = "taken over" if self._taken else "lost, joining again"
+                _log.warning("group %s: membership %s: %r", self._group, told, error)
                 await self.revoke()
                 await self._disconnect()
+                if self._taken is not None:
+                    if self._on_lost is not None:
+                        self._on_lost(self._taken)
+                    return
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _coordinate(self, doing: str, call: Callable[[Any], Any]) -> Any:
@@ -176,7 +214,7 @@ class KafkaMembership:
         error: Exception | None = None
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                while True:
+                while self._taken is None:
                     try:
                         return await call(self._consumer._coordinator)  # noqa: SLF001  # see commit()
                     except (errors.CommitFailedError, AttributeError) as rebalancing:
@@ -185,6 +223,7 @@ class KafkaMembership:
         except (TimeoutError, errors.KafkaError) as trouble:
             msg = f"group {self._group!r}: {doing}: {error or trouble!r}"
             raise BusError(msg) from trouble
+        raise BusError(f"group {self._group!r}: {doing}: {self._taken}")
 
     def _raise_callback_error(self) -> None:
         error, self._callback_error = self._callback_error, None

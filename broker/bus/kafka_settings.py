@@ -28,7 +28,9 @@ class KafkaSettings:
 
     ``bootstrap`` is ``host:port[,host:port…]``. ``replication_factor`` -1 takes the broker's default.
     ``session_timeout_ms`` is how long a silent process keeps its partitions; ``transaction_timeout_ms``
-    how long an abandoned transaction can hold up readers, and the time limit of one commit.
+    how long an abandoned transaction can hold up readers, and the time limit of one commit. ``instance``
+    names this process for good (KIP-345): restarted within the session timeout, it gets the partitions back
+    that it held, at once. A name is one living process's.
     Raises ValueError for combinations that cannot work.
     """
 
@@ -44,6 +46,7 @@ class KafkaSettings:
     replication_factor: int = -1
     session_timeout_ms: int = 6_000
     transaction_timeout_ms: int = 10_000
+    instance: str = ""
 
     def __post_init__(self) -> None:
         if self.security_protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):

@@ -15,6 +15,7 @@ from shotbus.broker.bus.base import (
     Capabilities,
     CommitUnknownError,
     FencedError,
+    LostCallback,
     Membership,
     Outgoing,
     Reader,
@@ -27,7 +28,7 @@ from shotbus.broker.bus.base import (
 )
 from shotbus.broker.bus.groups import Member
 from shotbus.broker.bus.limits import check_partition, check_record, check_trim
-from shotbus.broker.bus.memory_group import GroupState, MemoryGroup
+from shotbus.broker.bus.memory_group import GroupState, MemoryGroup, positions_of
 from shotbus.broker.bus.memory_log import Log, Stored, Transaction
 from shotbus.broker.bus.news import Listener, News
 
@@ -213,14 +214,29 @@ class MemoryBus:
         return self._open().log(partition).offset_at(timestamp_ms)
 
     async def join(
-        self, group: str, topic: str, *, on_assigned: ShardCallback, on_revoked: ShardCallback
+        self,
+        group: str,
+        topic: str,
+        *,
+        on_assigned: ShardCallback,
+        on_revoked: ShardCallback,
+        on_lost: LostCallback | None = None,
     ) -> Membership:
         """Join ``group`` on ``topic``."""
+        del on_lost  # the dead are buried at once: nobody needs a name to be back soon
         table = self.table(group, topic)
         member = Member(table, on_assigned=on_assigned, on_revoked=on_revoked)
         self._members.append((member, table))
         await member.enter()
         return member
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what a group has recorded."""
+        return positions_of(self._open().positions, group, partitions)
+
+    async def members(self, group: str, topic: str) -> int:
+        """Return how many members a group has."""
+        return len(self._open().group(group, topic).members)
 
     def table(self, group: str, topic: str) -> MemoryGroup:
         """Return a new place in a group's table; :meth:`join` follows it."""

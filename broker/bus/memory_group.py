@@ -25,6 +25,13 @@ class GroupState:
         self.owners = {partition: owner for partition, owner in self.owners.items() if owner != member}
 
 
+def positions_of(
+    known: Mapping[tuple[str, TopicPartition], int], group: str, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Return the positions of a group, of those partitions that have one."""
+    return {name: known[group, name] for name in partitions if (group, name) in known}
+
+
 class MemoryGroup:
     """A ``GroupTable`` for one membership."""
 
@@ -82,8 +89,7 @@ class MemoryGroup:
         self._positions.update({(self._name, name): position for name, position in positions.items()})
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        known = self._positions
-        return {name: known[self._name, name] for name in partitions if (self._name, name) in known}
+        return positions_of(self._positions, self._name, partitions)
 
     def look(self) -> None:
         self._listener.clear()

@@ -17,6 +17,7 @@ from shotbus.broker.bus.base import (
     Capabilities,
     CommitUnknownError,
     FencedError,
+    LostCallback,
     Membership,
     Outgoing,
     Reader,
@@ -31,7 +32,7 @@ from shotbus.broker.bus.groups import Member
 from shotbus.broker.bus.limits import check_partition, check_record, check_trim
 from shotbus.broker.bus.news import News
 from shotbus.broker.bus.sqlite_files import prepare_directory
-from shotbus.broker.bus.sqlite_group import Access, SqliteGroup
+from shotbus.broker.bus.sqlite_group import Access, SqliteGroup, living, positions_of
 from shotbus.broker.bus.sqlite_reader import SqliteReader
 from shotbus.broker.bus.sqlite_schema import (
     Bounds,
@@ -158,14 +159,29 @@ class SqliteBus:
             return offset_at(self._open().connection, self._log(partition), timestamp_ms)
 
     async def join(
-        self, group: str, topic: str, *, on_assigned: ShardCallback, on_revoked: ShardCallback
+        self,
+        group: str,
+        topic: str,
+        *,
+        on_assigned: ShardCallback,
+        on_revoked: ShardCallback,
+        on_lost: LostCallback | None = None,
     ) -> Membership:
         """Join ``group`` on ``topic``."""
+        del on_lost  # a killed member is noticed within half a second: nobody needs a name to be back soon
         table = SqliteGroup(self._open(), group, topic, self._topic(topic).partitions)
         member = Member(table, on_assigned=on_assigned, on_revoked=on_revoked)
         self._members.append(member)
         await member.enter()
         return member
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what a group has recorded."""
+        return positions_of(self._open(), group, partitions)
+
+    async def members(self, group: str, topic: str) -> int:
+        """Return how many living members a group has."""
+        return living(self._open(), group, self._topic(topic).name)
 
     async def fence(self, shard: str) -> ShardWriter:
         """Take ``shard``: earlier writers of it can commit nothing from now on."""

@@ -102,10 +102,7 @@ class SqliteGroup:
         await self._access.writer.call(_many(sql, rows))
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        sql = "SELECT topic, partition, position FROM positions WHERE grp = ?"
-        rows = self._access.read(sql, self._group[:1])
-        known = {TopicPartition(topic, partition): position for topic, partition, position in rows}
-        return {partition: known[partition] for partition in partitions if partition in known}
+        return positions_of(self._access, self._group[0], partitions)
 
     def look(self) -> None:
         self._listener.clear()
@@ -127,16 +124,39 @@ class SqliteGroup:
 
     async def _bury(self) -> None:
         """Remove peers that are dead, unless they have shown life since this look at them."""
-        sql = "SELECT id, bell, deadline FROM members WHERE grp = ? AND topic = ? AND bell != ?"
-        peers = self._access.read(sql, (*self._group, self._access.doorbell.name))
-        dead = [(member, deadline) for member, bell, deadline in peers if self._is_dead(bell, deadline)]
+        peers = _rows(self._access, self._group)
+        dead = [
+            (member, deadline)
+            for member, bell, deadline in peers
+            if bell != self._access.doorbell.name and _is_dead(self._access, bell, deadline)
+        ]
         if dead:
             await self._change(lambda connection: _bury(connection, dead))
 
-    def _is_dead(self, bell: str, deadline: float) -> bool:
-        left = deadline - time.monotonic()
-        # A deadline far ahead was written before the host was last started.
-        return left < 0 or left > 2 * self._access.session_timeout or self._access.doorbell.is_dead(bell)
+
+def positions_of(
+    access: Access, group: str, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Return the positions of a group, of those partitions that have one. Raises :class:`BusError`."""
+    rows = access.read("SELECT topic, partition, position FROM positions WHERE grp = ?", (group,))
+    known = {TopicPartition(topic, partition): position for topic, partition, position in rows}
+    return {partition: known[partition] for partition in partitions if partition in known}
+
+
+def living(access: Access, group: str, topic: str) -> int:
+    """Return how many members of a group live. Raises :class:`BusError`."""
+    rows = _rows(access, (group, topic))
+    return sum(not _is_dead(access, bell, deadline) for _, bell, deadline in rows)
+
+
+def _rows(access: Access, group: tuple[str, str]) -> list[tuple[int, str, float]]:
+    return access.read("SELECT id, bell, deadline FROM members WHERE grp = ? AND topic = ?", group)
+
+
+def _is_dead(access: Access, bell: str, deadline: float) -> bool:
+    left = deadline - time.monotonic()
+    # A deadline far ahead was written before the host was last started.
+    return left < 0 or left > 2 * access.session_timeout or access.doorbell.is_dead(bell)
 
 
 def _many(sql: str, rows: Sequence[tuple[object, ...]]) -> Callable[[sqlite3.Connection], None]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import click
 
+from shotbus.broker.config_rules import check_config
 from shotbus.broker.connect import parse_url
 from shotbus.broker.files import make_private_directory, private
 from shotbus.broker.telemetry import configure_logging
 from shotbus.broker.urls import public_url
 from shotbus.cli.common import Options, command_options, run_async
 from shotbus.producers.embedded import LOCK_NAME
-from shotbus.schemas.errors import fail
+from shotbus.schemas.errors import ShotbusError, fail
 
 
 def _announce(options: Options, role: str, metrics: str | None) -> None:
@@ -59,6 +61,7 @@ def up(options: Options, *, with_parent: bool, pools: tuple[str, ...]) -> None:
         raise fail("SB-2002", "--url", limit="sqlite:///DIR", hint="on Kafka run the roles as processes")
     for pool in pools:
         _check_pool(options, pool)
+    _check_adapters(options, pools or tuple(options.config.pools))
     configure_logging(options.config.log)
     with _on_directory(address.directory, alone=True):
         run_async(_up(options, pools or tuple(options.config.pools), with_parent=with_parent))
@@ -79,6 +82,14 @@ def _check_pool(options: Options, pool: str) -> None:
         raise fail("SB-1102", "--pool", limit=", ".join(sorted(options.config.pools)), actual=pool)
 
 
+def _check_adapters(options: Options, pools: Sequence[str]) -> None:
+    """Refuse pools that cannot be served before anything is connected (SB-1102, SB-2001, SB-2002)."""
+    from shotbus.roles import adapter_problems
+
+    if problems := [one for pool in pools for one in adapter_problems(options.config, pool)]:
+        raise ShotbusError(problems)
+
+
 async def _stdin_end() -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -86,28 +97,50 @@ async def _stdin_end() -> None:
     await reader.read()
 
 
+_instance = click.option(
+    "--instance",
+    metavar="NAME",
+    help="This process's own name, kept over restarts: on Kafka it is back sooner.",
+)
+
+
 @click.command()
+@_instance
 @command_options
-def dispatcher(options: Options) -> None:
+def dispatcher(options: Options, instance: str | None) -> None:
     """Run a dispatcher; start as many as you like."""
-    _run_role(options, "dispatcher")
+    _run_role(_named(options, instance), "dispatcher")
 
 
 @click.command()
+@_instance
 @command_options
-def reducer(options: Options) -> None:
+def reducer(options: Options, instance: str | None) -> None:
     """Run a reducer; start as many as you like."""
-    _run_role(options, "reducer")
+    _run_role(_named(options, instance), "reducer")
 
 
 @click.command()
 @click.option("--pool", required=True, help="Pool to serve.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Child processes (default: the pool's).")
+@_instance
 @command_options
-def worker(options: Options, pool: str, concurrency: int | None) -> None:
+def worker(options: Options, pool: str, concurrency: int | None, instance: str | None) -> None:
     """Run a worker of one pool; replicas share its work."""
     _check_pool(options, pool)
-    _run_role(options, "worker", pool, concurrency)
+    _check_adapters(options, (pool,))
+    _run_role(_named(options, instance), "worker", pool, concurrency)
+
+
+def _named(options: Options, instance: str | None) -> Options:
+    """Return the options with ``--instance`` for the configured name. Raises ShotbusError (SB-2002)."""
+    if instance is None:
+        return options
+    broker = dataclasses.replace(options.config.broker, instance=instance)
+    config = dataclasses.replace(options.config, broker=broker)
+    if problems := check_config(config):
+        raise ShotbusError([dataclasses.replace(one, path="--instance") for one in problems])
+    return dataclasses.replace(options, loaded=dataclasses.replace(options.loaded, config=config))
 
 
 def _run_role(options: Options, role: str, pool: str = "", slots: int | None = None) -> None:

@@ -126,3 +126,24 @@ async def test_committed_positions_are_the_groups_and_survive_its_members(join, 
         TopicPartition(f"{prefix}input", 0) if inputs.partition else TopicPartition(f"{prefix}shards", 3)
     )
     assert await successor.committed([inputs, shard, unknown]) == {inputs: 11, shard: 0}
+
+
+async def test_whoever_looks_from_outside_reads_positions_and_counts_members(bus, join, prefix):
+    first = await join()
+    shard = TopicPartition(f"{prefix}shards", 1)
+    await first[1].commit({shard: 0})
+    assert await bus.committed(f"{prefix}g", [shard, shard._replace(partition=2)]) == {shard: 0}
+    assert await bus.members(f"{prefix}g", f"{prefix}shards") == 1
+    second = await join()
+    await eventually(lambda: evenly(first, second))
+    assert await bus.members(f"{prefix}g", f"{prefix}shards") == 2
+    await asyncio.gather(first[1].leave(), second[1].leave())
+    assert await bus.members(f"{prefix}g", f"{prefix}shards") == 0
+    assert await bus.committed(f"{prefix}g", [shard]) == {shard: 0}
+
+
+async def test_a_group_that_never_was_has_no_members_and_no_positions(bus, prefix):
+    (shard,) = await create(bus, f"{prefix}shards")
+    assert await bus.members(f"{prefix}nobody", f"{prefix}shards") == 0
+    assert await bus.committed(f"{prefix}nobody", [shard]) == {}
+    assert await bus.committed(f"{prefix}nobody", []) == {}

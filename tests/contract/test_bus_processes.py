@@ -135,6 +135,8 @@ async def test_a_killed_member_is_replaced(bus, prefix, child):
     await eventually(lambda: len(holds) == 2)
     victim.kill()
     await eventually(lambda: holds == {0, 1, 2, 3})
+    # Whoever took its partitions had to know that it is gone.
+    assert await bus.members(f"{prefix}g", f"{prefix}shards") == 1
 
 
 async def test_everything_is_there_after_a_restart(bus, bus_factory, prefix):

@@ -112,6 +112,8 @@ def test_every_mistake_is_said_at_once(tmp_path):
         ("[log]\nformat = 'xml'", "$.log.format"),
         ("[pools.'bad name']\nslots = 1", "$.pools.bad name"),
         ("[broker]\nprefix = 'a/b'", "$.broker.prefix"),
+        ("[broker]\ninstance = 'a b'", "$.broker.instance"),
+        ("[broker]\ninstance = '..'", "$.broker.instance"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_where_it_stands(tmp_path, text, path):

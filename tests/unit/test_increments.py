@@ -134,3 +134,14 @@ def test_a_limit_that_makes_no_sense_fails_its_own_job_only(aer):
     bad, good = aer.run(batch([item(ask(100, 0)), item(ask(100))], TEXT))
     assert (bad.error_class, bad.problems[0].code) == ("INVALID", "SB-1108")
     assert isinstance(unpack_result(good.payload), Counts)
+
+
+def test_a_call_with_more_shots_than_the_pool_allows_is_refused_in_words_that_lead_to_increments():
+    from shotbus.broker.dispatcher.remedies import remedies
+
+    limited = load("aer", {"max_shots": "30"})
+    (refused,) = limited.run(batch([item(ask(100))], TEXT))
+    assert (refused.error_class, refused.problems[0].limit) == ("CONSTRAINT", "30 shots a call")
+    first = next(remedies([refused.problems[0].as_record()], shots=100, tried=()))
+    assert first.overrides == (("shots_per_call", "30"),)
+    assert answer(limited, item(ask(100, 30))) == answer(load("aer"), item(ask(100, 30)))

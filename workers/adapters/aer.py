@@ -1,8 +1,9 @@
-"""The Aer adapter: groups a batch by circuit and options, runs every group as few calls. CPU only.
+"""The Aer adapter: groups a batch by circuit and options, runs every group as few calls. Computes, no I/O.
 
 Jobs of one group share a call exactly when their seeds continue one another (shards of one sweep, cut by
 rows) or do not matter (exact values): Aer derives a row's seed from its place in the call, so merging
 any other two jobs would change what they measure. Those get a call each, with the compile step shared.
+A pool's options may have it imitate a device or compute on a GPU: see ``aer_sensing``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from shotbus.broker.clock import SystemClock
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates, unpack_observables
 from shotbus.workers.adapters.aer_compile import METHODS, Compiler, Parsed, Transpiled
+from shotbus.workers.adapters.aer_device import AerSettings, read_settings
 from shotbus.workers.adapters.aer_estimate import Estimator, check_size
 from shotbus.workers.adapters.aer_jobs import (
     GroupKey,
@@ -30,8 +33,16 @@ from shotbus.workers.adapters.aer_jobs import (
 )
 from shotbus.workers.adapters.aer_run import SEED_STRIDE, Rows, rows_a_call
 from shotbus.workers.adapters.aer_sample import sample
-from shotbus.workers.adapters.base import AdapterCapabilities, Batch, ItemResult, failed, internal
-from shotbus.workers.adapters.options import take_none
+from shotbus.workers.adapters.base import (
+    AdapterCapabilities,
+    Batch,
+    BatchItem,
+    Compiled,
+    ItemResult,
+    failed,
+    internal,
+)
+from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.entering import entering
 
 _CAPABILITIES = AdapterCapabilities(
@@ -46,10 +57,17 @@ _CAPABILITIES = AdapterCapabilities(
 
 
 class AerAdapter:
-    """Runs batches on Aer, in this process."""
+    """Runs batches on Aer, in this process.
 
-    def __init__(self) -> None:
-        self._compiler = Compiler()
+    Args:
+        device: CPU, or a GPU that is there.
+        max_shots: the most that a call may take of a row; 0 is no limit.
+
+    """
+
+    def __init__(self, device: str = "CPU", max_shots: int = 0) -> None:
+        self._device, self._max_shots = device, max_shots
+        self._compiler = Compiler(device)
         self._ran: dict[str, Any] = {}
 
     @property
@@ -75,16 +93,31 @@ class AerAdapter:
         del batch
         packages = ("qiskit", "qiskit-aer", "numpy")
         return {
-            "backend": _CAPABILITIES.executed_on,
-            "device": "CPU",
+            "backend": self.capabilities.executed_on,
+            "device": self._device,
             "versions": {name: version(name) for name in packages},
             "seeds": f"row i of basis b, call c: seed + offset(b) + offset(c) + {SEED_STRIDE} i modulo 2**64",
             "circuits": self._ran,
         }
 
+    def compile(self, batch: Batch) -> list[Compiled]:
+        return [self._compile_item(batch, item) for item in batch.items]
+
+    def keep_in(self, cache: CompileCache) -> None:
+        self._compiler.kept = cache
+
+    def _compile_item(self, batch: Batch, item: BatchItem) -> Compiled:
+        begun = time.perf_counter()
+        try:
+            self._compile(batch, self._adapted(key_of(item)))
+        except ShotbusError as error:
+            return Compiled(problems=error.problems)
+        return Compiled(self._compiler.origin, time.perf_counter() - begun)
+
     def _run_group(self, batch: Batch, key: GroupKey, parts: list[Part]) -> dict[int, ItemResult]:
         begun = time.perf_counter()
         try:
+            key = self._adapted(key)
             program = self._compile(batch, key)
         except ShotbusError as error:
             return {part.index: failed(error) for part in parts}
@@ -98,18 +131,26 @@ class AerAdapter:
         results[parts[0].index].timings.add("compile", seconds, bytes_in=program.text_bytes)
         return results
 
+    def _adapted(self, key: GroupKey) -> GroupKey:
+        """Return what applies to a group on this backend. Raises ShotbusError (SB-1108, SB-1110)."""
+        if 0 < self._max_shots < key.increments[0]:
+            limit, hint = f"{self._max_shots} shots a call", "shots_per_call takes them in increments"
+            raise fail("SB-1110", "$.shots", limit=limit, actual=key.increments[0], hint=hint)
+        return key._replace(options=self._compiler.options_for(key.options, exact=key.shots == 0))
+
     def _compile(self, batch: Batch, key: GroupKey) -> _Program:
         record = batch.circuits.get(key.circuit_id)
         if record is None:
             raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
         entering("compile")
         estimated = key.mode == "estimate"
-        parsed = self._compiler.parse(key.circuit_id, record)
+        parsed = self._compiler.parse(key.circuit_id, record, anew=key.anew)
         if not estimated and not parsed.facts.measurements:
             raise fail("SB-1218", "$.circuit", hint="measure something, or ask for observables")
         observables = _observables(key, parsed) if estimated else None
-        body = self._compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated)
-        self._ran[key.circuit_id] = {**key.options.as_dict(), **body.facts}
+        body = self._compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated, anew=key.anew)
+        told = {**key.as_dict(), **body.facts, "compiled": self._compiler.origin}
+        self._ran[key.circuit_id] = told
         return _Program(parsed, body, observables, len(record["text"]), key.shots == 0)
 
     def _run_call(self, program: _Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:
@@ -134,7 +175,7 @@ class AerAdapter:
         rows = Rows(program.body.circuit, bindings.names, bindings.matrix, key.increments, call[0].seed)
         if program.observables is None:
             sampled = sample(backend, rows, program.parsed.facts.clbits, len(call), timings)
-            registers = program.parsed.registers
+            registers = program.body.registers
             payloads = [pack_counts(sampled.rows(*span).with_registers(registers)) for span in spans(call)]
             return share_out(call, payloads, key.shots, timings)
         estimator = Estimator(backend, program.body, program.observables, timings)
@@ -190,6 +231,13 @@ def _checked(program: _Program, parts: Iterable[Part]) -> tuple[dict[int, ItemRe
 
 
 def create(options: Mapping[str, str]) -> AerAdapter:
-    """Return the adapter; Qiskit is imported at its first run. Raises ShotbusError (SB-2001)."""
-    take_none(options)
-    return AerAdapter()
+    """Return the adapter; Qiskit is imported at its first run, or when its backend is first sensed.
+
+    Raises ShotbusError (SB-2001, SB-2002) for options it does not know or cannot use.
+    """
+    settings = read_settings(options)
+    if settings == AerSettings():
+        return AerAdapter()
+    from shotbus.workers.adapters.aer_sensing import SensingAerAdapter
+
+    return SensingAerAdapter(settings, SystemClock())

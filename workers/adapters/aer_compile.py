@@ -1,13 +1,16 @@
-"""Circuit text to circuits that Aer runs: inspected, parsed once, transpiled once, kept. CPU only.
+"""Circuit text to circuits that Aer runs: inspected, parsed and transpiled once, kept. CPU, compile cache.
 
-What is kept is keyed by circuit id and by the options that change the outcome of transpiling. The text
-is inspected before any SDK parser sees it: parsers open includes and expand bombs.
+What is kept is keyed by circuit id, by the options that change the outcome of transpiling, and by the
+calibration of the device that is imitated, if one is. The text is inspected before any SDK parser sees it:
+parsers open includes and expand bombs.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +18,12 @@ from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
+from shotbus.workers.adapters.aer_device import Calibration
+from shotbus.workers.adapters.aer_kept import Target, keep, kept_key, read_kept
+from shotbus.workers.adapters.aer_layout import another_layout, layout_word, seed_of
 from shotbus.workers.adapters.aer_run import refusals
 from shotbus.workers.adapters.bases import Basis, X, Y
+from shotbus.workers.compiled.cache import CompileCache, Origin
 
 #: method -> most qubits it is offered for here; Aer itself refuses what memory does not hold.
 METHODS: Mapping[str, int] = {
@@ -31,6 +38,8 @@ MAX_DEPTH = 100_000
 _PARSED = 64
 _TRANSPILED = 64
 _BASES = 256
+#: Methods that run with a device's noise; thermal relaxation is nothing that stabilisers can tell.
+_NOISY = tuple(method for method in METHODS if method != "stabilizer")
 _UNITARY_ONLY = ("reset", "measure", "if_else", "for_loop", "while_loop", "switch_case")
 
 
@@ -40,6 +49,12 @@ class RunOptions:
 
     method: str = "automatic"
     optimization_level: int = 1
+    layout: str = ""
+
+    @property
+    def seed_transpiler(self) -> int:
+        """What the transpiler draws from: ``layout`` is a word for another seed, hence another placement."""
+        return seed_of(self.layout)
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> RunOptions:
@@ -50,33 +65,46 @@ class RunOptions:
             raise fail("SB-1108", "$.options.method", limit=", ".join(METHODS), actual=method)
         if level not in {"0", "1", "2", "3"}:
             raise fail("SB-1108", "$.options.optimization_level", limit="0 to 3", actual=level)
-        return cls(method, int(level))
+        return cls(method, int(level), layout_word(options.get("layout", "")))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options for provenance."""
-        return {"method": self.method, "optimization_level": self.optimization_level}
+        return {
+            "method": self.method,
+            "optimization_level": self.optimization_level,
+            "seed_transpiler": self.seed_transpiler,
+        }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Parsed:
-    """A circuit as the SDK holds it.
+    """An inspected circuit, parsed when it has to be transpiled: ``text`` in OpenQASM."""
 
-    ``parameters`` are the names that bindings give values to; ``registers`` the classical registers as
-    (name, width) from bit 0 up, single bits included.
-    """
-
-    circuit: Any
+    text: str
     facts: CircuitFacts
-    parameters: frozenset[str]
-    registers: tuple[tuple[str, int], ...]
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The names that bindings give values to."""
+        return frozenset(self.facts.parameters)
+
+    @cached_property
+    def circuit(self) -> Any:
+        """The circuit as the SDK holds it. Raises ShotbusError (SB-1220)."""
+        with refusals():
+            return _load(self.text, self.facts.language)
 
 
 @dataclass
 class Transpiled:
-    """A circuit for the Aer target. ``wires[i]`` is where qubit i of the text ends up."""
+    """A circuit for the Aer target. ``wires[i]`` is where qubit i of the text ends up.
+
+    ``native``: what is added to it has to be made of the device's own gates.
+    """
 
     circuit: Any
     wires: tuple[int, ...]
+    native: bool = False
     _bases: Lru[bytes, Any] = field(default_factory=lambda: Lru(_BASES))
 
     @cached_property
@@ -90,11 +118,16 @@ class Transpiled:
             "layout": list(self.wires),
         }
 
+    @cached_property
+    def registers(self) -> tuple[tuple[str, int], ...]:
+        """The classical registers as (name, width) from bit 0 up, single bits included."""
+        return _registers(self.circuit)
+
     def in_basis(self, basis: Basis) -> Any:
         """Return the circuit with the rotations and measurements of ``basis`` behind it.
 
-        H and S-dagger are native to every Aer method and nothing needs routing, so the expensive
-        transpilation of the body is shared by all bases.
+        They act on single qubits, so nothing needs routing, and the expensive transpilation of the body is
+        shared by all bases.
         """
         key = basis.paulis.tobytes()
         return self._bases.get(key) or self._bases.put(key, _measured(self, basis))
@@ -117,37 +150,86 @@ def _measured(transpiled: Transpiled, basis: Basis) -> Any:
     circuit.add_register(register)
     for bit, qubit in enumerate(basis.measured.tolist()):
         wire = transpiled.wires[qubit]
-        if basis.paulis[qubit] == Y:
-            circuit.sdg(wire)
-        if basis.paulis[qubit] in (X, Y):
-            circuit.h(wire)
+        turn = _turn_natively if transpiled.native else _turn
+        turn(circuit, wire, basis.paulis[qubit])
         circuit.measure(wire, register[bit])
     return circuit
 
 
-class Compiler:
-    """Parses and transpiles; keeps the last few results."""
+def _turn(circuit: Any, wire: int, pauli: int) -> None:
+    """Turn the eigenvectors of a Pauli into those of Z; H and S-dagger are native to every Aer method."""
+    if pauli == Y:
+        circuit.sdg(wire)
+    if pauli in (X, Y):
+        circuit.h(wire)
 
-    def __init__(self) -> None:
+
+def _turn_natively(circuit: Any, wire: int, pauli: int) -> None:
+    """Do the same with gates of which a device's noise is known: a Hadamard would be free of any."""
+    if pauli == X:
+        circuit.rz(math.pi / 2, wire)
+    if pauli in (X, Y):
+        circuit.sx(wire)
+
+
+class Compiler:
+    """Parses and transpiles; keeps the last few results, and all of them in ``kept``.
+
+    Args:
+        device: where Aer computes, ``CPU`` or ``GPU``; the latter must be there.
+
+    """
+
+    def __init__(self, device: str = "CPU") -> None:
+        self._device = device
+        self._calibration: Calibration | None = None
+        self.kept = CompileCache()
+        #: Where the circuit came from that :meth:`transpile` has returned last.
+        self.origin: Origin = "anew"
         self._parsed: Lru[str, Parsed] = Lru(_PARSED)
-        self._transpiled: Lru[tuple[str, RunOptions, bool], Transpiled] = Lru(_TRANSPILED)
+        self._transpiled: Lru[tuple[Target, str, RunOptions, bool], Transpiled] = Lru(_TRANSPILED)
         self._backends: dict[str, Any] = {}
+
+    def imitate(self, calibration: Calibration) -> None:
+        """Compile for a device as it was calibrated, and run with its noise, from now on."""
+        if calibration is not self._calibration:
+            self._calibration, self._backends = calibration, {}
 
     def backend(self, method: str) -> Any:
         """Return the simulator for a method, one thread: parallelism is the pool's."""
         if method not in self._backends:
             from qiskit_aer import AerSimulator
 
-            self._backends[method] = AerSimulator(method=method, max_parallel_threads=1)
+            made = AerSimulator(method=method, device=self._device, max_parallel_threads=1)
+            if self._calibration is not None:
+                made.set_options(noise_model=self._calibration.noise_model)
+            self._backends[method] = made
         return self._backends[method]
 
-    def parse(self, circuit_id: str, record: Fields) -> Parsed:
-        """Return the parsed circuit. Raises ShotbusError (SB-12xx; SB-1117 for too many layers)."""
-        return self._parsed.get(circuit_id) or self._parsed.put(circuit_id, _parse(record))
+    def options_for(self, options: RunOptions, *, exact: bool) -> RunOptions:
+        """Return the options that a run goes by.
 
-    def transpile(self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
+        With noise an exact value is that of the density matrix: a state vector would be one of many that
+        chance may bring. Raises ShotbusError (SB-1108) for a method that cannot do what is asked.
+        """
+        if self._calibration is None:
+            return options
+        able = ("automatic", "density_matrix") if exact else _NOISY
+        if options.method not in able:
+            raise fail("SB-1108", "$.options.method", limit=", ".join(able), actual=options.method)
+        return replace(options, method="density_matrix") if exact else options
+
+    def parse(self, circuit_id: str, record: Fields, *, anew: bool = False) -> Parsed:
+        """Return the inspected circuit. Raises ShotbusError (SB-12xx; SB-1117 for too many layers)."""
+        known = None if anew else self._parsed.get(circuit_id)
+        return known or self._parsed.put(circuit_id, _parse(record))
+
+    def transpile(
+        self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool, anew: bool = False
+    ) -> Transpiled:
         """Return the transpiled circuit; ``bare`` leaves out final measurements (for estimates).
 
+        ``anew``: it is kept, but what is kept of it already is not used.
         Raises ShotbusError: SB-1116 for more qubits than the method is offered for, SB-1220.
         """
         limit = METHODS[options.method]
@@ -155,25 +237,74 @@ class Compiler:
             raise fail(
                 "SB-1116", "$.circuit", limit=f"{limit} qubits ({options.method})", actual=parsed.facts.qubits
             )
-        key = (circuit_id, options, bare)
-        return self._transpiled.get(key) or self._transpiled.put(
-            key, self._transpile(parsed, options, bare=bare)
-        )
+        model = self._calibration.model if self._calibration is not None else None
+        if model is not None and parsed.facts.qubits > model.qubits:
+            most = f"{model.qubits} qubits ({model.backend_name})"
+            raise fail("SB-1116", "$.circuit", limit=most, actual=parsed.facts.qubits)
+        key = (self._target(options), circuit_id, options, bare)
+        found = None if anew else self._transpiled.get(key)
+        self.origin = "memory"
+        if found is None:
+            begun = time.perf_counter()
+            made = self._obtain(circuit_id, parsed, options, bare=bare, anew=anew)
+            found = self._transpiled.put(key, made)
+            self.kept.counts.seconds += time.perf_counter() - begun
+        self.kept.counts.found(self.origin)
+        return found
+
+    def _obtain(
+        self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool, anew: bool
+    ) -> Transpiled:
+        """Take a circuit from those that are kept, or transpile and keep it."""
+        key = kept_key(circuit_id, self._target(options), options, bare=bare)
+        found = None if anew else read_kept(self.kept, key)
+        self.origin = "anew" if found is None else "disk"
+        if found is not None:
+            return Transpiled(*found, native=self._calibration is not None)
+        made = self._transpile(parsed, options, bare=bare)
+        keep(self.kept, key, made.circuit, made.wires)
+        return made
 
     def _transpile(self, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
-        from qiskit import transpile
-
         with refusals():
             body = _without_final_measurements(parsed.circuit) if bare else parsed.circuit
-            circuit = transpile(
-                body,
-                self.backend(options.method),
-                optimization_level=options.optimization_level,
-                seed_transpiler=0,
-            )
+            if options.layout and self._calibration is not None:
+                circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
+            else:
+                circuit = self._translated(body, options)
         layout = circuit.layout
         wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
-        return Transpiled(circuit, tuple(wires))
+        return Transpiled(circuit, tuple(wires), native=self._calibration is not None)
+
+    def _translated(self, body: Any, options: RunOptions, **more: Any) -> Any:
+        from qiskit import transpile
+
+        return transpile(
+            body,
+            **self._goal(options),
+            optimization_level=options.optimization_level,
+            seed_transpiler=options.seed_transpiler,
+            **more,
+        )
+
+    def _elsewhere(self, body: Any, options: RunOptions) -> list[int]:
+        """Return another placement than those that the circuit has without ``layout``."""
+        assert self._calibration is not None, "only a device has places"
+        levels = {options.optimization_level, RunOptions().optimization_level}
+        usual = [replace(options, optimization_level=level, layout="") for level in sorted(levels)]
+        layouts = [self._translated(body, one).layout.initial_index_layout(True) for one in usual]
+        edges = self._calibration.model.edges()
+        return another_layout(edges, body.num_qubits, options.seed_transpiler, set(map(tuple, layouts)))
+
+    def _target(self, options: RunOptions) -> Target:
+        if self._calibration is None:
+            return Target(f"aer {options.method}")
+        return Target(self._calibration.model.backend_name, self._calibration.calibration_id)
+
+    def _goal(self, options: RunOptions) -> dict[str, Any]:
+        if self._calibration is None:
+            return {"backend": self.backend(options.method)}
+        return {"target": self._calibration.target}
 
 
 def _without_final_measurements(circuit: Any) -> Any:
@@ -201,9 +332,7 @@ def _parse(record: Fields) -> Parsed:
     facts = inspect(record["text"])
     if facts.depth_bound > MAX_DEPTH:
         raise fail("SB-1117", "$.circuit", limit=f"{MAX_DEPTH} layers", actual=f"{facts.depth_bound} layers")
-    with refusals():
-        circuit = _load(record["text"], facts.language)
-    return Parsed(circuit, facts, frozenset(facts.parameters), _registers(circuit))
+    return Parsed(record["text"], facts)
 
 
 def _load(text: str, language: str) -> Any:

@@ -25,6 +25,7 @@ COUPLINGS = ("line", "ring", "grid", "full")
 MAX_QUBITS = 63
 _DEFAULT_QUBITS = 5
 _LONGEST_DRIFT = 1e9
+_MOST_SHOTS = 2**31 - 1
 _OF_MODELS = ("qubits", "coupling", "seed", "drift_seconds")
 # A new calibration may begin while a run of the one before is being described.
 _KEPT = 4
@@ -66,10 +67,14 @@ class DeviceModel:
 
 @dataclass(frozen=True, slots=True)
 class AerSettings:
-    """What a pool's options make of the adapter: where Aer computes, and which device it is to imitate."""
+    """What a pool's options make of the adapter: where Aer computes, and which device it is to imitate.
+
+    ``max_shots``: a call with more of them for one row is refused, as devices do; 0 is no limit.
+    """
 
     device: str = "CPU"
     model: DeviceModel | None = None
+    max_shots: int = 0
 
 
 def read_settings(options: Mapping[str, str]) -> AerSettings:
@@ -77,8 +82,9 @@ def read_settings(options: Mapping[str, str]) -> AerSettings:
     reader = OptionReader(options)
     device = reader.word("device", "CPU", ("CPU", "GPU"))
     model = _read_model(reader)
+    max_shots = reader.whole("max_shots", 0, 0, _MOST_SHOTS)
     reader.close()
-    return AerSettings(device, model)
+    return AerSettings(device, model, max_shots)
 
 
 def _read_model(reader: OptionReader) -> DeviceModel | None:

@@ -56,6 +56,9 @@ class Desk:
             return []
         before, paused = standing.is_paused(name), control["command"] != "resume"
         self._shard.touch(standing.set_paused(name, paused=paused))
+        if paused:
+            # Health is looked at now and then; a pause holds at once.
+            self._shard.guard.forecasts.halted(name)
         return [self._shard.audited(control, name, now, before=before, after=paused)]
 
     def _flag(self, control: Mapping[str, Any], now: Now) -> list[Any]:

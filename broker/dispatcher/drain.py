@@ -37,6 +37,10 @@ class DrainRate:
         if not more:
             self._since, self._work = None, 0.0
 
+    def halt(self) -> None:
+        """Forget when work last left: what comes until it flows again is no slowness of the queue."""
+        self._since, self._work = None, 0.0
+
     def at(self, now: float) -> float:
         """Return the rate; a queue that has not moved for long is slower than it was."""
         if self._since is None or now <= self._since:

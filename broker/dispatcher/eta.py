@@ -134,6 +134,11 @@ class Etas:
         """Note work that left the queue of a pool; ``more`` says whether more waits."""
         self._of(pool).rate.add(backend_seconds, now, more=more)
 
+    def halted(self, pool: str) -> None:
+        """Note that nothing leaves a pool's queue from now on, for reasons that are not its pace."""
+        if pool in self._pools:
+            self._pools[pool].rate.halt()
+
     def observe(self, pool: str, predicted: Eta, actual: float, *, counted: bool = False) -> None:
         """Take what became of a prediction: ``actual`` seconds until the result.
 
@@ -241,6 +246,12 @@ class Forecasts:
             self._etas.observe(entry.pool, eta, actual, counted=counted)
             key = (entry.pool, "early" if actual < eta.low else "late" if actual > eta.high else "held")
             self._told[key] = self._told.get(key, 0) + 1
+
+    def halted(self, pool: str) -> None:
+        """Forget the jobs of a pool that stops: how long it stands still was nobody's prediction."""
+        for job_id in [job_id for job_id, entry in self._open.items() if entry.pool == pool]:
+            self.dropped(job_id)
+        self._etas.halted(pool)
 
     def dropped(self, job_id: str) -> None:
         """Forget a job that was cancelled, moved or otherwise says nothing about its pool any more."""

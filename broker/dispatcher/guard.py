@@ -149,6 +149,8 @@ class Guard:
         """Take what is known of a pool now; what it is called is news, but for the first time."""
         before = self._health.get(pool)
         self._health[pool] = health
+        if not health.flows and (before is None or before.flows):
+            self.forecasts.halted(pool)
         if before is not None and before.state is not health.state:
             terms = {"reason": health.reason, "workers": health.workers, "slots": health.slots}
             self._news.append(News(pool, f"pool: {health.state.value}", terms))

@@ -317,8 +317,9 @@ class Shard:
 
     def _later(self, job: Job, cause: Cause, until_ms: int, now: Now, detail: str = "", **terms: Any) -> None:
         if cause is Cause.DEFER:
-            # Who shares its result has not asked for the delay.
+            # Who shares its result has not asked for the delay, nor was it predicted.
             self.abdicate(job, now)
+            self.guard.forecasts.dropped(job.job_id)
         job.move(cause)
         job.bundle_id = ""
         key = self.key(job)
@@ -360,6 +361,7 @@ class Shard:
         """Have another pool run a job, which stands in no queue now."""
         # Another pool's result is not what its followers wait for.
         self.abdicate(job, now)
+        self.guard.forecasts.dropped(job.job_id)
         job.pool, job.cache_key = intern(pool), ""
         forget_place(job)
         job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)

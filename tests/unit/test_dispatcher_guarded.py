@@ -291,3 +291,45 @@ def test_nothing_is_predicted_of_a_job_that_comes_to_a_paused_pool():
     driver.pass_time(600)
     guard.advance(driver.now)
     assert guard.forecasts.take_told() == {}
+
+
+def moved(driver, **arguments):
+    wish = commanded("reprioritise", job_id(1))
+    wish.control["arguments"] = arguments
+    driver.run(wish)
+
+
+def closed(driver):
+    driver.pass_time(3_600, seen=1)
+    look(driver)
+
+
+def unserved(driver):
+    driver.pass_time(1)
+    driver.machine.handle(Dispatch({}, ()), driver.now)
+
+
+#: What keeps a job from ending that has nothing to do with the pace of its pool.
+STOPS = {
+    "paused": lambda driver: driver.run(commanded("pause", "aer", target="pool")),
+    "closed": closed,
+    "unserved": unserved,
+    "moved": lambda driver: moved(driver, pool="noop"),
+    "deferred": lambda driver: moved(driver, not_before_ms=str(driver.wall_ms + 60_000)),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_what_was_predicted_before_its_pool_stopped_is_no_error_of_predictions(stop):
+    hours = {"day": CronWindowConfig(cron="0 0 * * *", minutes=1_380)}
+    driver = driver_of({"seconds_per_point": 2.0, "access": AccessConfig(hours="day")}, windows=hours)
+    driver.free = {}
+    look(driver)
+    driver.run(job(1))
+    guard = driver.machine.shard.guard
+    assert guard.forecasts._open
+    STOPS[stop](driver)
+    driver.pass_time(3_600)
+    guard.advance(driver.now)
+    guard.forecasts.ended(job_id(1), driver.seen)
+    assert guard.forecasts.take_told() == {}

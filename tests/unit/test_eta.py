@@ -133,3 +133,21 @@ def test_forecasts_are_a_bounded_sample_and_forget_what_was_dropped():
     forecasts.advance(100.0)
     assert list(etas._pools["p"].calibrations[0].errors) == []
     assert forecasts.follow("j9", "p", eta, 100.0)
+
+
+def test_what_was_predicted_of_a_pool_that_stops_is_no_error_and_nor_is_its_pause_slowness():
+    etas = Etas()
+    forecasts = Forecasts(etas)
+    for second in range(30):
+        etas.drained("p", 2.0, float(second))
+    before = etas.predict("p", 10.0, 0.0, 29.0)
+    assert forecasts.follow("j", "p", Eta(1.0, 2.0, 3.0), 29.0)
+    assert forecasts.follow("k", "q", Eta(1.0, 2.0, 3.0), 29.0)
+    forecasts.halted("p")
+    forecasts.advance(3_600.0)
+    forecasts.ended("j", 3_600.0)
+    assert forecasts.take_told() == {}
+    etas.drained("p", 2.0, 3_600.0)
+    assert etas.predict("p", 10.0, 0.0, 3_600.0).mid == pytest.approx(before.mid, rel=0.1)
+    forecasts.ended("k", 3_600.0)
+    assert forecasts.take_told() == {("q", "late"): 1}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from shotbus.producers.coerce import wall_ms
 from shotbus.producers.origin import principal
+from shotbus.producers.quality import quality_options
 from shotbus.producers.wishes import Wishes, is_number, is_whole
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.pub import ProblemStatement
@@ -18,6 +19,8 @@ class SubmitOptions(TypedDict, total=False):
 
     ``deadline``, ``not_before`` and ``max_result_age``: seconds (the first two from now) or, for the
     first two, an aware datetime. ``options``: backend options such as ``optimization_level``.
+    ``quality``: what the answer must be to count, see docs/quality.md: ``max_stderr``, ``range`` of
+    expectation values, ``outcomes`` with their ``share`` of the shots, ``parity``.
     ``traceparent``: a W3C trace context that the job continues; without it a trace begins.
 
     ``fallback``: what to do when the chosen pool cannot answer, in order: a pool, ``cache:SECONDS`` (an
@@ -52,6 +55,7 @@ class SubmitOptions(TypedDict, total=False):
     tags: Sequence[str]
     seed: int | None
     options: dict[str, str]
+    quality: Mapping[str, Any] | None
     rerun_of: str
     traceparent: str
     fallback: Sequence[str]
@@ -79,6 +83,10 @@ def wishes_of(options: SubmitOptions) -> tuple[Wishes, list[Problem]]:
     seed: Any = plain.get("seed")
     plain["seed"] = int(seed) if is_whole(seed) else seed
     plain["backend"] = plain.get("backend") or ""
+    gate, wrong = quality_options(plain.pop("quality", None), plain.get("options"))
+    problems += wrong
+    if gate and isinstance(plain.get("options", {}), Mapping):
+        plain["options"] = {**plain.get("options", {}), **gate}
     return Wishes(principal=principal(), **plain), problems
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from shotbus.broker.config_loader import read_toml
 from shotbus.broker.config_parse import parse, unknown_keys
 from shotbus.broker.connect import parse_url
 from shotbus.broker.files import make_private_directory, private
+from shotbus.broker.policy.config import QualityConfig
 from shotbus.producers.parameters import check_parameters
 from shotbus.producers.plan import Plan
 from shotbus.schemas.errors import Problem, ShotbusError, fail
@@ -29,7 +30,8 @@ _REPAIR = "repair the plan: detail tells what it raised and where"
 class RunSection:
     """``plan`` is ``FILE.py:FUNCTION``, relative to the run file.
 
-    ``family`` and ``family_version`` are for the circuits whose jobs name none of their own.
+    ``family`` and ``family_version`` are for the circuits whose jobs name none of their own. ``quality`` is
+    the gate of every job, as a rule would say it.
     """
 
     name: str = ""
@@ -41,6 +43,7 @@ class RunSection:
     backend: str = ""
     family: str = ""
     family_version: str = ""
+    quality: QualityConfig = field(default_factory=QualityConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def _section(shape: type[Any], document: Mapping[str, Any], name: str, problems:
         problems += error.problems
         if not isinstance(given, Mapping):
             return None
-        wrong = {problem.path for problem in error.problems}
+        wrong = {".".join(problem.path.split(".")[:3]) for problem in error.problems}
         return parse(shape, {key: value for key, value in given.items() if f"$.{name}.{key}" not in wrong})
 
 

@@ -51,16 +51,16 @@ def parse_bindings(pairs: Sequence[str]) -> tuple[Bindings, list[Problem]]:
     return bindings, problems
 
 
-def parse_options(pairs: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:
-    """Read ``KEY=VALUE`` options."""
+def parse_options(pairs: Sequence[str], flag: str = "--option") -> tuple[dict[str, str], list[Problem]]:
+    """Read ``KEY=VALUE`` options of a ``flag`` that may be repeated."""
     options: dict[str, str] = {}
     problems: list[Problem] = []
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            problems.append(Problem("SB-2002", "--option", limit="KEY=VALUE", actual=pair))
+            problems.append(Problem("SB-2002", flag, limit="KEY=VALUE", actual=pair))
         elif name in options:
-            problems.append(Problem("SB-2002", f"--option {name}", limit="once", actual=pair))
+            problems.append(Problem("SB-2002", f"{flag} {name}", limit="once", actual=pair))
         options[name] = value
     return options, problems
 

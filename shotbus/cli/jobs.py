@@ -57,7 +57,8 @@ def complete(given: dict[str, Any]) -> list[Problem]:
     given["observables"] = observables_of(given["observables"])
     given["family"], _, given["family_version"] = given["family"].partition("@")
     given["options"], problems = parse_options(given.pop("options_"))
-    return problems
+    given["quality"], wrong = parse_options(given.pop("quality_"), "--quality")
+    return problems + wrong
 
 
 def observables_of(labels: Sequence[str]) -> list[list[tuple[str, float]]] | None:

@@ -30,7 +30,7 @@ from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
 _DEFAULT_SHOTS = 1_024
 _NOBODY = "0" * 32
 # What the other submission options say does not count for routing.
-_IRRELEVANT = ("seed", "precision", "options_")
+_IRRELEVANT = ("seed", "precision", "options_", "quality_")
 
 
 @click.group()

@@ -22,6 +22,7 @@ from shotbus.cli.progress import follow, spinner
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.embedded import is_running
 from shotbus.producers.plan import Output, Plan, Reduction
+from shotbus.producers.quality import quality_options
 from shotbus.producers.request import check_envelope
 from shotbus.producers.sweep import ReadySweep
 from shotbus.producers.wishes import Wishes
@@ -82,6 +83,7 @@ def _check(options: Options, run: RunSection) -> list[Problem]:
         backend=run.backend,
         family=run.family,
         family_version=run.family_version,
+        options=quality_options(run.quality.as_options(), None)[0],
     )
     now_ms = time.time_ns() // 1_000_000
     # The principal is the client's to fill in.
@@ -153,6 +155,7 @@ async def _prepare(
         backend=told.run.backend or None,
         family=told.run.family,
         family_version=told.run.family_version,
+        quality=told.run.quality.as_options(),
     )
 
 

@@ -62,6 +62,13 @@ _SUBMISSION = (
     click.option("--speculate", default="", metavar="HOW", help="answer, compare or blend with a cheap one."),
     click.option("--window", default="", metavar="NAME", help="It runs only while this window is open."),
     click.option("--data-class", default="", metavar="NAME", help="Such as private; limits where it may go."),
+    click.option(
+        "--quality",
+        "quality_",
+        multiple=True,
+        metavar="GATE=VALUE",
+        help="What the answer must be: max_stderr, range, outcomes with share, parity; repeat it.",
+    ),
     click.option("--tag", "tags", multiple=True, help="A label; repeat it for several."),
     click.option(
         "--option",

@@ -26,6 +26,8 @@ from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
 from shotbus.broker.treasury.service import TreasuryService
 from shotbus.reducers.service import ReducerService
+from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.workers.adapters.base import load
 from shotbus.workers.parts import Limits
 from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WORKER_GAUGES, WorkerSettings
@@ -114,6 +116,16 @@ def reducer(context: Context) -> Service:
     return ReducerService(
         bus=context.bus, store=context.store, topics=context.topics, metrics=context.metrics
     )
+
+
+def adapter_problems(config: Config, pool: str) -> tuple[Problem, ...]:
+    """Return what is wrong with a pool's adapter and its options; no SDK is imported for that."""
+    settings = config.pools[pool]
+    try:
+        load(settings.adapter or pool, settings.options, place=f"$.pools.{pool}.options")
+    except ShotbusError as error:
+        return error.problems
+    return ()
 
 
 def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:

@@ -31,6 +31,7 @@ async def _doctor(options: Options, *, everything: bool) -> bool:
     checks = [("python", "ok", sys.version.split()[0]), *_packages()]
     checks.append(await _check("bus", lambda: _bus(options)))
     checks.append(await _check("store", lambda: _store(options)))
+    checks += _pools(options)
     values = [row for row in effective(options.loaded) if everything or row[2] != "default"]
     text = "\n\n".join(
         [
@@ -47,6 +48,15 @@ async def _doctor(options: Options, *, everything: bool) -> bool:
 def _packages() -> list[tuple[str, str, str]]:
     names = ("shotbus", "aiokafka", "fastavro", "qiskit", "qiskit-aer", "pennylane", "redis")
     return [(name, "ok", metadata.version(name)) for name in names]
+
+
+def _pools(options: Options) -> list[tuple[str, str, str]]:
+    """Return a check for each pool whose adapter is not known or refuses its options."""
+    from shotbus.roles import adapter_problems
+
+    config = options.config
+    found = {pool: adapter_problems(config, pool) for pool in config.pools}
+    return [(f"pool {pool}", "failed", "; ".join(map(str, told))) for pool, told in found.items() if told]
 
 
 async def _check(name: str, work: Callable[[], Awaitable[str]]) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from shotbus.broker.dispatcher.credits import SILENT_SECONDS
+from shotbus.broker.dispatcher.health import PoolState, Standing, view
 from shotbus.broker.pools import PoolsTail
 from shotbus.cli.common import (
     EXIT_FAILED,
@@ -17,6 +18,7 @@ from shotbus.cli.common import (
     come_back,
     command_options,
     emit,
+    printable,
     run_async,
     table,
 )
@@ -29,6 +31,11 @@ from shotbus.schemas.errors import fail
 _LIST_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
 _NOBODY = Count("unknown", 0, 0)
+#: What the workers of a pool say of its backend, as the broker's health has it.
+_OF_BACKENDS = (
+    *("calibration_id", "calibration_age", "fidelity", "t1_us", "t2_us"),
+    *("provider_queue_seconds", "errors"),
+)
 
 
 @click.group()
@@ -42,7 +49,8 @@ def pools() -> None:
 def list_pools(options: Options, *, wide: bool) -> None:
     """List the pools: whether they are paused, who serves them, what waits and what is in flight.
 
-    With --json also the advertisements of the dispatchers and workers.
+    A pool whose workers say that they can run nothing is unhealthy, and why. With --wide also what they say
+    of their backends (calibration, fidelity, coherence), with --json also their whole advertisements.
     """
     run_async(_list(options, wide=wide))
 
@@ -55,11 +63,12 @@ async def _list(options: Options, *, wide: bool) -> None:
         counts = await _counts(client, names) if heard else {}
     rows = [_row(name, counts.get(name, _NOBODY), alive) for name in names]
     columns = ("pool", "state", "workers", "slots", "waiting", "in flight", "done", "failed")
-    text = [table([list(row.values()) for row in rows], columns)]
+    text = [table([list(row.values())[: len(columns)] for row in rows], columns)]
+    text += [f"{row['pool']}: {printable(row['reason'])}" for row in rows if row["reason"]]
     if not heard:
         text.append("no dispatcher runs: nothing is sent to any pool")
     if wide:
-        text.append(_processes(alive))
+        text += [_processes(alive), *_backends(rows)]
     emit(options, {"pools": rows, "processes": alive}, "\n\n".join(text))
 
 
@@ -94,16 +103,41 @@ async def _counts(client: AsyncClient, names: Collection[str]) -> dict[str, Coun
 
 def _row(name: str, told: Count, alive: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     workers = [one for one in alive if one["pool"] == name]
+    health = view(name, alive, standing=Standing(), now_ms=time.time_ns() // 1_000_000)
+    ill = health.state is PoolState.UNHEALTHY
     return {
         "pool": name,
-        "state": told.word,
+        "state": "unhealthy" if ill and told.word == "ready" else told.word,
         "workers": len(workers),
         "slots": sum(one["slots"] for one in workers),
         "waiting": told.jobs,
         "in_flight": told.in_flight,
         "done": sum(one["done"] for one in workers),
         "failed": sum(one["failed"] for one in workers),
+        "reason": health.reason if any(one.get("unhealthy") for one in workers) else "",
+        "backend": {name: _known(getattr(health, name)) for name in _OF_BACKENDS},
     }
+
+
+def _known(value: Any) -> Any:
+    """Return a number or a name, None for what the broker's health has as negative or empty."""
+    return None if value == "" or (isinstance(value, float) and value < 0) else value
+
+
+def _backends(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of what workers say of their backends, if they say anything."""
+    told = [row for row in rows if row["backend"]["calibration_id"]]
+    if not told:
+        return []
+    columns = ("pool", "calibration", "age s", "fidelity", "T1 us", "T2 us", "queue s", "errors")
+    cells = [[row["pool"], *(_cell(row["backend"][name]) for name in _OF_BACKENDS)] for row in told]
+    return [table(cells, columns)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "-" if value is None else str(value)[:12]
 
 
 def _processes(alive: Sequence[Mapping[str, Any]]) -> str:

@@ -14,7 +14,16 @@ from worker_kit import angles, batch, item, request, rotations
 from shotbus.broker.config import Config
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_result
-from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, REGISTRY, CanLookUp, load
+from shotbus.workers.adapters.base import (
+    MAX_PAYLOAD_BYTES,
+    REGISTRY,
+    BackendState,
+    CanLookUp,
+    CanSense,
+    content_address,
+    load,
+)
+from shotbus.workers.backend import calibration_of, plausible, state_of
 
 TEXT, NAMES = rotations(2)
 ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
@@ -22,9 +31,13 @@ PROBLEM = {"kind": ISING.kind, "version": ISING.version, "payload": ISING.payloa
 GOOD = request(TEXT, angles(NAMES, 2), problem=PROBLEM)
 
 
-@pytest.fixture(params=sorted(REGISTRY), scope="module")
+DEVICE = {"device_model": "generic", "qubits": "4", "coupling": "ring", "drift_seconds": "1e6"}
+ADAPTERS = {**{name: (name, {}) for name in REGISTRY}, "aer as a device": ("aer", DEVICE)}
+
+
+@pytest.fixture(params=sorted(ADAPTERS), scope="module")
 def adapter(request):
-    return load(request.param)
+    return load(*ADAPTERS[request.param])
 
 
 def test_capabilities_say_what_the_dispatcher_asks(adapter):
@@ -84,6 +97,30 @@ def test_provenance_is_json_and_names_the_backend(adapter):
     assert json.loads(json.dumps(adapter.provenance(known)))["backend"] == adapter.capabilities.executed_on
 
 
+def test_what_it_says_of_its_backend_is_plausible_and_whoever_knows_nothing_is_healthy(adapter):
+    state = state_of(adapter)
+    assert state == plausible(state)
+    assert isinstance(adapter, CanSense) or state == BackendState()
+    assert state.unhealthy == ""
+
+
+def test_a_calibration_is_fetched_by_its_content_address_and_named_by_what_ran_under_it(adapter):
+    known = batch([item(GOOD)], TEXT)
+    adapter.run(known)
+    assert adapter.provenance(known).get("calibration_id", "") == calibration_of(adapter)
+    if name := calibration_of(adapter):
+        assert content_address(adapter.calibration(name)) == name
+        assert adapter.calibration("0" * 64) is None
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_unknown_options_are_refused_all_at_once_where_they_stand(name):
+    with pytest.raises(ShotbusError) as refused:
+        load(name, {"warp": "9", "tea": "hot"}, place="$.pools.p.options")
+    told = [(problem.code, problem.path) for problem in refused.value.problems]
+    assert told == [("SB-2001", "$.pools.p.options.tea"), ("SB-2001", "$.pools.p.options.warp")]
+
+
 def test_an_unknown_name_is_refused_with_those_that_are_known():
     with pytest.raises(ShotbusError, match="SB-1102") as refused:
         load("telepathy")
@@ -102,7 +139,8 @@ def test_asking_for_capabilities_imports_no_sdk():
     import subprocess
 
     code = "import sys; from shotbus.workers.adapters.base import REGISTRY, load; "
-    code += "[load(n).capabilities for n in REGISTRY]; print('qiskit' in sys.modules, 'scipy' in sys.modules)"
+    code += f"[load(n).capabilities for n in REGISTRY]; load('aer', {DEVICE}).capabilities; "
+    code += "print('qiskit' in sys.modules, 'scipy' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
 

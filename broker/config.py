@@ -233,6 +233,18 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersConfig:
+    """What the workers of a host share: compiled circuits, at most ``compile_cache_mb`` of them.
+
+    ``compile_cache`` is their directory, empty for none. ``auto`` is ``compiled`` in the data directory of an
+    embedded broker, else ``shotbus/compiled`` in the user's cache directory.
+    """
+
+    compile_cache: str = "auto"
+    compile_cache_mb: int = 512
+
+
+@dataclass(frozen=True, slots=True)
 class RetryConfig:
     """Backoff of failed attempts: ``base * factor**n`` seconds with jitter, at most ``cap``.
 
@@ -400,6 +412,7 @@ class Config:
     fairness: FairnessConfig = field(default_factory=FairnessConfig)
     inspection: InspectionConfig = field(default_factory=InspectionConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
     shedding: dict[str, SheddingConfig] = field(default_factory=dict)

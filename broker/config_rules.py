@@ -121,6 +121,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "memory_mb": _from(96, 65_536),
         "cache": _from(16, 1 << 24),
     },
+    "workers": {"compile_cache_mb": _from(1, 1 << 20)},
     "fairness": {"mode": _words("weighted", "strict"), "ageing_seconds": _from(0)},
     "retry": {
         "max_attempts": _from(1),

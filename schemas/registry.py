@@ -60,6 +60,7 @@ IDS: Mapping[int, SchemaKey] = {
     1036: SchemaKey("recalled", 1),
     1037: SchemaKey("packed_job", 1),
     1038: SchemaKey("revocation", 2),
+    1040: SchemaKey("pool_status", 3),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -28,6 +29,7 @@ from shotbus.broker.treasury.service import TreasuryService
 from shotbus.reducers.service import ReducerService
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.workers.adapters.base import load
+from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.parts import Limits
 from shotbus.workers.service import WorkerService
 from shotbus.workers.settings import WORKER_GAUGES, WorkerSettings
@@ -57,6 +59,8 @@ class Context:
     metrics: Metrics
     metrics_url: str | None
     name: str
+    #: Of an embedded broker.
+    data: Path | None = None
 
 
 def process_name() -> str:
@@ -79,7 +83,7 @@ async def process(url: str, config: Config, role: str) -> AsyncIterator[Context]
         await bus.create_topics(topics.specs(config.pools))
         endpoint = metrics.serve(config.metrics)
         _log.info("connected", bus=bus.capabilities.name, metrics=endpoint)
-        yield Context(config, bus, store, topics, metrics, endpoint, name)
+        yield Context(config, bus, store, topics, metrics, endpoint, name, address.directory)
     finally:
         await bus.close()
         await store.close()
@@ -131,6 +135,7 @@ def adapter_problems(config: Config, pool: str) -> tuple[Problem, ...]:
 def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
     """Build a worker of a pool; ``slots`` overrides the configuration."""
     settings = context.config.pools[pool]
+    kept = CacheSettings.configured(context.config.workers, context.data, os.environ)
     told = WorkerSettings(
         pool=pool,
         adapter=settings.adapter or pool,
@@ -143,6 +148,8 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         awaits_grants=settings.paid,
         timeouts=context.config.timeouts,
         limits=Limits(settings.max_in_flight, settings.rate_per_second, settings.burst),
+        compile_cache=kept.directory,
+        compile_cache_bytes=kept.max_bytes,
         options=settings.options,
     )
     service = WorkerService(context.bus, context.store, context.topics, told)

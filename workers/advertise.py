@@ -49,10 +49,12 @@ class Advertiser:
         counters: WorkerCounters,
         clock: Clock,
         backend: BackendState | None = HEALTHY,
+        compiles: bool = False,
     ) -> None:
         self._bus = bus
         self._topic = topics.name("pools")
         self._backend = backend
+        self._compiles = compiles
         self._known = asyncio.Event()
         if backend is not None:
             self._known.set()
@@ -231,6 +233,7 @@ class Advertiser:
             "kind": self._capabilities.kind,
             "version": _version(),
             "at_ms": stamp,
+            "compiles": self._compiles,
             "errors": self._counters.error_rate,
             **asdict(self._backend or HEALTHY),
         }

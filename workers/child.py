@@ -17,13 +17,15 @@ from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import Adapter, BatchItem, load
+from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanCompile, load
 from shotbus.workers.backend import faults_among, pack_state, state_of
+from shotbus.workers.compiled.cache import CompileCache
+from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
-from shotbus.workers.running import Ran, run_bundle
+from shotbus.workers.running import COMPILE, Ran, compile_safely, run_bundle
 from shotbus.workers.topup import with_priors
 
 _CIRCUITS = 256
@@ -35,19 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="shotbus.workers.child")
     parser.add_argument("--adapter", required=True)
     parser.add_argument("--options", type=json.loads, default={})
+    CacheSettings.declare(parser)
     parser.add_argument("--memory-bytes", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     confine(memory_bytes=options.memory_bytes, parent=options.parent)
     reading, writing = private_streams()
-    Server(load(options.adapter, options.options), reading, writing).serve()
+    compiled = CacheSettings.read(options).open()
+    Server(load(options.adapter, options.options), reading, writing, compiled).serve()
 
 
 class Server:
     """Runs one bundle at a time with one adapter."""
 
-    def __init__(self, adapter: Adapter, reading: BinaryIO, writing: BinaryIO) -> None:
+    def __init__(
+        self, adapter: Adapter, reading: BinaryIO, writing: BinaryIO, compiled: CompileCache
+    ) -> None:
         self._adapter = adapter
+        self._compiled = compiled
+        if isinstance(adapter, CanCompile):
+            adapter.keep_in(compiled)
         self._reading = reading
         self._writing = writing
         self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
@@ -72,6 +81,9 @@ class Server:
         bundle = decode(record, "work_bundle")[1]
         lease_seconds = max(0.0, time.time() - bundle["sent_us"] / 1e6)
         items = [BatchItem.of(item) for item in bundle["items"]]
+        if bundle["purpose"] == COMPILE:
+            self._done(compile_safely(self._adapter, Batch(items, self._gather(items))), 0)
+            return
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
         frames: list[bytes] = []
         failures = faults = 0
@@ -83,8 +95,11 @@ class Server:
             frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
             failures += sum(bool(result.error_class) for result in ran.results)
             faults += faults_among(ran.results)
-        done = json_frame(FrameKind.DONE, {"failed": failures, "faults": faults})
-        self._send(b"".join([*frames, done]))
+        self._done(failures, faults, frames)
+
+    def _done(self, failures: int, faults: int, frames: Sequence[bytes] = ()) -> None:
+        told = {"failed": failures, "faults": faults, "compiled": self._compiled.take_counts()}
+        self._send(b"".join([*frames, json_frame(FrameKind.DONE, told)]))
 
     def _records(self, claim: Claim, ran: Ran) -> list[bytes]:
         return claim.finished(

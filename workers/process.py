@@ -6,6 +6,7 @@ import asyncio
 import json
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shotbus.broker.children.frames import Frame, FrameKind, frame
@@ -14,6 +15,7 @@ from shotbus.broker.config import TimeoutsConfig
 from shotbus.broker.timeouts import limit_of
 from shotbus.workers.adapters.base import NO_OPTIONS, BackendState
 from shotbus.workers.backend import unpack_state
+from shotbus.workers.compiled.settings import NO_CACHE, CacheSettings
 from shotbus.workers.frames import run_frame
 
 _UNLIMITED = TimeoutsConfig(compile=0.0, submit=0.0, retrieve=0.0)
@@ -25,12 +27,14 @@ Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes | None]]]
 class RunReport(NamedTuple):
     """What a child answered: encoded Outcome records, and how many of the bundle's jobs failed.
 
-    ``faults`` are those that failed by the backend's fault.
+    ``faults`` are those that failed by the backend's fault. ``compiled`` are the child's
+    :class:`~shotbus.workers.compiled.cache.CompileCounts` of this bundle, empty where it compiles nothing.
     """
 
     outcomes: list[bytes]
     failures: int
     faults: int = 0
+    compiled: Mapping[str, float] = MappingProxyType({})
 
 
 class Child(ChildProcess):
@@ -44,14 +48,16 @@ class Child(ChildProcess):
         start_seconds: float,
         timeouts: TimeoutsConfig = _UNLIMITED,
         options: Mapping[str, str] = NO_OPTIONS,
+        compile_cache: CacheSettings = NO_CACHE,
+        compiled: Callable[[Mapping[str, float]], None] = lambda _: None,
     ) -> None:
         super().__init__(
             "shotbus.workers.child",
-            ["--adapter", adapter, "--options", json.dumps(dict(options))],
+            ["--adapter", adapter, "--options", json.dumps(dict(options)), *compile_cache.arguments()],
             memory_bytes=memory_bytes,
             start_seconds=start_seconds,
         )
-        self._timeouts = timeouts
+        self._timeouts, self._compiled = timeouts, compiled
 
     async def run(self, head: Mapping[str, Any], bundle: bytes, fetch: Fetch, *, seconds: float) -> RunReport:
         """Run a bundle.
@@ -67,10 +73,12 @@ class Child(ChildProcess):
                 the work that takes longer than its own limit is a ChildTimeoutError that names it.
 
         """
-        return await self.exchange(
+        report = await self.exchange(
             lambda process: _converse(process, run_frame(head, bundle), fetch, self._timeouts),
             seconds=seconds,
         )
+        self._compiled(report.compiled)
+        return report
 
     async def sense(self, *, seconds: float) -> BackendState:
         """Ask how the backend is, the start of the process not counted in ``seconds``.
@@ -98,7 +106,7 @@ async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: Ti
         stage = ""
         if answer.kind is FrameKind.DONE:
             told = answer.document()
-            return RunReport(outcomes, int(told["failed"]), int(told["faults"]))
+            return RunReport(outcomes, int(told["failed"]), int(told["faults"]), told["compiled"])
         if answer.kind is FrameKind.OUTCOME:
             outcomes.append(answer.payload)
             continue

@@ -12,11 +12,22 @@ from typing import Any, NamedTuple
 
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanLookUp, ItemResult, failed, internal
+from shotbus.workers.adapters.base import (
+    Adapter,
+    Batch,
+    BatchItem,
+    CanCompile,
+    CanLookUp,
+    ItemResult,
+    failed,
+    internal,
+)
 from shotbus.workers.backend import calibration_of, steadied
 
 #: ``purpose`` of a bundle that asks what became of its jobs.
 LOOK_UP = "look_up"
+#: ``purpose`` of a bundle whose circuits are only compiled, ahead of their turn.
+COMPILE = "compile"
 
 
 class Ran(NamedTuple):
@@ -72,6 +83,19 @@ def look_up_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
     if isinstance(adapter, CanLookUp):
         return _checked(adapter.look_up, batch, lambda _: ItemResult(found="unknown"))
     return [ItemResult(found="unknown" if adapter.capabilities.paid else "absent") for _ in batch.items]
+
+
+def compile_safely(adapter: Adapter, batch: Batch) -> int:
+    """Compile what a batch needs and run nothing; returns how many items could not be compiled.
+
+    Why they could not is told when they run: nobody waits for an answer now.
+    """
+    if not isinstance(adapter, CanCompile):
+        return len(batch.items)
+    try:
+        return sum(bool(one.problems) for one in adapter.compile(batch))
+    except Exception:  # noqa: BLE001 (whatever the adapter raises is its own defect, and comes again)
+        return len(batch.items)
 
 
 def _checked(

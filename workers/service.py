@@ -19,10 +19,13 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
-from shotbus.workers.adapters.base import Adapter, CanSense, load
+from shotbus.workers.adapters.base import Adapter, CanCompile, CanSense, load
 from shotbus.workers.advertise import HEALTHY, Advertiser
+from shotbus.workers.ahead import Ahead
 from shotbus.workers.claims import Claims
+from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.grants import Grants
+from shotbus.workers.hand import Hand
 from shotbus.workers.inline import Inline
 from shotbus.workers.intake import Intake
 from shotbus.workers.lanes import Taken
@@ -30,6 +33,7 @@ from shotbus.workers.process import Child
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revocations import RevocationsTail
 from shotbus.workers.revoked import Revoked
+from shotbus.workers.running import COMPILE
 from shotbus.workers.sensing import Senses
 from shotbus.workers.settings import Means, WorkerCounters, WorkerSettings
 
@@ -70,6 +74,7 @@ class WorkerService:
         options = f"$.pools.{settings.pool}.options"
         self._adapter = adapter or load(settings.adapter, settings.options, place=options)
         self._capabilities = self._adapter.capabilities
+        compiles = isinstance(self._adapter, CanCompile) and not self._capabilities.inline
         source = CircuitSource(bus, store, topics, self.counters)
         self._reporter = Reporter(bus, topics.name("outcomes"), self._clock, self.counters)
         self._advertiser = Advertiser(
@@ -80,6 +85,7 @@ class WorkerService:
             counters=self.counters,
             clock=self._clock,
             backend=None if isinstance(self._adapter, CanSense) else HEALTHY,
+            compiles=compiles,
         )
         self._senses = Senses(
             self._adapter, settings, self._clock, self.counters, told=self._advertiser.sensed
@@ -87,7 +93,8 @@ class WorkerService:
         self._tail = PoolsTail(bus, topics, self._advertiser.learn, self._clock)
         means = Means(self._clock, self.counters, entropy)
         self._inline = Inline(self._adapter, settings, self._reporter, means)
-        self._hand: asyncio.Queue[Taken | None] = asyncio.Queue()
+        self._hand = Hand()
+        self._ahead = Ahead(settings, self._hand, source.fetch, self.counters, able=compiles)
         self._unwanted: asyncio.Queue[Taken] = asyncio.Queue()
         self._revoked, self._grants = Revoked(settings.revocation_seconds), Grants()
         self._revocations = RevocationsTail(
@@ -120,6 +127,8 @@ class WorkerService:
         self._lost: Exception | None = None
         self._freed = asyncio.Event()
         self._commit_due = asyncio.Event()
+        directory = settings.compile_cache if compiles else None
+        self._cache = CacheSettings(directory, settings.compile_cache_bytes)
         slots = 0 if self._capabilities.inline else settings.slots
         self._children = [(make_child or self._child)() for _ in range(slots)]
 
@@ -131,6 +140,8 @@ class WorkerService:
             start_seconds=settings.child_start_seconds,
             timeouts=settings.timeouts,
             options=settings.options,
+            compile_cache=self._cache,
+            compiled=self.counters.compiled,
         )
 
     def stop(self) -> None:
@@ -196,9 +207,9 @@ class WorkerService:
             self._grants.learn(bundle_id, granted)
             return
         self._revoked.learn(bundle_id, jobs, self._clock.monotonic())
-        for taken in [self._hand.get_nowait() for _ in range(self._hand.qsize())]:
-            if taken is None or taken.bundle["bundle_id"] != bundle_id or self._revoked.part(taken.bundle)[0]:
-                self._hand.put_nowait(taken)
+        for taken in self._hand.take():
+            if taken.bundle["bundle_id"] != bundle_id or self._revoked.part(taken.bundle)[0]:
+                self._hand.put(taken)
             else:
                 self._unwanted.put_nowait(taken)
                 self.counters.in_hand -= 1
@@ -250,8 +261,12 @@ class WorkerService:
             self._commit_due.set()
             return
         for one in taken:
+            if one.bundle["purpose"] == COMPILE:
+                self._ahead.take(one.bundle, self._clock.wall_ms())
+                self._settle(one)
+                continue
             self.counters.in_hand += 1
-            self._hand.put_nowait(one)
+            self._hand.put(one)
 
     async def _serve(self, child: Child) -> None:
         """Run bundles from the hand, one at a time, until told to end."""
@@ -273,15 +288,18 @@ class WorkerService:
     async def _next(self, child: Child) -> Taken | None:
         """Return what is next in the hand; between two bundles the child is asked how its backend is."""
         while True:
-            wait = self._senses.wait(busy=not self._hand.empty())
+            wait = self._senses.wait(busy=len(self._hand) > 0)
             if wait == 0.0:
                 await self._senses.ask(child)
                 continue
             try:
                 async with asyncio.timeout(wait):
-                    return await self._hand.get()
+                    found = await self._hand.next()
             except TimeoutError:
                 continue
+            if not isinstance(found, bytes):
+                return found
+            await self._ahead.compile(child, found)
 
     async def _look_for_ever(self) -> None:
         """Ask an adapter of this process how its backend is."""
@@ -317,11 +335,9 @@ class WorkerService:
             slot.cancel()
 
     async def _hand_over(self) -> None:
-        while not self._hand.empty():
-            self._hand.get_nowait()
-            self.counters.in_hand -= 1
-        for _ in self._children:
-            self._hand.put_nowait(None)
+        self.counters.in_hand -= len(self._hand)
+        self._hand.end()
+        self._ahead.stop()
         await self._advertiser.drain()
         # A started bundle whose position is not committed would be started again by the successor.
         await self._claims.announced()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from shotbus.broker.clock import Clock
@@ -25,6 +26,8 @@ class WorkerSettings:
     together, and ``part_times`` how they are divided among them. ``options`` are the adapter's own. An
     adapter that knows how its backend is is asked every ``advertise_seconds`` while nothing waits, else
     after a bundle at most every ``sense_seconds``, and has ``sense_timeout_seconds`` to answer.
+    ``compile_cache`` is the directory in which compiled circuits are kept, at most ``compile_cache_bytes`` of
+    them; without it each child process keeps the last few for itself.
     """
 
     pool: str
@@ -49,6 +52,8 @@ class WorkerSettings:
     options: Mapping[str, str] = field(default_factory=dict)
     sense_seconds: float = 3.0
     sense_timeout_seconds: float = 30.0
+    compile_cache: Path | None = None
+    compile_cache_bytes: int = 512 << 20
 
     @property
     def group(self) -> str:
@@ -65,6 +70,18 @@ class WorkerSettings:
 WORKER_GAUGES = ("in_hand", "running", "service_seconds", "error_rate")
 # What the newest job counts in a moving mean.
 _FORGETTING = 0.95
+
+
+#: What a child's counts of its compile cache are called here.
+_COMPILED = {
+    "memory": "compiled_from_memory",
+    "disk": "compiled_from_disk",
+    "anew": "compiled_anew",
+    "seconds": "compile_seconds",
+    "damaged": "compile_cache_damaged",
+    "evicted": "compile_cache_evicted",
+    "failed": "compile_cache_failed",
+}
 
 
 @dataclass(slots=True)
@@ -85,12 +102,27 @@ class WorkerCounters:
     circuits_from_store: int = 0
     circuits_from_bus: int = 0
     circuits_missing: int = 0
+    compiled_from_memory: int = 0
+    compiled_from_disk: int = 0
+    compiled_anew: int = 0
+    compile_seconds: float = 0.0
+    compile_cache_damaged: int = 0
+    compile_cache_evicted: int = 0
+    compile_cache_failed: int = 0
+    ahead_compiled: int = 0
+    ahead_failed: int = 0
+    ahead_dropped: int = 0
     gaps: int = 0
     bus_errors: int = 0
     in_hand: int = 0
     running: int = 0
     service_seconds: float = field(default=0.0)
     error_rate: float = field(default=0.0)
+
+    def compiled(self, counts: Mapping[str, float]) -> None:
+        """Count what a child has compiled: the fields of :class:`CompileCounts`."""
+        for field_name, name in _COMPILED.items():
+            setattr(self, name, getattr(self, name) + counts.get(field_name, 0))
 
     def finished(self, jobs: int, failures: int, seconds: float, *, faults: int = 0) -> None:
         """Count a bundle, of whose jobs ``faults`` failed by the backend's fault.

@@ -222,6 +222,8 @@ async def test_circuits_are_asked_for_once(child):
         "operations",
         "two_qubit_gates",
         "layout",
+        "seed_transpiler",
+        "compiled",
     }
 
 

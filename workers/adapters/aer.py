@@ -1,4 +1,4 @@
-"""The Aer adapter: groups a batch by circuit and options, runs every group as few calls. Computes, no I/O.
+"""The Aer adapter: as few calls as there can be, one a group where seeds allow it. Computes, no I/O.
 
 Jobs of one group share a call exactly when their seeds continue one another (shards of one sweep, cut by
 rows) or do not matter (exact values): Aer derives a row's seed from its place in the call, so merging
@@ -8,42 +8,22 @@ A pool's options may have it imitate a device or compute on a GPU: see ``aer_sen
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 from shotbus.broker.clock import SystemClock
 from shotbus.broker.stages import Timings
-from shotbus.schemas.errors import ShotbusError, fail
-from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates, unpack_observables
-from shotbus.workers.adapters.aer_compile import METHODS, Compiler, Parsed, Transpiled
+from shotbus.schemas.errors import fail
+from shotbus.schemas.pub import Estimates, pack_counts, pack_estimates
+from shotbus.workers.adapters.aer_compile import METHODS, Compiler
 from shotbus.workers.adapters.aer_device import AerSettings, read_settings
-from shotbus.workers.adapters.aer_estimate import Estimator, check_size
-from shotbus.workers.adapters.aer_jobs import (
-    GroupKey,
-    Part,
-    calls_of,
-    check_names,
-    key_of,
-    merged,
-    part_of,
-    share_out,
-    spans,
-)
+from shotbus.workers.adapters.aer_estimate import Estimator
+from shotbus.workers.adapters.aer_jobs import GroupKey, Part, calls_of, merged, share_out, spans
 from shotbus.workers.adapters.aer_run import SEED_STRIDE, Rows, rows_a_call
 from shotbus.workers.adapters.aer_sample import sample
-from shotbus.workers.adapters.base import (
-    AdapterCapabilities,
-    Batch,
-    BatchItem,
-    Compiled,
-    ItemResult,
-    failed,
-    internal,
-)
-from shotbus.workers.compiled.cache import CompileCache
-from shotbus.workers.entering import entering
+from shotbus.workers.adapters.base import AdapterCapabilities, Batch, ItemResult
+from shotbus.workers.adapters.grouped import GroupedAdapter, Program
 
 _CAPABILITIES = AdapterCapabilities(
     pool="aer",
@@ -56,7 +36,7 @@ _CAPABILITIES = AdapterCapabilities(
 )
 
 
-class AerAdapter:
+class AerAdapter(GroupedAdapter):
     """Runs batches on Aer, in this process.
 
     Args:
@@ -66,28 +46,12 @@ class AerAdapter:
     """
 
     def __init__(self, device: str = "CPU", max_shots: int = 0) -> None:
+        super().__init__(Compiler(device))
         self._device, self._max_shots = device, max_shots
-        self._compiler = Compiler(device)
-        self._ran: dict[str, Any] = {}
 
     @property
     def capabilities(self) -> AdapterCapabilities:
         return _CAPABILITIES
-
-    def run(self, batch: Batch) -> list[ItemResult]:
-        self._ran = {}
-        results: dict[int, ItemResult] = {}
-        groups: dict[GroupKey, list[Part]] = {}
-        for index, item in enumerate(batch.items):
-            try:
-                key, part = key_of(item), part_of(index, item)
-            except ShotbusError as error:
-                results[index] = failed(error)
-            else:
-                groups.setdefault(key, []).append(part)
-        for key, parts in groups.items():
-            results.update(self._run_group(batch, key, parts))
-        return [results[index] for index in range(len(batch.items))]
 
     def provenance(self, batch: Batch) -> dict[str, Any]:
         del batch
@@ -100,75 +64,17 @@ class AerAdapter:
             "circuits": self._ran,
         }
 
-    def compile(self, batch: Batch) -> list[Compiled]:
-        return [self._compile_item(batch, item) for item in batch.items]
-
-    def keep_in(self, cache: CompileCache) -> None:
-        self._compiler.kept = cache
-
-    def _compile_item(self, batch: Batch, item: BatchItem) -> Compiled:
-        begun = time.perf_counter()
-        try:
-            self._compile(batch, self._adapted(key_of(item)))
-        except ShotbusError as error:
-            return Compiled(problems=error.problems)
-        return Compiled(self._compiler.origin, time.perf_counter() - begun)
-
-    def _run_group(self, batch: Batch, key: GroupKey, parts: list[Part]) -> dict[int, ItemResult]:
-        begun = time.perf_counter()
-        try:
-            key = self._adapted(key)
-            program = self._compile(batch, key)
-        except ShotbusError as error:
-            return {part.index: failed(error) for part in parts}
-        except Exception as error:  # noqa: BLE001 (a defect of ours fails this group, not the batch)
-            return {part.index: internal(error) for part in parts}
-        seconds = time.perf_counter() - begun
-        results, good = _checked(program, parts)
-        rows = rows_a_call(key.shots, program.outcome_bits)
-        for call in calls_of(good, rows=rows, seeded=not program.exact):
-            results.update(self._run_call(program, key, call))
-        results[parts[0].index].timings.add("compile", seconds, bytes_in=program.text_bytes)
-        return results
-
     def _adapted(self, key: GroupKey) -> GroupKey:
-        """Return what applies to a group on this backend. Raises ShotbusError (SB-1108, SB-1110)."""
         if 0 < self._max_shots < key.increments[0]:
             limit, hint = f"{self._max_shots} shots a call", "shots_per_call takes them in increments"
             raise fail("SB-1110", "$.shots", limit=limit, actual=key.increments[0], hint=hint)
-        return key._replace(options=self._compiler.options_for(key.options, exact=key.shots == 0))
+        return super()._adapted(key)
 
-    def _compile(self, batch: Batch, key: GroupKey) -> _Program:
-        record = batch.circuits.get(key.circuit_id)
-        if record is None:
-            raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
-        entering("compile")
-        estimated = key.mode == "estimate"
-        parsed = self._compiler.parse(key.circuit_id, record, anew=key.anew)
-        if not estimated and not parsed.facts.measurements:
-            raise fail("SB-1218", "$.circuit", hint="measure something, or ask for observables")
-        observables = _observables(key, parsed) if estimated else None
-        body = self._compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated, anew=key.anew)
-        told = {**key.as_dict(), **body.facts, "compiled": self._compiler.origin}
-        self._ran[key.circuit_id] = told
-        return _Program(parsed, body, observables, len(record["text"]), key.shots == 0)
+    def _calls(self, program: Program, key: GroupKey, parts: list[Part]) -> list[list[Part]]:
+        rows = rows_a_call(key.shots, program.outcome_bits)
+        return calls_of(parts, rows=rows, seeded=not program.exact)
 
-    def _run_call(self, program: _Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:
-        try:
-            return self._run_parts(program, key, call)
-        except ShotbusError as error:
-            if len(call) == 1:
-                return {call[0].index: failed(error)}
-        except Exception as error:  # noqa: BLE001 (a defect of ours fails this call, not the batch)
-            if len(call) == 1:
-                return {call[0].index: internal(error)}
-        # One job's values may be what failed (a division by zero in an angle): each alone, then.
-        results: dict[int, ItemResult] = {}
-        for part in call:
-            results.update(self._run_call(program, key, [part]))
-        return results
-
-    def _run_parts(self, program: _Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:
+    def _run_parts(self, program: Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:
         timings = Timings()
         bindings = merged(call)
         backend = self._compiler.backend(key.options.method)
@@ -185,49 +91,6 @@ class AerAdapter:
             pack_estimates(Estimates(estimates.evs[a:b], estimates.stds[a:b]), meta) for a, b in spans(call)
         ]
         return share_out(call, payloads, key.shots * bases, timings)
-
-
-class _Program(NamedTuple):
-    """A group's compiled circuit and what it is asked for."""
-
-    parsed: Parsed
-    body: Transpiled
-    observables: PauliSums | None
-    text_bytes: int
-    exact: bool
-
-    @property
-    def outcome_bits(self) -> int:
-        """Most classical bits of an outcome."""
-        return (
-            self.parsed.facts.clbits
-            if self.observables is None
-            else self.parsed.facts.clbits + self.parsed.facts.qubits
-        )
-
-
-def _observables(key: GroupKey, parsed: Parsed) -> PauliSums:
-    observables = unpack_observables(key.observables)
-    if observables.qubits != parsed.facts.qubits:
-        limit, actual = f"{parsed.facts.qubits} qubits", f"{observables.qubits} qubits"
-        raise fail("SB-1402", "$.observables", limit=limit, actual=actual)
-    return observables
-
-
-def _checked(program: _Program, parts: Iterable[Part]) -> tuple[dict[int, ItemResult], list[Part]]:
-    """Part the jobs whose bindings fit from the others, which are refused."""
-    results: dict[int, ItemResult] = {}
-    good = []
-    for part in parts:
-        try:
-            check_names(part, program.parsed.parameters)
-            if program.observables is not None:
-                check_size(part.points, program.observables.count)
-        except ShotbusError as error:
-            results[part.index] = failed(error)
-        else:
-            good.append(part)
-    return results, good
 
 
 def create(options: Mapping[str, str]) -> AerAdapter:

@@ -180,6 +180,11 @@ class Compiler:
 
     """
 
+    #: method -> most qubits.
+    methods: Mapping[str, int] = METHODS
+    #: What a circuit and its wires become.
+    form: type[Transpiled] = Transpiled
+
     def __init__(self, device: str = "CPU") -> None:
         self._device = device
         self._calibration: Calibration | None = None
@@ -232,7 +237,7 @@ class Compiler:
         ``anew``: it is kept, but what is kept of it already is not used.
         Raises ShotbusError: SB-1116 for more qubits than the method is offered for, SB-1220.
         """
-        limit = METHODS[options.method]
+        limit = self.methods[options.method]
         if parsed.facts.qubits > limit:
             raise fail(
                 "SB-1116", "$.circuit", limit=f"{limit} qubits ({options.method})", actual=parsed.facts.qubits
@@ -241,7 +246,7 @@ class Compiler:
         if model is not None and parsed.facts.qubits > model.qubits:
             most = f"{model.qubits} qubits ({model.backend_name})"
             raise fail("SB-1116", "$.circuit", limit=most, actual=parsed.facts.qubits)
-        key = (self._target(options), circuit_id, options, bare)
+        key = (self.target(options), circuit_id, options, bare)
         found = None if anew else self._transpiled.get(key)
         self.origin = "memory"
         if found is None:
@@ -256,32 +261,37 @@ class Compiler:
         self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool, anew: bool
     ) -> Transpiled:
         """Take a circuit from those that are kept, or transpile and keep it."""
-        key = kept_key(circuit_id, self._target(options), options, bare=bare)
+        key = kept_key(circuit_id, self.target(options), options, bare=bare)
         found = None if anew else read_kept(self.kept, key)
         self.origin = "anew" if found is None else "disk"
         if found is not None:
-            return Transpiled(*found, native=self._calibration is not None)
+            return self.form(*found, native=self._calibration is not None)
         made = self._transpile(parsed, options, bare=bare)
         keep(self.kept, key, made.circuit, made.wires)
         return made
 
     def _transpile(self, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
         with refusals():
-            body = _without_final_measurements(parsed.circuit) if bare else parsed.circuit
+            body = self.prepared(parsed.circuit)
+            body = _without_final_measurements(body) if bare else body
             if options.layout and self._calibration is not None:
                 circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
             else:
                 circuit = self._translated(body, options)
         layout = circuit.layout
         wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
-        return Transpiled(circuit, tuple(wires), native=self._calibration is not None)
+        return self.form(circuit, tuple(wires), native=self._calibration is not None)
+
+    def prepared(self, circuit: Any) -> Any:
+        """Return a parsed circuit as it goes into the transpiler. Raises ShotbusError (SB-1118)."""
+        return circuit
 
     def _translated(self, body: Any, options: RunOptions, **more: Any) -> Any:
         from qiskit import transpile
 
         return transpile(
             body,
-            **self._goal(options),
+            **self.goal(options),
             optimization_level=options.optimization_level,
             seed_transpiler=options.seed_transpiler,
             **more,
@@ -296,12 +306,14 @@ class Compiler:
         edges = self._calibration.model.edges()
         return another_layout(edges, body.num_qubits, options.seed_transpiler, set(map(tuple, layouts)))
 
-    def _target(self, options: RunOptions) -> Target:
+    def target(self, options: RunOptions) -> Target:
+        """Return what is compiled for, as it is kept under."""
         if self._calibration is None:
             return Target(f"aer {options.method}")
         return Target(self._calibration.model.backend_name, self._calibration.calibration_id)
 
-    def _goal(self, options: RunOptions) -> dict[str, Any]:
+    def goal(self, options: RunOptions) -> dict[str, Any]:
+        """Return what the transpiler is told of that."""
         if self._calibration is None:
             return {"backend": self.backend(options.method)}
         return {"target": self._calibration.target}

@@ -41,6 +41,7 @@ _CLASSES: Mapping[str, str] = {
     "SB-1110": "CONSTRAINT",
     "SB-1116": "CONSTRAINT",
     "SB-1117": "CONSTRAINT",
+    "SB-1118": "CONSTRAINT",
     "SB-1113": "CONSTRAINT",
     "SB-1219": "TRANSIENT",
     "SB-4002": "REVOKED",

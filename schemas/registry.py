@@ -60,6 +60,7 @@ IDS: Mapping[int, SchemaKey] = {
     1036: SchemaKey("recalled", 1),
     1037: SchemaKey("packed_job", 1),
     1038: SchemaKey("revocation", 2),
+    1039: SchemaKey("place", 1),
     1040: SchemaKey("pool_status", 3),
 }
 

@@ -28,6 +28,7 @@ from shotbus.broker.dispatcher.messages import (
     Inspect,
     Learnt,
     Recall,
+    Placed,
     Recalled,
     Relay,
     Reported,
@@ -131,7 +132,7 @@ class DispatcherEdge:
             for rank, topic in enumerate(self._requests)
         ]
         control = Input(TopicPartition(self._control, self._shard), 0, trimmed=True)
-        if self._config.budgets:
+        if self._config.budgets or self._machine.shard.running.shared:
             requests.insert(0, Input(TopicPartition(self._grants, self._shard), 1, trimmed=True))
         return [control, Input(TopicPartition(self._outcomes, self._shard), 1, trimmed=True), *requests]
 
@@ -150,7 +151,8 @@ class DispatcherEdge:
                 return Recalled(fields["job_id"], read_result(fields["found"] or None))
             return Reported(fields) if name == "outcome" else Learnt(facts_of(fields))
         if record.topic == self._grants:
-            return Told(decode(record.value, "grant")[1])
+            name, fields = decode(record.value, "grant", "place")
+            return Told(fields) if name == "grant" else Placed(fields)
         return Commanded(decode_untrusted(record.value, "control"))
 
     def _submitted(self, record: Record) -> Submitted:

@@ -50,6 +50,9 @@ class Floor:
                 commands += self._forward_pool(pool, event.credits[pool], now)
         for news in self._shard.guard.take_news():
             self._shard.reports.about_pool(news.pool, news.cause, news.terms)
+        if self._shard.running.shared:
+            commands += self._shard.running.close(now)
+            self._shard.touch(*self._shard.running.places.touched())
         told = self._shard.reports.flush(now, self._shard.standing.next_sequence)
         if told:
             self._shard.touch(SEQUENCE_KEY)

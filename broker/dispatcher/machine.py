@@ -25,11 +25,13 @@ from shotbus.broker.dispatcher.messages import (
     Commanded,
     Dispatch,
     Learnt,
+    Placed,
     Recalled,
     Reported,
     Submitted,
     Told,
 )
+from shotbus.broker.dispatcher.places import is_place_key
 from shotbus.broker.dispatcher.recalling import Recalling
 from shotbus.broker.dispatcher.reloaded import is_reloaded_key
 from shotbus.broker.dispatcher.restoring import Restoring
@@ -88,6 +90,7 @@ class Dispatcher:
             Submitted: self._door.submitted,
             Learnt: self._door.learnt,
             Told: self._door.told,
+            Placed: self._placed,
             Recalled: Recalling(self.shard).recalled,
             Reported: judge.reported,
             Commanded: parts.desk(self.shard).commanded,
@@ -99,6 +102,11 @@ class Dispatcher:
     def handle(self, event: Any, now: Now) -> Sequence[Any]:
         """Take one event; see :class:`shotbus.broker.machine.Machine`."""
         return self._handlers[type(event)](event, now)
+
+    def _placed(self, event: Placed, now: Now) -> list[Any]:
+        """Take what another shard said; what follows from it is said when the micro-batch ends."""
+        self.shard.running.hear(event.fields, now)
+        return []
 
     def touched(self) -> list[bytes]:
         """Return the keys whose rows changed."""
@@ -141,13 +149,14 @@ class Dispatcher:
     def _kept(self) -> tuple[_Keeper, ...]:
         """Return who keeps which rows besides the jobs'."""
         shard = self.shard
-        audit, funds, guard = shard.audit, shard.funds, shard.guard
+        audit, funds, guard, places = shard.audit, shard.funds, shard.guard, shard.running.places
         return (
             _Keeper(is_done_key, self._done_page, self._take_done_page),
             _Keeper(is_standing_key, shard.standing.snapshot, shard.standing.restore),
             _Keeper(AuditChain.KEY.__eq__, lambda _: audit.snapshot(), lambda _, row: audit.restore(row)),
             _Keeper(is_guard_key, guard.snapshot, guard.restore),
             _Keeper(is_allowance_key, funds.snapshot, funds.restore),
+            _Keeper(is_place_key, places.snapshot, places.restore),
             _Keeper(is_history_key, shard.measured.snapshot, shard.measured.restore),
             _Keeper(is_reloaded_key, shard.reloaded.snapshot, lambda _, row: shard.take_policy(row)),
         )

@@ -61,6 +61,13 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Event: what another shard said about a limit on jobs with workers, a record of ``grants``."""
+
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Reported:
     """Event: a worker's outcome record."""
 

@@ -148,7 +148,7 @@ class WaitingQueue:
         """Take the key of the job whose turn it is, None when nothing may go; ``now_ms`` is wall time."""
         if self._step_ms:
             self._age(now_ms)
-        if self._limits and self._limits.backend_is_full(self._pool):
+        if not self.length or (self._limits and self._limits.backend_is_full(self._pool)):
             return None
         while (at := self._next_class()) is not None:
             taken = self._take(at)

@@ -6,7 +6,6 @@ import pytest
 
 from shotbus.broker.dispatcher.breaker import Gate
 from shotbus.broker.dispatcher.bundles import RUN
-from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.rows import row_fields
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Phase
 from shotbus.broker.machine import Now
@@ -84,7 +83,7 @@ def check_places(machine):
     assert not moves or machine.wake_at(Now(0, 0.0)) is not None
 
 
-def check_pools(machine, config):
+def check_pools(machine):
     """What is counted of workers is what there is."""
     shard, running = machine.shard, Counter()
     for bundle in shard.bundles._bundles.values():
@@ -94,10 +93,22 @@ def check_pools(machine, config):
             for place in shard.running._places(job.tenant, job.session_id, bundle.pool):
                 running[place] += 1
     assert dict(shard.running._running.items()) == running
-    limits = Concurrency(config.limits.concurrency, shard.number, shard.partitions)._limits
     for (kind, name, _), count in running.items():
-        most = limits.get(f"{kind}:{name}", limits.get(kind, 0))
-        assert not most or count <= most, f"{count} jobs of {kind} {name} are with workers, {most} may be"
+        if not (most := shard.running.most(key := f"{kind}:{name}")):
+            continue
+        most = most if kind == "session" else shard.running.places.held(key, most)
+        assert count <= most, f"{count} jobs of {key} are with workers, {most} may be"
+
+
+def check_limits(machine, neighbour):
+    """What may be with workers at a time may be so over all shards."""
+    running = machine.shard.running
+    keys = {f"{kind}:{name}": None for kind, name, _ in dict(running._running.items())}
+    for key in keys:
+        most = running.most(key)
+        if most and not key.startswith("session"):
+            count = running._count(key) + neighbour.shared._count(key)
+            assert count <= most, f"{count} jobs of {key} are with workers, {most} may be"
 
 
 def check_ledger(machine, ledger):
@@ -142,6 +153,10 @@ def image(machine):
         },
         "load": dict(machine.load()),
         "running": sorted(shard.running._running.items()),
+        "limits": {
+            key: (one.extra, one.keep) for key, one in shard.running.places._parts.items() if not one.is_blank
+        },
+        "books": {key: one.row() for key, one in shard.running.places._books.items()},
         "standing": (machine.paused, shard.standing._intents, shard.standing.flags),
         "flags": dict(shard.router.flags),
         "uniques": shard.uniques,

@@ -31,6 +31,8 @@ def everybody_works(rules, world, *, word):
     for number in range(2):
         world.serve(number)
     world.hear()
+    world.neighbour.seen += 60.0
+    world.neighbour_works(9, 9)
     for job in rules.reviewed():
         world.stage(commanded(word, job.job_id, tenant=job.tenant))
     for flight in world.in_flight():

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import full_kit
 from dispatcher_kit import PARTITIONS, SHARD, Driver, emitted, forwards, restore
-from full_checks import check_ledger, check_places, check_pools, check_twin
+from full_checks import check_ledger, check_limits, check_places, check_pools, check_twin
 from full_witness import Witness
+from places_kit import Node as Neighbour
 from treasury_kit import Node
 
 from shotbus.broker.dispatcher.machine import Dispatcher
@@ -18,6 +19,7 @@ from shotbus.broker.dispatcher.messages import (
     Dispatch,
     Inspect,
     Learnt,
+    Placed,
     Recall,
     Recalled,
     Told,
@@ -71,6 +73,9 @@ class World(Driver):
         #: What the machine has asked for and nobody has answered; a process that dies forgets it.
         self.inspections, self.recalls = {}, {}
         self.witness = Witness(config)
+        #: The other shard as far as limits are shared with it, and what the two have said to each other.
+        self.neighbour = Neighbour(1 - SHARD, PARTITIONS, config.limits.concurrency)
+        self.said, self.listened = [], 0
 
     # --- what comes in ---
 
@@ -140,6 +145,19 @@ class World(Driver):
         self.stage(*(Told(decode(value, "grant")[1]) for value in self.grants[self.granted :]))
         self.granted = len(self.grants)
 
+    def hear_the_neighbour(self):
+        """Read what the other shard says about limits."""
+        said = self.said[self.listened :]
+        self.stage(*(Placed(decode(value, "place")[1]) for number, value in said if number == SHARD))
+        self.listened = len(self.said)
+
+    def neighbour_works(self, room, ends=0, *, commit=True):
+        """Let some jobs of the other shard end, and others of it go."""
+        for _ in range(min(ends, len(self.neighbour.with_workers))):
+            self.neighbour.end()
+        self.said += self.neighbour.step(self.said, room, commit=commit)
+        self.hear_the_neighbour()
+
     # --- what is offered ---
 
     def credits(self):
@@ -202,6 +220,9 @@ class World(Driver):
         for fields in emitted(commands, "treasury_command"):
             (number,) = (one.partition for one in commands if getattr(one, "fields", None) is fields)
             self.treasuries[number].inbox.append(encode("treasury_command", fields))
+        for one in commands:
+            self.said += [(one.partition, encode("place", told)) for told in emitted([one], "place")]
+        self.hear_the_neighbour()
         for fields in emitted(commands, "circuit_result"):
             if fields["outcome"] == "succeeded" and fields["cache_key"]:
                 record = encode("circuit_result", fields)
@@ -228,7 +249,8 @@ class World(Driver):
 
     def check(self):
         check_places(self.machine)
-        check_pools(self.machine, self.config)
+        check_pools(self.machine)
+        check_limits(self.machine, self.neighbour)
         check_ledger(self.machine, self.ledger)
         self.witness.check(self.machine, self.treasuries, self.now)
         check_twin(self.machine, restore(self.build, self.ledger, self.now))

@@ -262,6 +262,19 @@ class FullRules(RuleBasedStateMachine):
         self.world.room[pool, f"w{worker}"] = bundles
         self.put(commit)
 
+    @rule(
+        tenant=st.sampled_from(TENANTS),
+        pool=st.sampled_from(POOLS[:2]),
+        jobs=st.integers(0, 5),
+        ends=st.integers(0, 3),
+        survives=st.sampled_from([True, True, False]),
+        commit=COMMIT,
+    )
+    def the_other_shard_works(self, tenant, pool, jobs, ends, survives, commit):
+        self.world.neighbour.wait(tenant, pool, jobs)
+        self.world.neighbour_works(4, ends, commit=survives)
+        self.put(commit)
+
     # --- control ---
 
     def order(self, commit, command, name, *, tenant="ada", target="job", **arguments):

@@ -48,6 +48,7 @@ GOLDEN = {
     1036: ("recalled", 1),
     1037: ("packed_job", 1),
     1038: ("revocation", 2),
+    1039: ("place", 1),
     1040: ("pool_status", 3),
 }
 RECORDS = sorted({key.name for key in IDS.values()})

@@ -267,7 +267,7 @@ def _short(gate: Gate, name: str, share: float, counts: Counts, good: Array) -> 
         wanted = ",".join(gate.outcomes) if name == "outcomes" else gate.parity
         actual = f"{shares[point]:.6g} at point {point}"
         yield Problem(
-            "SB-5011", gate.place + name, limit=f"{share:g} of the shots in {wanted}", actual=actual
+            "SB-5011", gate.place + name, limit=f"a share of {share:g} in {wanted}", actual=actual
         )
 
 

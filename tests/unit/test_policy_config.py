@@ -10,6 +10,7 @@ import pytest
 from shotbus.broker.config_loader import as_toml, load_config
 from shotbus.broker.policy.config import (
     PrescreenConfig,
+    QualityConfig,
     RuleConfig,
     Share,
     ShareConfig,
@@ -161,6 +162,7 @@ def test_the_page_lists_every_key_of_a_rule_with_its_default_and_nothing_else():
         "when": WhenConfig,
         "where": WhereConfig,
         "then": ThenConfig,
+        "then.quality": QualityConfig,
         "then.prescreen": PrescreenConfig,
         "then.shadow and then.canary": ShareConfig,
     }

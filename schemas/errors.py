@@ -119,6 +119,7 @@ CODES: Mapping[str, str] = {
     "SB-5009": "backend asks to come later",
     "SB-5010": "result was not stable",
     "SB-5011": "result fails its quality gate",
+    "SB-5012": "provider cancelled the job",
     # 90xx: our own defects
     "SB-9001": "internal error",
 }
@@ -221,6 +222,7 @@ HINTS: Mapping[str, str] = {
     "SB-5009": "nothing: it is sent again when the backend said, or later",
     "SB-5010": "see detail; name another pool",
     "SB-5011": "give more shots, name another pool or a fallback, or lower the bar of the gate in path",
+    "SB-5012": "see the provider's status page; name another pool or a fallback",
     "SB-9001": "report it with shotbus dlq show",
 }
 

@@ -14,6 +14,7 @@ from shotbus.broker.children.process import ChildProcess, expect, send
 from shotbus.broker.config import TimeoutsConfig
 from shotbus.broker.timeouts import limit_of
 from shotbus.workers.adapters.base import NO_OPTIONS, BackendState
+from shotbus.workers.adapters.options import referenced
 from shotbus.workers.backend import unpack_state
 from shotbus.workers.compiled.settings import NO_CACHE, CacheSettings
 from shotbus.workers.frames import run_frame
@@ -56,6 +57,7 @@ class Child(ChildProcess):
             ["--adapter", adapter, "--options", json.dumps(dict(options)), *compile_cache.arguments()],
             memory_bytes=memory_bytes,
             start_seconds=start_seconds,
+            variables=referenced(options),
         )
         self._timeouts, self._compiled = timeouts, compiled
 

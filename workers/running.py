@@ -51,7 +51,8 @@ def run_bundle(
     work = look_up_safely if purpose == LOOK_UP else run_safely
     for group in _groups(items):
         batch = Batch(group, circuits)
-        before = "" if purpose == LOOK_UP else calibration_of(adapter)
+        judged = purpose != LOOK_UP and not adapter.capabilities.dated
+        before = calibration_of(adapter) if judged else ""
         results = steadied(adapter, before, work(adapter, batch))
         yield Ran(group, results, *_described(adapter, batch))
 

@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import BinaryIO
 
 #: The only variables handed down; everything else, secrets included, stays with the parent.
@@ -44,9 +44,12 @@ class OrphanedError(Exception):
     """The parent was gone before its child was ready."""
 
 
-def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child of a process with ``environment``."""
-    kept = {name: environment[name] for name in _ALLOWED if name in environment}
+def child_environment(environment: Mapping[str, str], also: Collection[str] = ()) -> dict[str, str]:
+    """Return the environment for a child of a process with ``environment``.
+
+    ``also``: variables that it needs besides, such as the one that holds its provider's credential.
+    """
+    kept = {name: environment[name] for name in (*_ALLOWED, *also) if name in environment}
     return {**kept, **_FIXED}
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from shotbus.broker.children.confine import child_environment
@@ -43,14 +43,21 @@ class ChildProcess:
         arguments: its further arguments.
         memory_bytes: cap of the child's address space.
         start_seconds: how long its start may take.
+        variables: names of the environment's variables that are handed down besides the usual ones.
 
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], *, memory_bytes: int, start_seconds: float
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        memory_bytes: int,
+        start_seconds: float,
+        variables: Collection[str] = (),
     ) -> None:
         self._command = ["-m", module, *arguments, "--memory-bytes", str(memory_bytes)]
-        self._start_seconds = start_seconds
+        self._start_seconds, self._variables = start_seconds, variables
         self._process: Process | None = None
         self.starts = 0
         self.runs = 0
@@ -89,9 +96,10 @@ class ChildProcess:
         """Start a process, of which there must be none, and wait for its HELLO. Raises ChildStartError."""
         self.starts, self.runs = self.starts + 1, 0
         command = [sys.executable, *self._command, "--parent", str(os.getpid())]
+        environment = child_environment(os.environ, self._variables)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=PIPE, env=child_environment(os.environ), limit=MAX_FRAME_BYTES
+                *command, stdin=PIPE, stdout=PIPE, env=environment, limit=MAX_FRAME_BYTES
             )
             async with asyncio.timeout(self._start_seconds):
                 await expect(self._process, FrameKind.HELLO)

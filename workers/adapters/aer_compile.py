@@ -18,7 +18,7 @@ from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
-from shotbus.workers.adapters.aer_device import Calibration
+from shotbus.workers.adapters.aer_device import Calibrated
 from shotbus.workers.adapters.aer_kept import Target, keep, kept_key, read_kept
 from shotbus.workers.adapters.aer_layout import another_layout, layout_word, seed_of
 from shotbus.workers.adapters.aer_run import refusals
@@ -187,7 +187,7 @@ class Compiler:
 
     def __init__(self, device: str = "CPU") -> None:
         self._device = device
-        self._calibration: Calibration | None = None
+        self._calibration: Calibrated | None = None
         self.kept = CompileCache()
         #: Where the circuit came from that :meth:`transpile` has returned last.
         self.origin: Origin = "anew"
@@ -195,7 +195,7 @@ class Compiler:
         self._transpiled: Lru[tuple[Target, str, RunOptions, bool], Transpiled] = Lru(_TRANSPILED)
         self._backends: dict[str, Any] = {}
 
-    def imitate(self, calibration: Calibration) -> None:
+    def imitate(self, calibration: Calibrated) -> None:
         """Compile for a device as it was calibrated, and run with its noise, from now on."""
         if calibration is not self._calibration:
             self._calibration, self._backends = calibration, {}

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -127,6 +127,40 @@ def _full(qubits: int) -> Iterator[tuple[int, int]]:
 
 
 _PAIRS = {"line": _line, "ring": _ring, "grid": _grid, "full": _full}
+
+
+class Shape(Protocol):
+    """What compiling has to know of a device."""
+
+    @property
+    def qubits(self) -> int: ...
+
+    @property
+    def backend_name(self) -> str: ...
+
+    def edges(self) -> list[tuple[int, int]]:
+        """Return the coupled pairs, both ways round."""
+        ...
+
+
+class Calibrated(Protocol):
+    """A device as it was measured once, of whatever make."""
+
+    @property
+    def model(self) -> Shape: ...
+
+    @property
+    def calibration_id(self) -> str: ...
+
+    @property
+    def target(self) -> Any:
+        """Qiskit's Target: gates, couplings, errors."""
+        ...
+
+    @property
+    def noise_model(self) -> Any:
+        """Aer's noise, for whoever imitates the device."""
+        ...
 
 
 class Calibration:

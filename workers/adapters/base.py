@@ -19,7 +19,7 @@ from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.workers.compiled.cache import CompileCache, Origin
 
-Kind = Literal["simulator", "classical", "none"]
+Kind = Literal["simulator", "classical", "hardware", "none"]
 #: What a provider says of a submission token: it has the result, it works on it, it never had it, or
 #: nobody can tell. The empty word is that of an item that was run, not looked up.
 Found = Literal["", "done", "running", "absent", "unknown"]
@@ -49,12 +49,14 @@ _CLASSES: Mapping[str, str] = {
     "SB-5002": "TRANSIENT",
     "SB-5003": "CRASHED",
     "SB-5004": "TIMEOUT",
+    "SB-5005": "UNSTABLE",
     "SB-5006": "NOT_STARTED",
     "SB-5007": "UNKNOWN_OUTCOME",
     "SB-5008": "BACKEND_DOWN",
     "SB-5009": "THROTTLED",
     "SB-5010": "UNSTABLE",
     "SB-5011": "UNSTABLE",
+    "SB-5012": "CANCELLED_BY_PROVIDER",
     "SB-9001": "INTERNAL",
 }
 
@@ -65,7 +67,9 @@ class AdapterCapabilities:
 
     ``inline``: runs inside the worker's event loop, so it must answer in microseconds; the others run
     in child processes. ``paid``: a run costs money, so it may only begin once ``started`` is durable.
-    ``executed_on``: the backend's name as its provider writes it.
+    ``executed_on``: the backend's name as its provider writes it. ``dated``: its answers say which
+    calibration they were measured with, so that the adapter judges itself whether that changed under a run;
+    a job may have waited at its provider for hours.
     """
 
     pool: str
@@ -75,11 +79,12 @@ class AdapterCapabilities:
     inline: bool
     paid: bool
     executed_on: str
+    dated: bool = False
 
     @property
     def needs_circuits(self) -> bool:
         """Whether a run reads the program text; the others answer from the request alone."""
-        return self.kind == "simulator"
+        return self.kind in ("simulator", "hardware")
 
 
 _AS_REQUESTED: Mapping[str, str] = MappingProxyType({})

@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from shotbus.broker.config import NO_SECRET, REFERENCES, Secret
 from shotbus.broker.config_parse import unknown_keys
 from shotbus.schemas.errors import Problem, ShotbusError
+
+_VARIABLE = "env:"
 
 
 class OptionReader:
@@ -33,6 +36,14 @@ class OptionReader:
             return value
         self.refuse(name, ", ".join(allowed), value)
         return default
+
+    def secret(self, name: str) -> Secret:
+        """Return a reference to a secret; a plain value is refused without being repeated."""
+        try:
+            return Secret(self.text(name))
+        except ValueError:
+            self.refuse(name, REFERENCES, "something else")
+            return NO_SECRET
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number from ``low`` to ``high``, both included."""
@@ -69,6 +80,11 @@ class OptionReader:
         problems = [*unknown_keys(self._given, self._known, "$"), *self._problems]
         if problems:
             raise ShotbusError(problems)
+
+
+def referenced(options: Mapping[str, str]) -> list[str]:
+    """Return the environment's variables that options refer to as ``env:NAME``: secrets, by reference."""
+    return [value.removeprefix(_VARIABLE) for value in options.values() if value.startswith(_VARIABLE)]
 
 
 def take_none(options: Mapping[str, str]) -> None:

@@ -322,6 +322,8 @@ class Door:
             limit_ms = max(1, int(1000 * decision.max_queue_seconds))
             others = {"others": list(decision.others)} if decision.others else {}
             job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms, **others}
+        if shard.opens_session(job, job.pool):
+            shard.funds.opens(job, job.pool)
         shard.router.sessions.went(job.tenant, job.session_id, job.pool)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.job import Job
+from shotbus.broker.dispatcher.traits import circuits_of
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.treasury.allowance import Allowance
 from shotbus.broker.treasury.answers import Decided, Refused, Waits
@@ -39,11 +40,17 @@ class Funds:
         claim = Claim(tenant, experiment, pool, Cost())
         return self._budgets.covers(claim, "money")
 
-    def price(self, job: Job, pool: str, *, seconds: float, sessions: int) -> float:
-        """Return what a job is expected to cost on a pool, in currency units; nothing is set aside for it."""
-        price = self._pools.get(pool, _UNKNOWN_POOL).price
-        cost = estimate(price, points=job.points, shots=job.shots, seconds=seconds, sessions=sessions)
-        return cost.money / MICRO
+    def price(self, job: Job, pool: str, *, seconds: float, opens: bool) -> float:
+        """Return what a job is expected to cost on a pool, in currency units; nothing is set aside for it.
+
+        ``opens``: whether it would open its session there.
+        """
+        return self._cost(job, pool, seconds, opens=opens).money / MICRO
+
+    def opens(self, job: Job, pool: str) -> None:
+        """Note that a job opens its session on a pool, where that has a price."""
+        if self._pools.get(pool, _UNKNOWN_POOL).price.per_session:
+            job.keep(opens=pool)
 
     def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
         """Set aside what a job may cost where it is to run; None when it is, or need not be."""
@@ -64,7 +71,9 @@ class Funds:
         settings = self._pools.get(pool, _UNKNOWN_POOL)
         if self.allowance is None and billed is None and settings.price == _FREE:
             return {"backend_seconds": took}
-        usage = Usage(shots=item["shots"], seconds=took)
+        usage = Usage(shots=item["shots"], seconds=took, sessions=int(_opens(job, pool)))
+        if usage.sessions:
+            job.forget("opens")
         priced = billed is not None or settings.price != _FREE
         cost = actual(settings.price, usage, billed=billed) if priced else _free(usage)
         if self.allowance is not None:
@@ -100,10 +109,23 @@ class Funds:
             self.allowance.restore(key, row)
 
     def _estimate(self, job: Job) -> Cost:
-        settings = self._pools.get(job.pool, _UNKNOWN_POOL)
+        return self._cost(job, job.pool, job.cost, opens=_opens(job, job.pool), headroom=HEADROOM)
+
+    def _cost(self, job: Job, pool: str, seconds: float, *, opens: bool, headroom: float = 1.0) -> Cost:
+        """Estimate as the policy does, see :func:`shotbus.broker.policy.candidates.look`."""
         return estimate(
-            settings.price, points=job.points, shots=job.shots, seconds=job.cost, headroom=HEADROOM
+            self._pools.get(pool, _UNKNOWN_POOL).price,
+            points=job.points,
+            shots=job.shots,
+            circuits=circuits_of(job.traits),
+            seconds=seconds,
+            sessions=int(opens),
+            headroom=headroom,
         )
+
+
+def _opens(job: Job, pool: str) -> bool:
+    return job.extras is not None and job.extras.get("opens") == pool
 
 
 def wait_ms(answer: Waits | Refused) -> int:

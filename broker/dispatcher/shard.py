@@ -182,9 +182,12 @@ class Shard:
     def _too_dear(self, job: Job, pool: str, most: float) -> str:
         """Return by how much a pool costs more than was asked: the estimate is that of the policy."""
         seconds = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
-        opens = bool(job.session_id) and self.router.sessions.pool(job.tenant, job.session_id) != pool
-        price = self.funds.price(job, pool, seconds=seconds, sessions=int(opens))
+        price = self.funds.price(job, pool, seconds=seconds, opens=self.opens_session(job, pool))
         return f"costs {price:g}, at most {most:g} asked" if price > most else ""
+
+    def opens_session(self, job: Job, pool: str) -> bool:
+        """Tell whether a job would open its session on a pool."""
+        return bool(job.session_id) and self.router.sessions.pool(job.tenant, job.session_id) != pool
 
     def opens_ms(self, window: str, now: Now) -> int | None:
         """Return when a named window is open next, wall time; None for one that is not configured."""
@@ -362,6 +365,8 @@ class Shard:
         # Another pool's result is not what its followers wait for.
         self.abdicate(job, now)
         self.guard.forecasts.dropped(job.job_id)
+        if self.opens_session(job, pool):
+            self.funds.opens(job, pool)
         job.pool, job.cache_key = intern(pool), ""
         forget_place(job)
         job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)

@@ -1,17 +1,23 @@
-"""What a pool must be able to do for a job, as bits: what is left of a request while its job waits. Pure."""
+"""What a pool must be able to do for a job, as bits: what is left of a request while its job waits. Pure.
+
+From bit 8 on stand the circuit's qubits, from bit 24 on how many measured circuits a point is beyond one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from shotbus.broker.policy.facts import measured_circuits
+
 ESTIMATE, EXACT, PROBLEM, OBSERVABLES = 1, 2, 4, 8
-_QUBITS_SHIFT = 8
+_QUBITS_SHIFT, _QUBITS_MASK = 8, 0xFFFF
+_CIRCUITS_SHIFT = 24
 
 
 def traits_of(request: Mapping[str, Any], qubits: int = 0) -> int:
     """Return a request's traits; ``qubits`` 0 is not known."""
-    traits = qubits << _QUBITS_SHIFT
+    traits = min(qubits, _QUBITS_MASK) << _QUBITS_SHIFT | (measured_circuits(request) - 1) << _CIRCUITS_SHIFT
     if request["mode"] == "estimate":
         traits |= ESTIMATE
     if request["shots"] == 0:
@@ -25,4 +31,9 @@ def traits_of(request: Mapping[str, Any], qubits: int = 0) -> int:
 
 def qubits_of(traits: int) -> int:
     """Return the circuit's qubits, 0 when they are not known."""
-    return traits >> _QUBITS_SHIFT
+    return traits >> _QUBITS_SHIFT & _QUBITS_MASK
+
+
+def circuits_of(traits: int) -> int:
+    """Return the measured circuits a point, at most one an observable."""
+    return 1 + (traits >> _CIRCUITS_SHIFT)

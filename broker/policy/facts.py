@@ -73,11 +73,19 @@ class Asked:
                 "has_problem": request["problem"] is not None,
                 "only_problem": request["mode"] == "estimate" and not request["observables"],
                 "circuit": circuit,
+                "circuits": measured_circuits(request),
             }
             | more
         )
 
 
+def measured_circuits(request: Mapping[str, Any]) -> int:
+    """Return the measured circuits a point of a decoded ``circuit_request``, at most one an observable."""
+    observables: int = request["expected"]["observables"]
+    return min(max(1, observables), _MOST_CIRCUITS)
+
+
+_MOST_CIRCUITS = 1 << 20
 _SAME = (
     *("job_id", "tenant", "principal", "priority", "intent", "data_class", "experiment", "mode", "family"),
     *("family_version", "backend", "window", "points", "shots", "value", "value_per_second", "confidence"),

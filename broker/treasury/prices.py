@@ -55,8 +55,8 @@ def estimate(
     points: int,
     shots: int,
     seconds: float,
-    circuits: int = 1,
-    sessions: int = 0,
+    circuits: int,
+    sessions: int,
     headroom: float = 1.0,
 ) -> Cost:
     """Return what to reserve for a job; it should be an upper bound.

@@ -47,7 +47,9 @@ def covering(config: Config, asked: Asked, pool: str, now_ms: int) -> Covering:
         settings.price,
         points=asked.points,
         shots=asked.shots,
+        circuits=asked.circuits,
         seconds=asked.points * settings.seconds_per_point,
+        sessions=int(bool(asked.session) and asked.session_pool != pool),
         headroom=HEADROOM,
     )
     found = Budgets(config.budgets).of(Claim(asked.tenant, asked.experiment, pool, cost), now_ms)

@@ -248,7 +248,9 @@ class Witness:
         if life.fields["tenant"] != "ada":
             return True
         price, shots = self.config.pools["paid"].price, life.fields["shots"]
-        wanted = estimate(price, points=1, shots=shots, seconds=0.5, headroom=HEADROOM).money
+        wanted = estimate(
+            price, points=1, shots=shots, seconds=0.5, circuits=1, sessions=0, headroom=HEADROOM
+        ).money
         held = machine.shard.funds.allowance.reserved(item.job_id)
         return sum(units for purse, units in held.items() if purse.resource == "money") >= wanted
 

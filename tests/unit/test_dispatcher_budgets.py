@@ -24,6 +24,7 @@ from dispatcher_kit import (
 )
 from funded_kit import Funded, with_money
 
+from shotbus.broker.config import PriceConfig
 from shotbus.broker.dispatcher.job import shared_chain
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.states import Phase
@@ -220,3 +221,46 @@ def test_a_job_outlives_the_period_in_which_it_was_paid_for(driver):
     driver.pass_time(1)
     (sent,) = forwards(driver.run())
     assert results(driver.run(finished(sent))) == {job_id(1): "succeeded"}
+
+
+def priced(**price):
+    """A shard whose pool ``aer`` has these prices; ada has a thousand units."""
+    settings = with_money(1_000.0)
+    settings.pools["aer"] = replace(settings.pools["aer"], price=PriceConfig(**price))
+    made = Funded(settings)
+    made.free = FREE
+    return made
+
+
+@pytest.mark.parametrize(
+    ("price", "changes", "units"),
+    [
+        ({"per_shot": 0.01}, {"shots": 100}, 1.0),
+        ({"per_shot": 0.01}, {"mode": "estimate", "observables": b"o", "expected": {"observables": 3}}, 3.0),
+        ({"per_task": 1.0, "per_session": 7.0}, {"session_id": "u"}, 8.0),
+    ],
+    ids=["shots", "observables", "session"],
+)
+def test_what_is_set_aside_is_what_the_policy_has_reckoned_with(price, changes, units):
+    driver = priced(**price)
+    fields = request(1, payload_hash=payload(1), backend="aer", **changes)
+    if changes.get("session_id"):
+        route = affine_route("ada", "u")
+        fields["job_id"] = f"{route:08x}{1:024x}"
+    decision = driver.machine.shard.router.decide(fields, None, driver.wall_ms)
+    driver.run(replace(submitted(fields, pool="aer"), decision=decision))
+    driver.bank()
+    assert driver.held(fields["job_id"]) == UNIT * units == UNIT * decision.price
+
+
+def test_a_session_is_billed_with_the_job_that_opens_it_and_only_once():
+    driver = priced(per_task=1.0, per_session=7.0)
+    route = affine_route("ada", "u")
+    for number in (1, 2):
+        fields = request(number, payload_hash=payload(number), backend="aer", session_id="u")
+        fields["job_id"] = f"{route:08x}{number:024x}"
+        decision = driver.machine.shard.router.decide(fields, None, driver.wall_ms)
+        driver.run(replace(submitted(fields, offset=number, pool="aer"), decision=decision))
+        (sent,) = forwards(driver.bank())
+        (told,) = emitted(driver.run(finished(sent)), "circuit_result")
+        assert told["cost"] == (8.0 if number == 1 else 1.0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shotbus.broker.config import PriceConfig
 from shotbus.broker.treasury.prices import Cost, Usage, actual, estimate, micro, terms
 
+PLAIN = {"circuits": 1, "sessions": 0}
 BRAKET = PriceConfig(per_shot=0.00035, per_task=0.3)
 AMOUNTS = st.decimals(0, 1_000, places=6).map(float)
 PRICES = st.builds(PriceConfig, AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
@@ -16,7 +17,7 @@ COUNTS = st.integers(0, 10**6)
 
 
 def test_a_task_with_shots_costs_what_the_provider_would_bill():
-    cost = estimate(BRAKET, points=1, shots=1_000, seconds=2.5)
+    cost = estimate(BRAKET, points=1, shots=1_000, seconds=2.5, **PLAIN)
     assert cost == Cost(money=650_000, backend_us=2_500_000, shots=1_000)
 
 
@@ -28,7 +29,7 @@ def test_shots_are_those_of_all_points_and_circuits_and_a_session_is_billed_once
 
 
 def test_headroom_is_reserved_on_backend_seconds_and_on_what_they_cost():
-    cost = estimate(PriceConfig(per_second=1.6), points=1, shots=0, seconds=10.0, headroom=1.5)
+    cost = estimate(PriceConfig(per_second=1.6), points=1, shots=0, seconds=10.0, headroom=1.5, **PLAIN)
     assert cost == Cost(24_000_000, 15_000_000, 0)
 
 
@@ -53,7 +54,7 @@ def test_the_bill_names_its_lines_and_their_sum_is_the_cost():
 
 def test_decimals_are_those_that_were_written():
     assert micro(0.1) * 3 == micro(0.3)
-    assert estimate(PriceConfig(per_shot=0.1), points=1, shots=3, seconds=0).money == 300_000
+    assert estimate(PriceConfig(per_shot=0.1), points=1, shots=3, seconds=0, **PLAIN).money == 300_000
 
 
 def test_less_than_a_micro_unit_is_rounded_up_once_a_line_not_once_a_shot():
@@ -61,7 +62,7 @@ def test_less_than_a_micro_unit_is_rounded_up_once_a_line_not_once_a_shot():
 
 
 def test_a_pool_without_prices_costs_no_money_but_time_and_shots():
-    assert estimate(PriceConfig(), points=2, shots=5, seconds=0.25) == Cost(0, 250_000, 10)
+    assert estimate(PriceConfig(), points=2, shots=5, seconds=0.25, **PLAIN) == Cost(0, 250_000, 10)
 
 
 @pytest.mark.parametrize("usage", [Usage(shots=-1), Usage(seconds=-0.1), Usage(tasks=-1)])
@@ -85,5 +86,5 @@ def test_more_usage_never_costs_less_and_an_estimate_covers_what_it_estimated(
     small = Usage(shots=shots, seconds=seconds, sessions=session)
     large = small._replace(shots=shots + more, seconds=seconds + 1)
     assert micro(price.minimum) <= actual(price, small).money <= actual(price, large).money
-    told = estimate(price, points=1, shots=shots, seconds=seconds, sessions=session)
+    told = estimate(price, points=1, shots=shots, seconds=seconds, circuits=1, sessions=session)
     assert told == actual(price, small)

@@ -112,7 +112,6 @@ MACHINES = [
     "shotbus.broker.bucket",
     "shotbus.workers.credits",
     "shotbus.workers.parts",
-    "shotbus.workers.quality",
 ]
 FORBIDDEN = {
     *(

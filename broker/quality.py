@@ -77,13 +77,13 @@ def check_quality(request: Mapping[str, Any]) -> list[Problem]:
     gate, problems = parse_gate({name.removeprefix(OWN): text for name, text in given.items()}, _PLACE)
     if "expected" not in request:
         return problems
-    told = {name for name in KEYS if f"{OWN}{name}" in given}
+    told = [name for name in KEYS if f"{OWN}{name}" in given]
     return problems + list(_senseless(told, request)) + list(_misfit(gate, _width(request)))
 
 
 def applicable(demand: Mapping[str, str], request: Mapping[str, Any]) -> dict[str, str]:
     """Return what of a rule's gate concerns a request, as its options: a rule may take jobs of many kinds."""
-    pointless = {problem.path.removeprefix(_PLACE) for problem in _senseless(set(demand), request)}
+    pointless = {problem.path.removeprefix(_PLACE) for problem in _senseless(list(demand), request)}
     return {f"{RULE}{name}": text for name, text in demand.items() if name not in pointless}
 
 
@@ -167,7 +167,7 @@ _READERS: Mapping[str, tuple[Callable[[str], dict[str, Any]], str]] = {
 }
 
 
-def _senseless(names: set[str], request: Mapping[str, Any]) -> Iterator[Problem]:
+def _senseless(names: Sequence[str], request: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield a problem for each key that could never say anything about an answer to the request."""
     mode, shots = request["mode"], request["shots"]
     for name in KEYS:

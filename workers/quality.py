@@ -1,4 +1,4 @@
-"""Holds answers against the quality gates of their jobs: one that fails is none. Pure.
+"""Holds answers against the quality gates of their jobs: one that fails is none. No I/O.
 
 It comes last, after earlier shots were added: the gate is for what would be the answer. What the attempt cost
 stays with it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shotbus.broker.bus.base import Bus, OffsetGapError, TopicPartition
-from shotbus.broker.bus.scan import scan
+from shotbus.broker.bus.scan import any_between, scan
 from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.dispatcher.rows import is_job, row_fields
 from shotbus.broker.dispatcher.states import WITH_A_WORKER
@@ -115,7 +115,10 @@ async def _shard(
     begins, ends = await bus.begins(positions), await bus.ends(positions)
     look = _Look(begins, workers, pools, await _reported(bus, positions))
     for place, position in positions.items():
-        _judge_position(look, name, place, position, ends[place])
+        # Markers of commits at the end are nothing to read.
+        waits = begins[place] <= position < ends[place]
+        if not waits or await any_between(bus, place, position, ends[place]):
+            _judge_position(look, name, place, position, ends[place])
     for row in rows.rows.values():
         if is_job(row):
             _judge_row(look, row_fields(row))

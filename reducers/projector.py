@@ -19,7 +19,7 @@ from shotbus.broker.bus.scan import scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.reducers.lateness import compared, deviation_of
-from shotbus.reducers.readmodels import SOURCES, ReadModels, Writes
+from shotbus.reducers.readmodels import PROJECTOR, SOURCES, ReadModels, Writes
 
 INDEX_KEEP = 100_000
 COMMIT_SECONDS = 0.5
@@ -74,7 +74,7 @@ class Projector:
         joined it under this one's instance name.
         """
         membership = await self._bus.join(
-            self._topics.name("projector"),
+            self._topics.name(PROJECTOR),
             self._topics.name("shards"),
             on_assigned=self._assigned,
             on_revoked=self._revoked,

@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 
 #: The topics that read models are made of.
 SOURCES: tuple[str, ...] = ("events", "results", "reductions", "circuits")
+#: The group of those who make them; where it is, is how far they are made.
+PROJECTOR = "projector"
 
 _TERMINAL = {"DONE": "succeeded", "ERROR": "failed", "CANCELLED": "cancelled"}
 _DEFAULT_OUTCOMES = {encode_text(state): encode_text(outcome) for state, outcome in _TERMINAL.items()}

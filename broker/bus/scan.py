@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from shotbus.broker.bus.base import Bus, Record, TopicPartition
 
 
 async def scan(
-    bus: Bus, starts: Mapping[TopicPartition, int], *, batch: int = 2_000
+    bus: Bus,
+    starts: Mapping[TopicPartition, int],
+    *,
+    batch: int = 2_000,
+    ends: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncGenerator[list[Record], None]:
-    """Yield the records from ``starts`` to the ends that are observed now.
+    """Yield the records from ``starts`` to ``ends``; None takes the ends that are observed now.
 
     Whoever breaks off must close it (``contextlib.aclosing``).
     Reads until ``position >= end``: the tail of a partition is commit markers, so waiting for the last
     offset would never end. Raises BusError and OffsetGapError.
     """
-    ends = await bus.ends(starts)
+    until = await bus.ends(starts) if ends is None else ends
     reader = bus.reader(starts)
     try:
-        while any(reader.position(place) < end for place, end in ends.items()):
-            yield await reader.poll(max_records=batch, timeout=1.0)
+        while any(reader.position(place) < end for place, end in until.items()):
+            records = await reader.poll(max_records=batch, timeout=1.0)
+            yield records if ends is None else [one for one in records if one.offset < ends[_place(one)]]
     finally:
         await reader.close()
+
+
+async def any_between(bus: Bus, place: TopicPartition, start: int, end: int) -> bool:
+    """Say whether there is a record between two offsets, and not only markers of commits.
+
+    On Kafka whoever stops before it has passed a marker is below the end for good, and has missed nothing.
+    Raises BusError and OffsetGapError.
+    """
+    async with aclosing(scan(bus, {place: start}, batch=1, ends={place: end})) as batches:
+        async for batch in batches:
+            if batch:
+                return True
+    return False
+
+
+def _place(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)

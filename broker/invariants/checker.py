@@ -35,6 +35,9 @@ TOPICS: tuple[str, ...] = (
     "events",
 )
 
+#: What their readers delete as they go: a look at a broker that runs finds the newest at best.
+_READ_ONCE = frozenset({"outcomes", "control", "treasury"})
+
 #: What is missing when a need of the catalog is no topic.
 _WORDS = {
     "history": "no client's history",
@@ -71,7 +74,7 @@ class Checker:
     def __init__(
         self, *, complete: bool, trimmed: Collection[str] = (), bounds: Bounds | None = None
     ) -> None:
-        self._complete, self._bounds = complete, bounds or Bounds()
+        self._complete, self._bounds, self._trimmed = complete, bounds or Bounds(), frozenset(trimmed)
         self.findings = Findings()
         wait = self._bounds.wait_seconds
         wait_ms = None if wait is None else wait * 1000
@@ -168,7 +171,10 @@ class Checker:
         told = {}
         for name, invariant in CATALOG.items():
             missing = [need for need in invariant.needs if not present.get(need, need in self._fed)]
-            told[name] = ", ".join(_WORDS.get(need, f"no topic {need}") for need in missing)
-            if not missing and not self.findings.judged[name]:
-                told[name] = "nothing to judge"
+            reasons = [_WORDS.get(need, f"no topic {need}") for need in missing]
+            if not self.findings.judged[name]:
+                gone = sorted(self._trimmed & _READ_ONCE.intersection(invariant.needs))
+                reasons += [f"{need} are deleted once they were read" for need in gone]
+                reasons = reasons or ["nothing to judge"]
+            told[name] = ", ".join(reasons)
         return {name: reason for name, reason in told.items() if reason}

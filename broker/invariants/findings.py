@@ -28,12 +28,15 @@ class Bounds:
     """Numbers to judge by; what is None is not judged.
 
     ``wait_seconds``: longest wait in a queue. ``healed_ms`` (by the topics' clock) and ``heal_seconds``: when
-    the last fault healed and how long the broker has from then on. ``budgets``: limits by tenant.
+    the last fault healed and how long the broker has from then on. ``now_ms``: the time of the look, by which
+    a wait and a life that have not ended are judged; None judges those that have. ``budgets``: limits by
+    tenant.
     """
 
     wait_seconds: float | None = None
     healed_ms: int | None = None
     heal_seconds: float | None = None
+    now_ms: int | None = None
     budgets: Mapping[str, float] | None = None
 
 

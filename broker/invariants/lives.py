@@ -190,14 +190,18 @@ class Lives:
 
     def _wait(self, job_id: str, life: Life, at_ms: int) -> None:
         waits = Phase.WAITING in life.phases
-        if self._wait_ms is not None and life.waits_since_ms >= 0 and not waits:
-            waited = at_ms - life.waits_since_ms
-            seen = f"waited {waited / 1000:.1f} s, at most {self._wait_ms / 1000:.1f} s are allowed"
-            self._findings.judge("I8", "bounded-wait", job_id, seen, holds=waited <= self._wait_ms)
         if not waits:
+            self._judge_wait(job_id, life, at_ms)
             life.waits_since_ms = -1
         elif life.waits_since_ms < 0:
             life.waits_since_ms = at_ms
+
+    def _judge_wait(self, job_id: str, life: Life, at_ms: int) -> None:
+        """Judge a wait that has ended, or lasts until the time of the look."""
+        if self._wait_ms is not None and life.waits_since_ms >= 0:
+            waited = at_ms - life.waits_since_ms
+            seen = f"waited {waited / 1000:.1f} s, at most {self._wait_ms / 1000:.1f} s are allowed"
+            self._findings.judge("I8", "bounded-wait", job_id, seen, holds=waited <= self._wait_ms)
 
     # -- results ----------------------------------------------------------------------------------
 
@@ -235,6 +239,8 @@ class Lives:
             if life.answers and not life.state and look.complete:
                 self._findings.broke("I5", "a-result-has-an-acceptance", job_id, "a result and no event")
             self._findings.judged["I5"] += bool(life.answers)
+            if look.bounds.now_ms is not None:
+                self._judge_wait(job_id, life, look.bounds.now_ms)
         self._judge_healing(look)
 
     def _judge_end(self, job_id: str, life: Life, look: Look) -> None:
@@ -272,9 +278,11 @@ class Lives:
         if healed is None or seconds is None:
             return
         for job_id, life in self.known.items():
-            if life.ended:
-                late = (life.last_ms - max(healed, life.began_ms)) / 1000
-                seen = f"ended {late:.0f} s after everything was healed"
+            until = life.last_ms if life.ended else look.bounds.now_ms
+            if until is not None and life.state:
+                late = (until - max(healed, life.began_ms)) / 1000
+                told = "ended" if life.ended else "has not ended"
+                seen = f"{told} {late:.0f} s after everything was healed"
                 self._findings.judge("I16", "healed-in-time", job_id, seen, holds=late <= seconds)
 
 

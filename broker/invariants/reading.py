@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from shotbus.broker.bus.base import Bus, TopicPartition
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.invariants.checker import TOPICS, Checker, Report
+from shotbus.broker.invariants.findings import Bounds
+from shotbus.broker.invariants.witnesses import ProviderLedger
 from shotbus.broker.topics import Topics
 
 #: These say everything again when they are compacted; a begin above zero means nothing.
@@ -33,7 +35,14 @@ class Reading:
     complete: bool
 
 
-async def verify(bus: Bus, topics: Topics, *, since_ms: int | None = None) -> Reading:
+async def verify(
+    bus: Bus,
+    topics: Topics,
+    *,
+    since_ms: int | None = None,
+    bounds: Bounds | None = None,
+    ledger: ProviderLedger | None = None,
+) -> Reading:
     """Read what the bus has and judge it.
 
     A violation counts when a second look finds it too: on Kafka the parts of one transaction become visible
@@ -43,22 +52,28 @@ async def verify(bus: Bus, topics: Topics, *, since_ms: int | None = None) -> Re
         bus: started.
         topics: names and partition count.
         since_ms: look at what is not older than this wall time; None takes everything that is kept.
+        bounds: numbers to judge by.
+        ledger: a provider's books, not older than the look.
 
     Raises:
         BusError: the bus is away, or deletes faster than it can be read.
 
     """
-    first = await _look(bus, topics, since_ms)
+    told = bounds or Bounds(), ledger
+    first = await _look(bus, topics, since_ms, *told)
     if not first.report.violations:
         return first
     await asyncio.sleep(_SECOND_LOOK_SECONDS)
-    second = await _look(bus, topics, since_ms)
-    known = set(first.report.violations)
-    second.report.violations[:] = [one for one in second.report.violations if one in known]
+    second = await _look(bus, topics, since_ms, *told)
+    # What was seen may have gone on meanwhile: a wait that was too long has ended.
+    known = {one[:3] for one in first.report.violations}
+    second.report.violations[:] = [one for one in second.report.violations if one[:3] in known]
     return second
 
 
-async def _look(bus: Bus, topics: Topics, since_ms: int | None) -> Reading:
+async def _look(
+    bus: Bus, topics: Topics, since_ms: int | None, bounds: Bounds, ledger: ProviderLedger | None
+) -> Reading:
     existing = await bus.topics()
     names = [name for name in TOPICS if topics.name(name) in existing]
     places = {name: _places(topics.name(name), existing[topics.name(name)]) for name in names}
@@ -66,7 +81,7 @@ async def _look(bus: Bus, topics: Topics, since_ms: int | None) -> Reading:
     begins = await bus.begins([place for name in names for place in places[name]])
     deleted = {name for name in names if name not in _COMPACTED and any(begins[one] for one in places[name])}
     complete = since_ms is None and not deleted.intersection(_KEPT)
-    checker = Checker(complete=complete, trimmed=sorted(deleted))
+    checker = Checker(complete=complete, trimmed=sorted(deleted), bounds=bounds)
     records: dict[str, int] = {}
     floor_ms = 0 if since_ms is None else since_ms
     for name in names:
@@ -80,6 +95,7 @@ async def _look(bus: Bus, topics: Topics, since_ms: int | None) -> Reading:
             floor_ms = max(floor_ms, first_ms)
     report = checker.report(
         over=False,
+        ledger=ledger,
         horizon={place.partition: end for place, end in horizon.items()},
         floor_ms=floor_ms + _SLACK_MS if floor_ms else 0,
     )

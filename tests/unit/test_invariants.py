@@ -1,5 +1,7 @@
 """The checker on records made by hand: each rule fails when it should, and nothing is claimed that was not judged."""
 
+from dataclasses import replace
+
 import pytest
 from dispatcher_kit import START_MS, job_id, outcome, request_bytes
 from dispatcher_kit import item as outcome_item
@@ -162,6 +164,22 @@ def test_bounds_of_waiting_and_healing_are_kept():
     feed = Feed(bounds=bounds).events(LIFE[0], at_ms=START_MS)
     feed.events(*LIFE[1:], at_ms=START_MS + 20_000).result()
     assert feed.rules() == {"bounded-wait", "healed-in-time"}
+
+
+def test_what_still_waits_and_has_not_ended_is_judged_by_the_time_of_the_look():
+    bounds = Bounds(wait_seconds=5.0, healed_ms=START_MS, heal_seconds=10.0)
+    for seconds, rules in ((4, set()), (8, {"bounded-wait"}), (20, {"bounded-wait", "healed-in-time"})):
+        now_ms = START_MS + seconds * 1000
+        feed = Feed(bounds=replace(bounds, now_ms=now_ms)).events(LIFE[0], at_ms=START_MS)
+        assert feed.rules(over=False) == rules
+    assert Feed(bounds=bounds).events(LIFE[0], at_ms=START_MS).rules(over=False) == set()
+
+
+def test_what_was_deleted_by_its_reader_is_told_as_that():
+    feed = Feed(trimmed=("outcomes",)).events(*LIFE).result()
+    feed.take("outcomes", encode("outcome", outcome("started", "b")))
+    told = feed.checker.report(over=False).unjudged["I3"]
+    assert told == "no provider's ledger, outcomes are deleted once they were read"
 
 
 def test_what_was_not_fed_is_not_claimed():

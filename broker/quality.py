@@ -266,9 +266,7 @@ def _short(gate: Gate, name: str, share: float, counts: Counts, good: Array) -> 
         point = int(shares.argmin())
         wanted = ",".join(gate.outcomes) if name == "outcomes" else gate.parity
         actual = f"{shares[point]:.6g} at point {point}"
-        yield Problem(
-            "SB-5011", gate.place + name, limit=f"a share of {share:g} in {wanted}", actual=actual
-        )
+        yield Problem("SB-5011", gate.place + name, limit=f"a share of {share:g} in {wanted}", actual=actual)
 
 
 def _by_point(counts: Counts, entries: Array) -> Array:

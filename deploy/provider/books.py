@@ -86,6 +86,7 @@ class Job:
         return {
             "id": self.id,
             "token": self.token,
+            "digest": self.digest,
             "status": self.status,
             "by": self.by,
             "error": json.loads(self.error) if self.error else None,

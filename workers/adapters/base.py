@@ -33,6 +33,7 @@ REGISTRY: Mapping[str, str] = {
     "classical": "shotbus.workers.adapters.classical",
     "noop": "shotbus.workers.adapters.noop",
     "faulty": "shotbus.workers.adapters.faulty",
+    "remote": "shotbus.workers.adapters.remote",
     "sleep": "shotbus.workers.adapters.sleep",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
 from shotbus.broker.dispatcher.breaker import BLAMED
@@ -64,7 +65,13 @@ def unpack_state(document: Mapping[str, Any]) -> BackendState:
 
 def calibration_of(adapter: Adapter) -> str:
     """Return the calibration in use, empty where there is none or it cannot be told."""
-    return state_of(adapter).calibration_id if isinstance(adapter, CanSense) else ""
+    return state_of(adapter).calibration_id if _can_sense(type(adapter)) else ""
+
+
+@cache
+def _can_sense(kind: type[Adapter]) -> bool:
+    """Tell whether adapters of a kind can be asked; looking takes longer than an inline run of a bundle."""
+    return issubclass(kind, CanSense)
 
 
 def steadied(adapter: Adapter, before: str, results: list[ItemResult]) -> list[ItemResult]:

@@ -29,7 +29,7 @@ from shotbus.workers.hand import Hand
 from shotbus.workers.inline import Inline
 from shotbus.workers.intake import Intake
 from shotbus.workers.lanes import Taken
-from shotbus.workers.process import Child
+from shotbus.workers.process import Child, Fetch
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revocations import RevocationsTail
 from shotbus.workers.revoked import Revoked
@@ -77,16 +77,7 @@ class WorkerService:
         compiles = isinstance(self._adapter, CanCompile) and not self._capabilities.inline
         source = CircuitSource(bus, store, topics, self.counters)
         self._reporter = Reporter(bus, topics.name("outcomes"), self._clock, self.counters)
-        self._advertiser = Advertiser(
-            bus,
-            topics,
-            settings,
-            capabilities=self._capabilities,
-            counters=self.counters,
-            clock=self._clock,
-            backend=None if isinstance(self._adapter, CanSense) else HEALTHY,
-            compiles=compiles,
-        )
+        self._advertiser = self._make_advertiser(bus, topics, compiles=compiles)
         self._senses = Senses(
             self._adapter, settings, self._clock, self.counters, told=self._advertiser.sensed
         )
@@ -105,16 +96,7 @@ class WorkerService:
             clock=self._clock,
             seconds=settings.revocation_seconds,
         )
-        self._claims = Claims(
-            settings,
-            self._capabilities,
-            source.fetch,
-            self._reporter,
-            settle=self._settle,
-            revoked=self._revoked,
-            grants=self._grants,
-            means=means,
-        )
+        self._claims = self._make_claims(source.fetch, means)
         self._intake = Intake(
             bus,
             topics.work(settings.pool),
@@ -131,6 +113,30 @@ class WorkerService:
         self._cache = CacheSettings(directory, settings.compile_cache_bytes)
         slots = 0 if self._capabilities.inline else settings.slots
         self._children = [(make_child or self._child)() for _ in range(slots)]
+
+    def _make_advertiser(self, bus: Bus, topics: Topics, *, compiles: bool) -> Advertiser:
+        return Advertiser(
+            bus,
+            topics,
+            self._settings,
+            capabilities=self._capabilities,
+            counters=self.counters,
+            clock=self._clock,
+            backend=None if isinstance(self._adapter, CanSense) else HEALTHY,
+            compiles=compiles,
+        )
+
+    def _make_claims(self, fetch: Fetch, means: Means) -> Claims:
+        return Claims(
+            self._settings,
+            self._capabilities,
+            fetch,
+            self._reporter,
+            settle=self._settle,
+            revoked=self._revoked,
+            grants=self._grants,
+            means=means,
+        )
 
     def _child(self) -> Child:
         settings = self._settings

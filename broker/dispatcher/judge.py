@@ -117,9 +117,15 @@ class Judge:
             return self._looked_up(job, outcome, item, now)
         if not item["error_class"]:
             return self._succeed(job, outcome, item, now)
+        self._bill_failure(job, item)
+        failure = Attempted(item["error_class"], item["problems"], item["retry_after_ms"])
+        if item["provider_job_id"] and failure.error_class not in UNSURE_WHEN_PAID:
+            _begin_another(job)
+        return self._failed(job, failure, now)
+
+    def _bill_failure(self, job: Job, item: Mapping[str, Any]) -> None:
         if item["cost"] > 0 or item["backend_seconds"] > 0:
             self._shard.funds.bill(job, job.pool, item, 0.0)
-        return self._failed(job, item["error_class"], item["problems"], now, item["retry_after_ms"])
 
     def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its answer; one from another pool than it was sent to says so."""
@@ -160,21 +166,14 @@ class Judge:
             return self._end_called_off(job, now, where="a stage of it was done")
         return self._staging.passed(job, told, now)
 
-    def _failed(
-        self,
-        job: Job,
-        error_class: str,
-        problems: Sequence[Mapping[str, Any]],
-        now: Now,
-        retry_after_ms: int = 0,
-    ) -> list[Any]:
-        paid = self._shard.is_paid(job.pool)
-        called = job.phase is Phase.CANCELLING
-        if called and not (paid and error_class in UNSURE_WHEN_PAID):
-            return self._end_called_off(job, now, where="it did not finish")
-        attempted = Attempted(error_class, problems, retry_after_ms)
+    def _failed(self, job: Job, attempted: Attempted, now: Now) -> list[Any]:
+        error_class, problems = attempted.error_class, attempted.problems
         history, means = history_of(job), self._means(job, now)
-        if paid and (history.unsure or error_class in UNSURE_WHEN_PAID):
+        unsure = history.unsure or error_class in UNSURE_WHEN_PAID
+        doubtful = self._shard.is_paid(job.pool) and unsure and not attempted.answered
+        if job.phase is Phase.CANCELLING and not doubtful:
+            return self._end_called_off(job, now, where="it did not finish")
+        if doubtful:
             # Whatever runs next could be paid for twice.
             means = means._replace(fallback=False)
         verdict = self._decide(attempted, history, means, job, now)
@@ -239,15 +238,18 @@ class Judge:
         if found == "done" and not item["error_class"]:
             return self._succeed(job, outcome, item, now)
         if found == "done":
-            return self._give_up(job, item["error_class"], item["problems"], Verdict(None, "failed"), now)
+            # As if its own outcome had come: whatever helps against such a failure may be done.
+            self._bill_failure(job, item)
+            _begin_another(job)
+            told = Attempted(item["error_class"], item["problems"], item["retry_after_ms"], answered=True)
+            return self._failed(job, told, now)
         if found != "absent":
             self._reconcile(job, now, f"provider: {found}")
             return []
         if called_off(job):
             return self._end_called_off(job, now, where="the provider never had it")
-        # Only this proof allows another submission, under another token.
-        extras = job.extras or {}
-        job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
+        # Only this proof allows another submission.
+        _begin_another(job)
         proven = Attempted("NOT_ACCEPTED", item["problems"], answered=True)
         history = history_of(job)
         verdict = self._decide(proven, history, self._means(job, now), job, now)
@@ -321,8 +323,17 @@ class Judge:
                 self._shard.exorcise(bundle, job_id)
                 job = self._shard.jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:
-                    commands += self._failed(job, error_class, problems_of("SB-5002"), now)
+                    commands += self._failed(job, Attempted(error_class, problems_of("SB-5002")), now)
         return commands
+
+
+def _begin_another(job: Job) -> None:
+    """Have the next attempt be another submission: the provider has proven that the last one is over.
+
+    Under the same token it would answer with that one again.
+    """
+    extras = job.extras or {}
+    job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
 
 
 def _why(error_class: str, problem: Mapping[str, Any]) -> str:

@@ -5,13 +5,14 @@ The first word about a bundle in its partition is its lease; what any other leas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.dispatcher.ladders import UNSURE_WHEN_PAID
 from shotbus.broker.invariants.findings import Findings, Look
-from shotbus.broker.invariants.lives import Answer
+from shotbus.broker.invariants.lives import Answer, Life
 from shotbus.schemas.codec import decode
 
 #: What these kinds of worker grant is not bounded by their slots: they may answer inline.
@@ -56,6 +57,8 @@ class Attempts:
         self._told: dict[tuple[str, int], list[_Told]] = {}
         self._workers: dict[str, _Worker] = {}
         self._reported = False
+        #: Attempts by job and pool whose submission the provider accepted and ended, for certain.
+        self._over: dict[tuple[str, str], set[int]] = {}
 
     @property
     def takes(self) -> Mapping[str, Callable[[Record], None]]:
@@ -76,6 +79,20 @@ class Attempts:
             if not item["error_class"]:
                 told = _Told(item["shots"], item["payload"], fields["provenance"])
                 self._told.setdefault((item["job_id"], item["attempt"]), []).append(told)
+            if not item["error_class"] or _is_over(item):
+                self._over.setdefault((item["job_id"], fields["pool"]), set()).add(item["attempt"])
+
+    def most_bills(self, job_id: str, pools: Iterable[str], life: Life | None) -> int | None:
+        """Return how many submissions of a job to these pools may be billed.
+
+        Those that ended for certain, and the last one, of which no report need ever have come. None when
+        that is not known, because reports are missing.
+        """
+        if not self._whole:
+            return None
+        done = {attempt for pool in pools for attempt in self._over.get((job_id, pool), ())}
+        answered = any(answer.ran and answer.attempt in done for answer in (life.answers if life else ()))
+        return len(done) + (not answered)
 
     def _use(self, fields: Mapping[str, Any], at_ms: int) -> None:
         lease, said_us = fields["lease_id"], fields["at_us"]
@@ -122,6 +139,12 @@ class Attempts:
         holds = _Told(answer.shots, answer.payload, answer.provenance) in told
         seen = f"attempt {answer.attempt}: not what the holder of its lease reported"
         self._findings.judge("I3", "stale-attempts-are-fenced", job_id, seen, holds=holds)
+
+
+def _is_over(item: Mapping[str, Any]) -> bool:
+    """Tell whether a failure is the provider's own last word about what it had accepted."""
+    certain = item["error_class"] not in UNSURE_WHEN_PAID
+    return bool(item["provider_job_id"]) and certain
 
 
 def _most_at_a_time(spans: list[_Span]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.invariants.attempts import Attempts
 from shotbus.broker.invariants.findings import Findings, Look
 from shotbus.broker.invariants.witnesses import Submission
 
@@ -12,8 +13,8 @@ from shotbus.broker.invariants.witnesses import Submission
 class Bills:
     """Judges by what the broker cannot forge."""
 
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, findings: Findings, attempts: Attempts) -> None:
+        self._findings, self._attempts = findings, attempts
 
     @property
     def takes(self) -> Mapping[str, Callable[[Record], None]]:
@@ -27,7 +28,10 @@ class Bills:
             billed.setdefault(one.job_id, []).append(one)
         for job_id, bills in billed.items():
             seen = "billed " + ", ".join(f"attempt {one.attempt} at {one.at:.3f} s" for one in bills)
-            self._findings.judge("I3", "billed-once", job_id, seen, holds=len(bills) == 1)
+            tokens = len({one.token for one in bills})
+            most = self._attempts.most_bills(job_id, look.ledger.pools, look.lives.get(job_id))
+            holds = len(bills) == tokens and (most is None or tokens <= most)
+            self._findings.judge("I3", "billed-once", job_id, seen, holds=holds)
         for one in look.ledger.submissions:
             self._judge_submission(one, look)
         self._judge_answers(look)

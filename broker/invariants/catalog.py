@@ -34,9 +34,10 @@ CATALOG: dict[str, Invariant] = {
         "results older than the retention",
     ),
     "I3": Invariant(
-        "at most one billed submission a job, stale attempts fenced",
+        "at most one billed submission a job at a time, stale attempts fenced",
         "a success is, byte for byte, what the first lease of its bundle reported for that attempt; "
-        "the provider's ledger bills a job once",
+        "the provider's ledger bills a token once, and another one of that job only after the provider's "
+        "own word that the one before is over (a stage's answer, a failure that it billed)",
         ("outcomes", "ledger"),
         "the bill, without the provider's ledger; outcomes that were trimmed",
     ),

@@ -80,13 +80,14 @@ class Checker:
         wait_ms = None if wait is None else wait * 1000
         self._lives = Lives(self.findings, complete=complete, wait_ms=wait_ms)
         self._judges: list[Judge] = []
+        attempts = Attempts(self.findings, whole=complete and "outcomes" not in trimmed)
         for judge in (
             self._lives,
-            Attempts(self.findings, whole=complete and "outcomes" not in trimmed),
+            attempts,
             Sweeps(self.findings),
             Letters(self.findings),
             Clients(self.findings),
-            Bills(self.findings),
+            Bills(self.findings, attempts),
             Rows(self.findings),
             Purses(self.findings),
             Audits(self.findings, whole=complete and "audit" not in trimmed),

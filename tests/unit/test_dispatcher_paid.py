@@ -100,6 +100,32 @@ def test_a_lost_attempt_runs_again_only_when_the_provider_never_had_it(driver):
     assert (again.purpose, again.items[0].token) == ("run", f"{job_id(1)}.1")
 
 
+@pytest.mark.parametrize("error_class", ["UNSTABLE", "CANCELLED_BY_PROVIDER"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_the_provider_accepted_and_ended_badly_is_submitted_again_under_another_token(
+    driver, error_class, lost
+):
+    (sent,) = forwards(driver.run(job()))
+    if lost:
+        lose(driver, sent)
+        driver.run(looked_up(ask(driver), "done", error_class))
+    else:
+        told = item(job_id(1), 1, error_class) | {"provider_job_id": "p-1", "cost": 3.0}
+        driver.run(reported("finished", sent.bundle_id, items=[told]))
+    driver.restart()
+    driver.pass_time(10)
+    (again,) = forwards(driver.run())
+    assert (again.purpose, again.items[0].token) == ("run", f"{job_id(1)}.1")
+
+
+def test_what_the_provider_did_not_take_is_submitted_under_the_same_token(driver):
+    (sent,) = forwards(driver.run(job()))
+    driver.run(finished(sent, "THROTTLED"))
+    driver.pass_time(10)
+    (again,) = forwards(driver.run())
+    assert again.items[0].token in ("", f"{job_id(1)}.0")
+
+
 def test_a_lost_look_up_is_asked_again(driver):
     (sent,) = forwards(driver.run(job()))
     lose(driver, sent)

@@ -136,6 +136,21 @@ def test_a_bill_is_paid_once_within_the_budget_and_never_after_a_cancel():
     assert Feed().events(*LIFE).result().rules(ledger=known) == set()
 
 
+@pytest.mark.parametrize("error_class", ["UNSTABLE", "LOST", ""])
+@pytest.mark.parametrize("tokens", ["tt", "tu"])
+def test_another_bill_is_right_only_after_the_providers_word_that_the_first_is_over(error_class, tokens):
+    again = ("retry", "QUEUED", "RETRYING", 1), ("due", *QUEUED, 1)
+    again = (*again, ("forward", *FORWARDED, 2), ("succeeded", *DONE, 2))
+    feed = Feed().events(*LIFE[:2], *again).result(attempt=2)
+    first = outcome_item(JOB, 1, error_class or "UNSTABLE") | {"provider_job_id": "p" if error_class else ""}
+    for bundle, told in (("a", first), ("b", outcome_item(JOB, 2) | {"payload": b"", "shots": 0})):
+        fields = outcome("finished", bundle, items=[told]) | {"provenance": b"{}", "pool": "paid"}
+        feed.take("outcomes", encode("outcome", fields))
+    bills = [Submission(token, JOB, number, 1.0) for number, token in enumerate(tokens, 1)]
+    right = error_class == "UNSTABLE" and tokens == "tu"
+    assert feed.rules(ledger=ProviderLedger(("paid",), bills)) == (set() if right else {"billed-once"})
+
+
 def test_histories_are_held_against_the_answers():
     history = History(complete=True)
     for key, job, fingerprint in (("k", JOB, "one"), ("k", job_id(2), "one"), ("", JOB, "two")):

@@ -21,7 +21,7 @@ from shotbus.broker.dispatcher.retry import Failure as Attempted
 from shotbus.broker.dispatcher.retry import History, Means, Verdict, judge
 from shotbus.broker.dispatcher.reuse import filed
 from shotbus.broker.dispatcher.shard import Shard
-from shotbus.broker.dispatcher.staging import Staging, afterwards, stages_here
+from shotbus.broker.dispatcher.staging import Staging, afterwards, costs, stages_here
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.tries import history_of, remember
 from shotbus.broker.dispatcher.window import Answer
@@ -124,8 +124,10 @@ class Judge:
         return self._failed(job, failure, now)
 
     def _bill_failure(self, job: Job, item: Mapping[str, Any]) -> None:
+        """Charge a failed attempt for what it took; the job's answer will say it, its cap includes it."""
         if item["cost"] > 0 or item["backend_seconds"] > 0:
-            self._shard.funds.bill(job, job.pool, item, 0.0)
+            took = self._shard.funds.bill(job, job.pool, item, 0.0)
+            job.extras = {**(job.extras or {}), "spent": costs(job, took)}
 
     def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its answer; one from another pool than it was sent to says so."""
@@ -218,6 +220,7 @@ class Judge:
             expected_ms=int(1000 * job.cost),
             deadline_ms=job.deadline_ms,
             shots=job.shots,
+            dear=shard.dear(job, job.pool) if "spent" in (job.extras or ()) else "",
         )
 
     # --- what nobody knows ---

@@ -89,7 +89,8 @@ class Means(NamedTuple):
     have not been tried. ``fallback``: its chain has a step left; for a job that a provider may have, one
     that costs nothing. ``breaker_ms``: until its pool may be
     tried again. ``expected_ms``: the shortest time in which an attempt could finish. ``deadline_ms`` is
-    wall time, 0 for none.
+    wall time, 0 for none. ``dear``: why another attempt there would cost more than the job may; empty when
+    it would not.
     """
 
     paid: bool = False
@@ -99,6 +100,7 @@ class Means(NamedTuple):
     expected_ms: int = 0
     deadline_ms: int = 0
     shots: int = 0
+    dear: str = ""
 
 
 class _Step(NamedTuple):
@@ -196,6 +198,8 @@ def _used_up(step: _Step, history: History, means: Means, case: _Case) -> str:
     rung = step.rung
     if rung.times and history.tried.get(step.name, 0) >= rung.times:
         return f"{step.name} was tried"
+    if rung.action is Action.RETRY and means.dear:
+        return f"another attempt {means.dear}"
     if rung.action is Action.REROUTE and not means.other_pools:
         return "no other pool can take it"
     if rung.action is Action.FALL_BACK:

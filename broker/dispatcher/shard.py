@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from sys import intern
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from shotbus.broker.audit import AuditChain
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from shotbus.broker.dispatcher.companions import Companions
 
 _UNKNOWN_POOL = PoolConfig()
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 #: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
@@ -175,15 +177,22 @@ class Shard:
         data_class = job.extras.get("data_class", "")
         if data_class and not self.router.policy.admits(pool, data_class):
             return f"may not see {data_class} data"
-        if "max_cost" in job.extras and (dear := self._too_dear(job, pool, job.extras["max_cost"])):
+        if dear := self.dear(job, pool):
             return dear
         return "is never free for it while its window is open" if self.hours.never(job, pool) else ""
 
-    def _too_dear(self, job: Job, pool: str, most: float) -> str:
-        """Return by how much a pool costs more than was asked: the estimate is that of the policy."""
+    def dear(self, job: Job, pool: str) -> str:
+        """Return by how much an attempt on a pool costs more than the job may; empty when it does not.
+
+        The estimate is that of the policy; what earlier attempts were billed for counts too.
+        """
+        if not job.extras or "max_cost" not in job.extras:
+            return ""
         seconds = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
         price = self.funds.price(job, pool, seconds=seconds, opens=self.opens_session(job, pool))
-        return f"costs {price:g}, at most {most:g} asked" if price > most else ""
+        most, spent = job.extras["max_cost"], job.extras.get("spent", _NOTHING).get("cost", 0.0)
+        told = f"costs {price:g}" + (f" after {spent:g}" if spent else "")
+        return f"{told}, at most {most:g} asked" if price + spent > most else ""
 
     def opens_session(self, job: Job, pool: str) -> bool:
         """Tell whether a job would open its session on a pool."""

@@ -126,7 +126,7 @@ class Staging:
         known = json.loads(told["provenance"] or b"{}")
         known["prescreen"] = {**terms, "instead_of": instead_of}
         words = json.dumps(known, separators=(",", ":")).encode()
-        told = {**told, **_costs(job, told), "answered_by": "prescreen", "provenance": words}
+        told = {**told, **costs(job, told), "answered_by": "prescreen", "provenance": words}
         return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told, instead_of=instead_of, **terms)
 
     def _go_on(
@@ -136,7 +136,7 @@ class Staging:
         shard, extras = self._shard, job.extras or _NOTHING
         left, then = [stage for stage in extras["stages"] if stage not in here], extras["then"]
         # Another submission than the stage's, should both pools be one provider's.
-        more = {"staged": job.attempt, "token": extras.get("token", 0) + 1, "spent": _costs(job, told)}
+        more = {"staged": job.attempt, "token": extras.get("token", 0) + 1, "spent": costs(job, told)}
         more["passed"] = [*extras.get("passed", ()), *(stage["kind"] for stage in here)]
         if any(stage["kind"] == "baseline" for stage in here) and len(told["payload"]) <= MOST_BYTES:
             more["baseline"] = as_text(told["payload"])
@@ -164,20 +164,22 @@ class Staging:
 
 
 def afterwards(job: Job, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a final answer says of the stages before it: what they cost, how far it is from them."""
+    """Return what a final answer says of what came before it: what that cost, how far it is from them."""
     extras = job.extras or _NOTHING
     if "spent" not in extras:
         return {}
-    more: dict[str, Any] = dict(_costs(job, told))
+    more: dict[str, Any] = dict(costs(job, told))
     if "baseline" in extras:
         more |= compared(told["payload"], as_bytes(extras["baseline"]), job.traits)
     return more
 
 
-def _costs(job: Job, told: Mapping[str, Any]) -> dict[str, float]:
-    """Add what the stages before took to what an attempt took."""
+def costs(job: Job, told: Mapping[str, Any]) -> dict[str, float]:
+    """Add what stages and billed failures before took to what an attempt took."""
     before = (job.extras or _NOTHING).get("spent", _NOTHING)
-    return {name: before.get(name, 0.0) + told.get(name, 0.0) for name in ("cost", "backend_seconds")}
+    return {
+        name: before.get(name, 0.0) + max(0.0, told.get(name, 0.0)) for name in ("cost", "backend_seconds")
+    }
 
 
 def _pool_for(shard: Shard, event: Submitted, kind: str, planned: Sequence[str]) -> str | None:

@@ -25,6 +25,7 @@ from dispatcher_kit import (
     submitted,
 )
 
+from shotbus.broker.config import PriceConfig
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit, Revoke
 from shotbus.broker.dispatcher.states import Phase
@@ -34,8 +35,14 @@ FREE = {"aer": [Credit("w1", 0, 4)]}
 
 @pytest.fixture
 def driver():
+    return priced(0.0)
+
+
+def priced(per_task):
+    """A dispatcher whose pool is hardware at so much a task."""
     settings = config(bundle_jobs=1)
-    pools = settings.pools | {"aer": replace(settings.pools["aer"], kind="hardware")}
+    pool = replace(settings.pools["aer"], kind="hardware", price=PriceConfig(per_task=per_task))
+    pools = settings.pools | {"aer": pool}
     made = Driver(lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, pools=pools)))
     made.free = FREE
     return made
@@ -116,6 +123,22 @@ def test_what_the_provider_accepted_and_ended_badly_is_submitted_again_under_ano
     driver.pass_time(10)
     (again,) = forwards(driver.run())
     assert (again.purpose, again.items[0].token) == ("run", f"{job_id(1)}.1")
+
+
+@pytest.mark.parametrize(("most", "ends"), [(None, False), (7.0, False), (5.0, True)])
+def test_a_repeat_counts_what_was_billed_before_against_the_jobs_cap(most, ends):
+    made = priced(3.0)
+    (sent,) = forwards(made.run(job(max_cost=most)))
+    told = item(job_id(1), 1, "UNSTABLE") | {"provider_job_id": "p-1", "cost": 3.0}
+    failed = made.run(reported("finished", sent.bundle_id, items=[told]))
+    assert results(failed) == ({job_id(1): "failed"} if ends else {})
+    if not ends:
+        made.restart()
+        made.pass_time(10)
+        (again,) = forwards(made.run())
+        done = item(job_id(1), 2) | {"provider_job_id": "p-2", "cost": 3.0}
+        (result,) = emitted(made.run(reported("finished", again.bundle_id, items=[done])), "circuit_result")
+        assert result["cost"] == 6.0
 
 
 def test_what_the_provider_did_not_take_is_submitted_under_the_same_token(driver):

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import structlog
 
 from shotbus.broker.bus.base import Bus, BusError, Membership, OffsetGapError, Reader, Record, TopicPartition
-from shotbus.broker.bus.scan import scan
+from shotbus.broker.bus.scan import despite_deletions, scan
 from shotbus.broker.store.base import Store, StoreError
 from shotbus.broker.topics import CIRCUIT_SECONDS, Topics
 from shotbus.reducers.lateness import compared, deviation_of
@@ -102,8 +102,11 @@ class Projector:
         Needs no membership. Running projectors may go on: what they write meanwhile is newer and stays.
         Returns the number of records read. Raises StoreError, BusError.
         """
-        partitions = self._sources(range(self._topics.partitions))
         await self._store.clear()
+        return await despite_deletions(self._write_all)
+
+    async def _write_all(self) -> int:
+        partitions = self._sources(range(self._topics.partitions))
         count = 0
         async for records in scan(self._bus, await self._bus.begins(partitions), batch=_POLL_RECORDS):
             count += len(records)

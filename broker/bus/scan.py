@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from typing import TypeVar
 
-from shotbus.broker.bus.base import Bus, Record, TopicPartition
+from shotbus.broker.bus.base import Bus, OffsetGapError, Record, TopicPartition
+
+T = TypeVar("T")
+
+_TRIES = 5
 
 
 async def scan(
@@ -35,13 +40,27 @@ async def any_between(bus: Bus, place: TopicPartition, start: int, end: int) -> 
     """Say whether there is a record between two offsets, and not only markers of commits.
 
     On Kafka whoever stops before it has passed a marker is below the end for good, and has missed nothing.
-    Raises BusError and OffsetGapError.
+    What was deleted meanwhile is not there. Raises BusError.
     """
-    async with aclosing(scan(bus, {place: start}, batch=1, ends={place: end})) as batches:
-        async for batch in batches:
-            if batch:
-                return True
+    try:
+        async with aclosing(scan(bus, {place: start}, batch=1, ends={place: end})) as batches:
+            async for batch in batches:
+                if batch:
+                    return True
+    except OffsetGapError:
+        return False
     return False
+
+
+async def despite_deletions(read: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``read`` returns, which begins anew when records go before it has come to them.
+
+    For readings of what is kept now. Raises OffsetGapError when they go faster than it can read.
+    """
+    for _ in range(_TRIES - 1):
+        with suppress(OffsetGapError):
+            return await read()
+    return await read()
 
 
 def _place(record: Record) -> TopicPartition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -97,17 +98,18 @@ class _Models(NamedTuple):
 
 
 async def _read_models(bus: Bus, store: Store, topics: Topics, *, repair: bool, timeout: float) -> _Models:
+    from shotbus.broker.bus.scan import despite_deletions
     from shotbus.reducers.progress import progress
     from shotbus.reducers.projector import Projector
 
     made = await progress(bus, topics, timeout=timeout)
-    check = await _expected(bus, topics, made.positions)
+    check = await despite_deletions(partial(_expected, bus, topics, made.positions))
     differences = await check.compare(store)
     if not differences or not repair:
         return _Models(check.documents, differences, made, repaired=False)
     await Projector(bus, store, topics).rebuild()
     ends = {place: at + made.behind.get(place, 0) for place, at in made.positions.items()}
-    check = await _expected(bus, topics, ends)
+    check = await despite_deletions(partial(_expected, bus, topics, ends))
     return _Models(check.documents, await check.compare(store), replace(made, behind={}), repaired=True)
 
 

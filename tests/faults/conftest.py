@@ -1,11 +1,15 @@
 """The H2 job of the example, its undisturbed answer, and clusters of role processes on either bus."""
 
+import asyncio
 import os
 import uuid
 
 import pytest
 
 from shotbus import Client
+from shotbus.broker.config_loader import load_config
+from shotbus.broker.connect import open_bus, parse_url, topics_for
+from shotbus.broker.invariants.reading import verify
 from shotbus.deploy.cluster import Cluster
 from shotbus.runfile import load_run
 
@@ -61,5 +65,19 @@ def url(request, tmp_path, quick):
 
 @pytest.fixture
 def cluster(url, tmp_path):
+    """Role processes; whatever was done to them, what is on the topics must keep every promise."""
     with Cluster(url, tmp_path / "logs", dict(os.environ)) as running:
         yield running
+        reading = asyncio.run(checked(url))
+    assert reading.report.violations == []
+    assert reading.report.judged["I2"]
+
+
+async def checked(url):
+    config, address = load_config().config, parse_url(url)
+    bus = open_bus(address, config, client_id="verify")
+    await bus.start()
+    try:
+        return await verify(bus, topics_for(address, config))
+    finally:
+        await bus.close()

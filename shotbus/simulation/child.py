@@ -205,13 +205,21 @@ class PaidChild(SimulatedChild):
         if bundle["purpose"] == "look_up":
             self._bites["look_up"] += len(items)
             await asyncio.sleep(self._random.uniform(0.01, 0.1))
-            return [ItemResult(shots=_shots(item)) for item in items]
+            return [self._answer(item, token) for item, token in zip(items, tokens, strict=True)]
         results = [await self._submit(item, token) for item, token in zip(items, tokens, strict=True)]
         for token, result in zip(tokens, results, strict=True):
-            if not result.error_class:
+            if not result.error_class or result.provider_job_id:
                 await self._provider.wait(token)
         await self._maybe_end(items, seconds)
         return results
+
+    def _answer(self, item: BatchItem, token: str) -> ItemResult:
+        """Return what a submission that was accepted comes to."""
+        if not self._provider.spoilt(token):
+            return ItemResult(shots=_shots(item))
+        self._bites["spoilt"] += 1
+        problem = Problem("SB-5010", "$", detail="simulated")
+        return ItemResult("UNSTABLE", (problem,), cost=_price(item), provider_job_id=token)
 
     def may_submit(self) -> bool:
         """Tell whether a submission would be over before the lease is."""
@@ -227,23 +235,28 @@ class PaidChild(SimulatedChild):
         return token or item["job_id"]
 
     async def _submit(self, item: BatchItem, token: str) -> ItemResult:
-        tenant, shots = item.request["tenant"], _shots(item)
+        tenant = item.request["tenant"]
         if not self.may_submit():
             self._bites["lease_over"] += 1
             return ItemResult("NOT_STARTED", (Problem("SB-5006", "$", detail="its lease was over"),))
         try:
-            await self._provider.submit(token, item.job_id, item.attempt, tenant=tenant, cost=shots / 1000)
+            await self._provider.submit(token, item.job_id, item.attempt, tenant=tenant, cost=_price(item))
         except ThrottledError as error:
             problem = Problem("SB-5001", "$", detail="throttled")
             return ItemResult("THROTTLED", (problem,), retry_after_ms=error.retry_after_ms)
         except NoAnswerError:
             return ItemResult("UNKNOWN_OUTCOME", (Problem("SB-5001", "$", detail="no answer"),))
-        return ItemResult(shots=shots)
+        return self._answer(item, token)
 
 
 def _shots(item: BatchItem) -> int:
     shots: int = item.request["shots"] * item.request["points"]
     return shots
+
+
+def _price(item: BatchItem) -> float:
+    """Return what the provider takes for a job, in the units of the features' budgets."""
+    return _shots(item) / 1000
 
 
 def _failed(problem: Problem) -> ItemResult:

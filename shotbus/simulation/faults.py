@@ -295,5 +295,6 @@ EVERYDAY: tuple[str, ...] = (
     "backend_rejects",
     "throttled",
     "no_answer",
+    "spoilt",
     "look_up",
 )

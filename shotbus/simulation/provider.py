@@ -2,7 +2,7 @@
 
 It takes an idempotency token, as the real ones do that deserve trust: what it has accepted under a token it
 recognises, answers for, and bills once. It throttles, it is slow, and now and then it accepts a submission
-and the answer to that is lost.
+and the answer to that is lost, or its device drifts under a run that is billed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Manners:
 
     throttles: float = 0.08
     forgets: float = 0.06
+    spoils: float = 0.05
     latency: float = 0.4
 
 
@@ -46,6 +47,7 @@ class Provider:
         self._manners = manners
         self._pool, self._random, self._bites = pool, random, bites
         self._ready: dict[str, float] = {}
+        self._spoilt: set[str] = set()
 
     async def submit(self, token: str, job_id: str, attempt: int, *, tenant: str, cost: float) -> None:
         """Accept a submission. Raises ThrottledError (certainly not accepted) and NoAnswerError."""
@@ -61,10 +63,16 @@ class Provider:
         )
         if not known:
             self._ready[token] = loop.time() + self._random.expovariate(1 / self._manners.latency)
+            if self._random.random() < self._manners.spoils:
+                self._spoilt.add(token)
         await asyncio.sleep(self._random.uniform(0.005, 0.05))
         if self._random.random() < self._manners.forgets:
             self._bites["no_answer"] += 1
             raise NoAnswerError
+
+    def spoilt(self, token: str) -> bool:
+        """Tell whether what was accepted under a token comes to nothing, and is billed all the same."""
+        return token in self._spoilt
 
     def find(self, token: str) -> str:
         """Look a token up: ``done``, ``running`` or ``absent``."""

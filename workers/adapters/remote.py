@@ -29,7 +29,7 @@ from shotbus.workers.adapters.remote_answers import ImplausibleError, JobView, r
 from shotbus.workers.adapters.remote_device import DownError, RemoteCalibration, RemoteDevice
 from shotbus.workers.adapters.remote_errors import refusal
 from shotbus.workers.adapters.remote_http import Answer, Api, NoAnswerError, NotSentError
-from shotbus.workers.adapters.remote_jobs import Pending, judged
+from shotbus.workers.adapters.remote_jobs import FETCHES, Pending, judged
 from shotbus.workers.adapters.remote_programs import Order, Programs
 from shotbus.workers.adapters.remote_settings import RemoteSettings, read_settings
 from shotbus.workers.compiled.cache import CompileCache
@@ -244,8 +244,11 @@ class RemoteAdapter:
             one.timings.add("retrieve", self._clock.monotonic() - begun)
             if answer is None or answer.status not in (200, 410):
                 return None
+        result = judged(one, answer)
+        if one.worth_another_look(answer, result):
+            return None
         self._note(one, answer)
-        return judged(one, answer)
+        return result
 
     def _note(self, one: Pending, answer: Answer | None) -> None:
         """Take down what provenance tells about a job."""
@@ -277,7 +280,8 @@ class RemoteAdapter:
         except (DownError, ShotbusError):
             return ItemResult(found="unknown", provider_job_id=view.id)
         one = Pending(0, item, order, view)
-        result = self._finish(one)
+        found = (self._finish(one) for _ in range(FETCHES))
+        result = next((result for result in found if result is not None), None)
         if result is None:
             return ItemResult(found="unknown", provider_job_id=view.id)
         result.found = "done"

@@ -14,6 +14,8 @@ from shotbus.workers.adapters.remote_errors import ended
 from shotbus.workers.adapters.remote_http import Answer
 from shotbus.workers.adapters.remote_programs import Order
 
+#: How often a result is fetched before it is given up as implausible.
+FETCHES = 3
 _NOTHING = JobView("", "queued", "", None, 0.0, 0.0, 0.0, ("", ""), "")
 
 
@@ -26,11 +28,21 @@ class Pending:
     order: Order
     view: JobView = _NOTHING
     timings: Timings = field(default_factory=Timings)
+    fetches: int = 0
 
     @property
     def is_own(self) -> bool:
         """Whether the provider runs what this attempt compiled, not what an earlier one did."""
         return self.view.digest == self.order.digest
+
+    def worth_another_look(self, answer: Answer | None, result: ItemResult) -> bool:
+        """Count a fetched result; True when it was implausible and may have been spoiled on its way.
+
+        Looking again is free; handing the job in again is not.
+        """
+        self.fetches += 1
+        spoiled = answer is not None and answer.status == 200 and result.problems
+        return bool(spoiled) and result.problems[0].code == "SB-5005" and self.fetches < FETCHES
 
     def told(self, answer: Answer | None) -> dict[str, Any]:
         """Return what provenance tells: the provider's id, and where program and raw answer are to be had."""
@@ -53,13 +65,14 @@ class Pending:
 
 
 def judged(one: Pending, answer: Answer | None) -> ItemResult:
-    """Return what a job that has ended came to, with its bill.
+    """Return what a job that has ended came to, with its bill; asked again of the same job, it is as new.
 
     ``answer`` is that to the question for its result, None for a job that has none.
     """
     view = one.view
-    one.timings.add("provider-queue", view.queue_seconds)
-    one.timings.add("execute", view.backend_seconds)
+    if not one.fetches:
+        one.timings.add("provider-queue", view.queue_seconds)
+        one.timings.add("execute", view.backend_seconds)
     result = _judged(one, answer)
     return replace(
         result,

@@ -16,7 +16,7 @@ from shotbus.broker.machine import Now
 # A worker drops a bundle unread after start_by; the dispatcher waits this much longer before it
 # sends the jobs again, so that a slow clock on either side cannot make both run.
 START_MARGIN_MS = 2_000
-RUN, LOOK_UP = "run", "look_up"
+RUN, LOOK_UP, COMPILE = "run", "look_up", "compile"
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from shotbus.broker.clock import Clock
 from shotbus.broker.config import Config
 from shotbus.broker.deadletters import PREFIX, REDRIVE_COUNT, dead_letter, redriven
 from shotbus.broker.dispatcher.bodies import Bodies
+from shotbus.broker.dispatcher.bundles import COMPILE
 from shotbus.broker.dispatcher.counters import Counters
 from shotbus.broker.dispatcher.earlier import read_result
 from shotbus.broker.dispatcher.headers import check_headers
@@ -27,8 +28,9 @@ from shotbus.broker.dispatcher.messages import (
     Forward,
     Inspect,
     Learnt,
-    Recall,
     Placed,
+    Prepare,
+    Recall,
     Recalled,
     Relay,
     Reported,
@@ -258,6 +260,8 @@ class DispatcherEdge:
             return Outgoing(topic, command.partition, command.key, value, command.headers)
         if isinstance(command, Forward):
             return self._bundle(command, bodies, priors)
+        if isinstance(command, Prepare):
+            return self._bundle(_as_bundle(command), bodies, priors)
         if isinstance(command, Revoke):
             return self._revocation(command)
         record = bodies[command.reference]
@@ -399,6 +403,12 @@ class DispatcherEdge:
             self._metrics.forecasts.labels(*forecast).inc(count)
 
 
+def _as_bundle(command: Prepare) -> Forward:
+    pool, partition, start_by_ms, sent_us, item = command
+    name = f"{item.job_id}.{COMPILE}"
+    return Forward(name, pool, partition, start_by_ms, 0, sent_us, (item,), COMPILE)
+
+
 def _submissions(event: Any) -> Sequence[Submitted]:
     if isinstance(event, Submitted):
         return (event,)
@@ -419,6 +429,8 @@ def _references(commands: Sequence[Any]) -> list[Reference]:
     for command in commands:
         if isinstance(command, Forward):
             found += [item.reference for item in command.items]
+        elif isinstance(command, Prepare):
+            found.append(command.item.reference)
         elif isinstance(command, Relay | Bury | Recall):
             found.append(command.reference)
     return found

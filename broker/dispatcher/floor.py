@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from shotbus.broker.dispatcher.ahead import CompileAhead
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
@@ -13,7 +14,7 @@ from shotbus.broker.dispatcher.endings import Failure, end_failed, expire
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
-from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem
+from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem, Prepare
 from shotbus.broker.dispatcher.packing import pack
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import SEQUENCE_KEY
@@ -32,6 +33,7 @@ class Floor:
     def __init__(self, shard: Shard, door: Door, judge: Judge) -> None:
         self._shard, self._door, self._judge = shard, door, judge
         self._fallback = Fallback(shard)
+        self._ahead = CompileAhead(shard)
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
@@ -44,7 +46,7 @@ class Floor:
         self._shard.touch(*self._shard.standing.forget(now))
         asked, answers = self._shard.funds.tick(now)
         commands += asked + self._door.decided(answers, now)
-        self._look(event, now)
+        commands += self._look(event, now)
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
@@ -58,16 +60,21 @@ class Floor:
             self._shard.touch(SEQUENCE_KEY)
         return commands + told
 
-    def _look(self, event: Dispatch, now: Now) -> None:
-        """Learn what has become of the pools; routing sees them so from now on."""
+    def _look(self, event: Dispatch, now: Now) -> list[Prepare]:
+        """Learn what has become of the pools; routing sees them so from now on.
+
+        Returns what is compiled ahead for those that stand still.
+        """
         shard = self._shard
         shard.touch(*shard.guard.advance(now))
         if event.adverts is None:
-            return
+            return []
         waiting = {pool: queue.seconds for pool, queue in shard.queues.items()}
         views = shard.guard.look(event.adverts, waiting, shard.standing.paused, now)
-        if views is not None:
-            shard.router.views = views
+        if views is None:
+            return []
+        shard.router.views = views
+        return self._ahead.look(event.adverts, now)
 
     def _begin(self, now: Now) -> list[Any]:
         """After a restore: ask again for what others owe us."""

@@ -108,6 +108,10 @@ class Guard:
             self._news.append(News(pool, f"repeats: {word}", {"error_class": error_class}))
         return may
 
+    def tell(self, pool: str, cause: str, **terms: Any) -> None:
+        """Make news of what was decided elsewhere."""
+        self._news.append(News(pool, cause, terms))
+
     def take_news(self) -> list[News]:
         """Return what was decided about pools since the last call."""
         if not self._news:

@@ -139,6 +139,16 @@ class Forward:
     purpose: str = "run"
 
 
+class Prepare(NamedTuple):
+    """Command: have a worker compile what a waiting job needs, until a wall time; nothing is owed for it."""
+
+    pool: str
+    partition: int
+    start_by_ms: int
+    sent_us: int
+    item: ForwardedItem
+
+
 @dataclass(frozen=True, slots=True)
 class Relay:
     """Command: copy a request that came on the wrong partition to the right one."""

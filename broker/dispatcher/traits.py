@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.policy.facts import measured_circuits
+from shotbus.schemas.ids import digest
 
 ESTIMATE, EXACT, PROBLEM, OBSERVABLES = 1, 2, 4, 8
+# Four bits tell options apart, not which they are; 0 is none.
+_OPTIONS_SHIFT, _OPTIONS_MASK = 4, 0xF0
 _QUBITS_SHIFT, _QUBITS_MASK = 8, 0xFFFF
 _CIRCUITS_SHIFT = 24
 
@@ -26,7 +29,22 @@ def traits_of(request: Mapping[str, Any], qubits: int = 0) -> int:
         traits |= PROBLEM
     if request["observables"]:
         traits |= OBSERVABLES
+    if request["options"]:
+        traits |= _mark(request["options"]) << _OPTIONS_SHIFT
     return traits
+
+
+def _mark(options: Mapping[str, str]) -> int:
+    told = [part for pair in sorted(options.items()) for part in pair]
+    return 1 + digest(*told, size=1)[0] % 15
+
+
+def compiled_apart(traits: int) -> int:
+    """Return what jobs of one circuit must have in common to be compiled as one, as far as traits tell.
+
+    Different options look alike once in fifteen times: then those of one job are taken for those of all.
+    """
+    return traits & (ESTIMATE | _OPTIONS_MASK)
 
 
 def qubits_of(traits: int) -> int:

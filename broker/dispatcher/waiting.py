@@ -18,7 +18,9 @@ that it enters.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from shotbus.broker.config import FairnessConfig
@@ -218,6 +220,23 @@ class WaitingQueue:
         for at in self._ranked:
             for line in at.lines.values():
                 yield from line
+
+    def heads(self) -> Iterator[int]:
+        """Yield the keys of what waits, about in the order in which it is served; costs what is taken.
+
+        Better classes go first, in a class the tenants in turn. Nothing may change while this is read.
+        """
+        for at in self._ranked:
+            begun: deque[Iterator[int]] = deque()
+            for line in at.lines.values():
+                keys = iter(line)
+                yield from islice(keys, 1)
+                begun.append(keys)
+            while begun:
+                keys = begun.popleft()
+                if (key := next(keys, None)) is not None:
+                    yield key
+                    begun.append(keys)
 
     def depths(self) -> dict[str, tuple[int, float]]:
         """Return (jobs, seconds) waiting by class."""

@@ -9,6 +9,7 @@ MACHINES = [
         f"shotbus.broker.dispatcher.{name}"
         for name in (
             "admission",
+            "ahead",
             "answers",
             "arbiter",
             "beside",
@@ -110,6 +111,7 @@ MACHINES = [
     "shotbus.reducers.reductions",
     "shotbus.reducers.minima",
     "shotbus.broker.bucket",
+    "shotbus.workers.compiled.entry",
     "shotbus.workers.credits",
     "shotbus.workers.parts",
 ]

@@ -169,9 +169,9 @@ class World(Driver):
         return free
 
     def adverts(self):
-        told = {"role": "worker", "state": "ready", "service_seconds": 0.5, "errors": 0.0}
+        told = {"role": "worker", "state": "ready", "service_seconds": 0.5, "errors": 0.0, "compiles": True}
         return [
-            told | {"pool": pool, "worker": worker, "slots": granted}
+            told | {"pool": pool, "name": worker, "slots": granted, "partitions": [int(worker[1:])]}
             for (pool, worker), granted in self.room.items()
             if granted
         ]

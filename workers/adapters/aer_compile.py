@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from inspect import isclass
 from typing import Any
 
 from shotbus.broker.lru import Lru
@@ -291,7 +292,7 @@ class Compiler:
 
         return transpile(
             body,
-            **self.goal(options),
+            **self.goal(options, varies=bool(body.parameters)),
             optimization_level=options.optimization_level,
             seed_transpiler=options.seed_transpiler,
             **more,
@@ -309,14 +310,33 @@ class Compiler:
     def target(self, options: RunOptions) -> Target:
         """Return what is compiled for, as it is kept under."""
         if self._calibration is None:
-            return Target(f"aer {options.method}")
+            return Target(f"aer {options.method}, no controlled angles that vary")
         return Target(self._calibration.model.backend_name, self._calibration.calibration_id)
 
-    def goal(self, options: RunOptions) -> dict[str, Any]:
-        """Return what the transpiler is told of that."""
+    def goal(self, options: RunOptions, *, varies: bool) -> dict[str, Any]:
+        """Return what the transpiler is told of that; the circuit ``varies`` if it has parameters."""
         if self._calibration is None:
-            return {"backend": self.backend(options.method)}
+            backend = self.backend(options.method)
+            return {"target": _bindable(backend.target)} if varies else {"backend": backend}
         return {"target": self._calibration.target}
+
+
+def _bindable(target: Any) -> Any:
+    """Return a target without controlled gates that have angles.
+
+    Aer takes the parameters of such gates for numbers already bound and leaves the gates out, without a word
+    (qiskit-aer 0.18, its issues 2323, 2391 and 2403). Written out they are gates that it does bind.
+    """
+    from qiskit.circuit import ControlledGate
+    from qiskit.transpiler import Target as QiskitTarget
+
+    left = QiskitTarget(num_qubits=target.num_qubits)
+    for name in sorted(target.operation_names):
+        operation = target.operation_from_name(name)
+        if not (isinstance(operation, ControlledGate) and operation.params):
+            # Flow of control is known by its classes, which have no properties.
+            left.add_instruction(operation, None if isclass(operation) else target[name], name=name)
+    return left
 
 
 def _without_final_measurements(circuit: Any) -> Any:

@@ -32,9 +32,11 @@ REGISTRY: Mapping[str, str] = {
     "aer": "shotbus.workers.adapters.aer",
     "classical": "shotbus.workers.adapters.classical",
     "noop": "shotbus.workers.adapters.noop",
+    "pennylane": "shotbus.workers.adapters.pennylane",
     "faulty": "shotbus.workers.adapters.faulty",
     "remote": "shotbus.workers.adapters.remote",
     "sleep": "shotbus.workers.adapters.sleep",
+    "vector": "shotbus.workers.adapters.vector",
 }
 
 #: Codes that say "not here" or "not now" rather than "never"; every other code is the job's own fault.

@@ -11,12 +11,12 @@ For the same reason the error rate is averaged over tenants, and what a job may 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
 from shotbus.broker.config import BreakerConfig
-from shotbus.broker.dispatcher.error_window import Count, ErrorWindow, Share
+from shotbus.broker.dispatcher.error_window import Count, ErrorWindow, Share, rate_of
 
 #: Error classes that speak against the backend. LOST is a worker that fell silent, with its host or bus.
 BLAMED = frozenset({"TRANSIENT", "INTERNAL", "TIMEOUT", "LOST", "UNKNOWN_OUTCOME", "BACKEND_DOWN"})
@@ -70,8 +70,13 @@ class BreakerView(NamedTuple):
     retry_seconds: float
 
 
+class _Probe(NamedTuple):
+    sent: float
+    by: int
+
+
 class Breaker:
-    """The breaker of one pool.
+    """The breaker of one pool, for all who send there (``by``) and have their time in common.
 
     Args:
         settings: thresholds and pauses.
@@ -80,13 +85,13 @@ class Breaker:
 
     def __init__(self, settings: BreakerConfig) -> None:
         self._settings = settings
-        self._window = ErrorWindow(settings.window_seconds)
+        self._windows: dict[int, ErrorWindow] = {}
         self.gate = Gate.CLOSED
         self.reason = ""
         #: Openings in a row without a recovery between them; the pause grows with it.
         self._streak = 0
         self._until = 0.0
-        self._probes: dict[str, float] = {}
+        self._probes: dict[str, _Probe] = {}
         self._passed = 0
 
     def advance(self, seen: float) -> bool:
@@ -101,15 +106,15 @@ class Breaker:
             return 0
         # A probe that nobody answers for must not keep the gate half open for ever.
         patience = max(self._settings.pause_seconds, self._settings.window_seconds)
-        self._probes = {name: sent for name, sent in self._probes.items() if seen - sent < patience}
+        self._probes = {name: one for name, one in self._probes.items() if seen - one.sent < patience}
         return max(0, self._settings.probes - self._passed - len(self._probes))
 
-    def sent(self, bundle_id: str, seen: float) -> None:
+    def sent(self, bundle_id: str, seen: float, by: int = 0) -> None:
         """Note a bundle that was forwarded; half open, it is a probe."""
         if self.gate is Gate.HALF_OPEN:
-            self._probes[bundle_id] = seen
+            self._probes[bundle_id] = _Probe(seen, by)
 
-    def observe(self, bundle_id: str, reports: Iterable[Report], seen: float) -> bool:
+    def observe(self, bundle_id: str, reports: Iterable[Report], seen: float, by: int = 0) -> bool:
         """Take the end of a bundle's attempts; return whether the gate changed.
 
         One report stands for a bundle in which every attempt succeeded.
@@ -122,8 +127,12 @@ class Breaker:
             return was_probe and bool(shares) and self._probed(any(map(any, shares.values())), seen)
         if self.gate is Gate.OPEN:
             return False
-        for tenant, share in shares.items():
-            self._window.add(tenant, share, seen)
+        if shares:
+            window = self._windows.get(by)
+            if window is None:
+                window = self._windows[by] = ErrorWindow(self._settings.window_seconds)
+            for tenant, share in shares.items():
+                window.add(tenant, share, seen)
         return any(map(any, shares.values())) and self._judge(seen)
 
     def view(self, seen: float) -> BreakerView:
@@ -137,15 +146,26 @@ class Breaker:
             return None
         return json.dumps({"streak": self._streak, "reason": self.reason}).encode()
 
-    def restore(self, row: bytes, seen: float) -> None:
-        """Take a row back: open, with a full pause, since its probes' answers are lost."""
+    def forget(self, by: int) -> None:
+        """Forget what one of them has seen, and its probes, whose answers others will hear."""
+        self._windows.pop(by, None)
+        self._probes = {name: one for name, one in self._probes.items() if one.by != by}
+
+    def restore(self, row: bytes, seen: float) -> bool:
+        """Take a row back; return whether the gate changed.
+
+        Open, with a full pause, since its probes' answers are lost; unless it is open already, or tried.
+        """
         told = json.loads(row)
+        self._streak = max(1, self._streak, int(told["streak"]))
+        if self.gate is not Gate.CLOSED:
+            return False
         self.gate, self.reason = Gate.OPEN, str(told["reason"])
-        self._streak = max(1, int(told["streak"]))
         self._until = seen + self._pause()
+        return True
 
     def _judge(self, seen: float) -> bool:
-        calls, rate = self._window.rate(seen)
+        calls, rate = rate_of(self._windows.values(), seen)
         if calls < self._settings.min_calls or rate <= self._settings.error_rate:
             return False
         reason = f"{rate:.0%} of {calls:g} bundles failed in {self._settings.window_seconds:g} s"
@@ -167,7 +187,7 @@ class Breaker:
             self.reason = reason
             self._streak += 1
             self._until = seen + self._pause()
-            self._window.clear()
+            self._windows.clear()
         elif reached is Gate.CLOSED:
             self.reason, self._streak = "", 0
         return True
@@ -177,63 +197,6 @@ class Breaker:
         # Enough doublings for any cap; more would overflow a float.
         grown = settings.pause_seconds * settings.pause_factor ** min(self._streak - 1, 64)
         return min(settings.pause_cap, grown)
-
-
-class Breakers:
-    """The breakers of one shard; pools that never failed cost a lookup.
-
-    Args:
-        settings: by pool; others have the defaults.
-
-    """
-
-    def __init__(self, settings: Mapping[str, BreakerConfig]) -> None:
-        self._settings = settings
-        self._breakers: dict[str, Breaker] = {}
-
-    def observe(self, pool: str, bundle_id: str, reports: Iterable[Report], seen: float) -> bool:
-        """Take the end of a bundle's attempts; return whether the pool's row changed."""
-        return self._of(pool).observe(bundle_id, reports, seen)
-
-    def sent(self, pool: str, bundle_id: str, seen: float) -> None:
-        """Note a bundle that was forwarded."""
-        breaker = self._breakers.get(pool)
-        if breaker is not None:
-            breaker.sent(bundle_id, seen)
-
-    def room(self, pool: str, seen: float) -> int | None:
-        """Return how many bundles may go to a pool now, None without a limit."""
-        breaker = self._breakers.get(pool)
-        return None if breaker is None else breaker.room(seen)
-
-    def advance(self, seen: float) -> list[str]:
-        """Let time pass; return the pools whose rows changed, in order of name."""
-        return [pool for pool in sorted(self._breakers) if self._breakers[pool].advance(seen)]
-
-    def next_due(self, seen: float) -> float | None:
-        """Return the seconds of time seen until the next pause is over."""
-        opened = [one.view(seen).retry_seconds for one in self._breakers.values() if one.gate is Gate.OPEN]
-        return min(opened, default=None)
-
-    def view(self, pool: str, seen: float) -> BreakerView:
-        """Return what is known of a pool's breaker."""
-        breaker = self._breakers.get(pool)
-        return BreakerView(Gate.CLOSED, "", 0.0) if breaker is None else breaker.view(seen)
-
-    def snapshot(self, pool: str) -> bytes | None:
-        """Return a pool's row; None when it needs none."""
-        breaker = self._breakers.get(pool)
-        return None if breaker is None else breaker.snapshot()
-
-    def restore(self, pool: str, row: bytes, seen: float) -> None:
-        """Take a pool's row back."""
-        self._of(pool).restore(row, seen)
-
-    def _of(self, pool: str) -> Breaker:
-        breaker = self._breakers.get(pool)
-        if breaker is None:
-            breaker = self._breakers[pool] = Breaker(self._settings.get(pool) or BreakerConfig())
-        return breaker
 
 
 def _shares(reports: Iterable[Report]) -> tuple[dict[str, Share], bool]:

@@ -322,14 +322,19 @@ class Door:
             limit_ms = max(1, int(1000 * decision.max_queue_seconds))
             others = {"others": list(decision.others)} if decision.others else {}
             job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms, **others}
-        if shard.opens_session(job, job.pool):
-            shard.funds.opens(job, job.pool)
-        shard.router.sessions.went(job.tenant, job.session_id, job.pool)
+        self._into_session(job, sticky=decision.sticky)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:
             shard.beside.plan(job, event)
         if gates := shard.router.gates(event.request, event.facts, decision, job.accepted_us // 1000):
             job.extras = {**(job.extras or {}), "gates": gates}
+
+    def _into_session(self, job: Job, *, sticky: bool) -> None:
+        """Have a job be its session's last one; the first on its pool opens it there."""
+        shard = self._shard
+        if shard.opens_session(job, job.pool):
+            shard.funds.opens(job, job.pool)
+        shard.touch(*shard.router.sessions.went(job.tenant, job.session_id, job.pool, sticky=sticky))
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""

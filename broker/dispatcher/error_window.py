@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _SLICES = 10
@@ -53,16 +54,14 @@ class ErrorWindow:
 
     def rate(self, seen: float) -> tuple[float, float]:
         """Return (calls, share of errors averaged over tenants)."""
+        return rate_of([self], seen)
+
+    def add_to(self, sums: dict[str, Count], seen: float) -> None:
+        """Add what there is of each tenant."""
         self._forget(int(seen / self._width))
-        sums: dict[str, Count] = {}
         for tenants in self._slices.values():
             for tenant, one in tenants.items():
                 sums.setdefault(tenant, Count()).add(one.calls, one.certain, one.suspect)
-        if not sums:
-            return 0.0, 0.0
-        believed = sum(one.suspect > 0 for one in sums.values()) > 1
-        rates = [(one.certain + (one.suspect if believed else 0.0)) / one.calls for one in sums.values()]
-        return sum(one.calls for one in sums.values()), sum(rates) / len(rates)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -71,3 +70,15 @@ class ErrorWindow:
     def _forget(self, current: int) -> None:
         for old in [number for number in self._slices if number <= current - _SLICES]:
             del self._slices[old]
+
+
+def rate_of(windows: Iterable[ErrorWindow], seen: float) -> tuple[float, float]:
+    """Return (calls, share of errors averaged over tenants) of several windows together."""
+    sums: dict[str, Count] = {}
+    for window in windows:
+        window.add_to(sums, seen)
+    if not sums:
+        return 0.0, 0.0
+    believed = sum(one.suspect > 0 for one in sums.values()) > 1
+    rates = [(one.certain + (one.suspect if believed else 0.0)) / one.calls for one in sums.values()]
+    return sum(one.calls for one in sums.values()), sum(rates) / len(rates)

@@ -6,11 +6,12 @@ Everything that routing, admission and dispatch ask about a pool is asked here, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shotbus.broker.config import Config
-from shotbus.broker.dispatcher.breaker import Breakers, BreakerView, Report
+from shotbus.broker.dispatcher.breaker import BreakerView, Report
+from shotbus.broker.dispatcher.breakers import Breakers, CommonBreakers
 from shotbus.broker.dispatcher.eta import Eta, Etas, Forecasts
 from shotbus.broker.dispatcher.health import PoolHealth, PoolState, Standing, view
 from shotbus.broker.dispatcher.retry_budget import RetryBudget
@@ -33,6 +34,13 @@ _WORDS = {
 _VIEW_SECONDS = 0.25
 # A prediction takes as long as half an admission: samples suffice to know how good they are.
 _SAMPLE_SECONDS = 0.2
+
+
+Crowd = Callable[[str, float], float]
+
+
+def _own(_: str, seconds: float) -> float:
+    return seconds
 
 
 class News(NamedTuple):
@@ -59,7 +67,8 @@ class Guard:
     """
 
     def __init__(self, config: Config, windows: Mapping[str, Window], shards: int) -> None:
-        self._config, self._windows = config, windows
+        self._config, self._windows, self._shards = config, windows, shards
+        self._crowd: Crowd = _own
         self.breakers = Breakers({name: pool.breaker for name, pool in config.pools.items()})
         self.shedder = Shedder(config.pools, config.shedding, shards)
         self.etas = Etas()
@@ -73,6 +82,22 @@ class Guard:
         #: Pools whose repeats have to let fresh work go first.
         self._held_back: dict[str, None] = {}
 
+    def share(self, breakers: CommonBreakers | None, shedder: Shedder, crowd: Crowd) -> None:
+        """Know pools together with others from now on.
+
+        Args:
+            breakers: theirs; None is own ones again.
+            shedder: theirs.
+            crowd: returns what waits in the mean of all of them, of a pool of which so much waits here.
+
+        """
+        self.breakers.use(breakers)
+        self.shedder, self._crowd = shedder, crowd
+
+    def alone(self) -> None:
+        """Know pools by own sight again."""
+        self.share(None, Shedder(self._config.pools, self._config.shedding, self._shards), _own)
+
     def reconfigure(self, config: Config, windows: Mapping[str, Window]) -> None:
         """Take other opening hours."""
         self._config, self._windows, self._due = config, windows, 0.0
@@ -81,16 +106,20 @@ class Guard:
 
     def ended(self, pool: str, bundle_id: str, reports: Iterable[Report], now: Now) -> list[bytes]:
         """Learn how a bundle's attempts ended; returns the ledger keys that changed."""
-        changed = self.breakers.observe(pool, bundle_id, reports, now.seen)
-        return [self._moved(pool, now)] if changed else []
+        if not self.breakers.observe(pool, bundle_id, reports, now.seen):
+            return []
+        self._moved(pool, now)
+        return [_key(pool)]
 
     def advance(self, now: Now) -> list[bytes]:
-        """Let time pass; returns the ledger keys that changed."""
+        """Let time pass; returns the ledger keys that changed, also those of gates that others have moved."""
         self.forecasts.advance(now.seen)
-        return [self._moved(pool, now) for pool in self.breakers.advance(now.seen)]
+        for pool in self.breakers.advance(now.seen):
+            self._moved(pool, now)
+        return [_key(pool) for pool in self.breakers.take_moved()]
 
-    def _moved(self, pool: str, now: Now) -> bytes:
-        """Tell that a breaker's gate has changed; returns its ledger key."""
+    def _moved(self, pool: str, now: Now) -> None:
+        """Tell that a breaker's gate has changed."""
         gate, reason, retry = self._breaker(pool, now)
         terms = {"reason": reason, "retry_seconds": round(retry, 3)} if reason else {}
         self._news.append(News(pool, f"breaker: {gate.value}", terms))
@@ -140,9 +169,10 @@ class Guard:
         self._due = now.seen + _VIEW_SECONDS
         halted = frozenset(paused)
         for pool, seconds in waiting.items():
-            for mark in self.shedder.update(pool, seconds):
+            crowd = self._crowd(pool, seconds)
+            for mark in self.shedder.update(pool, crowd):
                 name, word = mark.removeprefix("-"), "off" if mark.startswith("-") else "on"
-                self._news.append(News(pool, f"{name}: {word}", {"waiting_seconds": round(seconds, 3)}))
+                self._news.append(News(pool, f"{name}: {word}", {"waiting_seconds": round(crowd, 3)}))
             standing = Standing(
                 pool in halted, self.opens(pool, now), self.shedder.engaged(pool), self._breaker(pool, now)
             )

@@ -7,7 +7,9 @@ registered families are measured: whoever declares none is told apart by nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from shotbus.schemas.codec import decode, encode
 _PREFIX = b"history/"
 #: The weight of a new run is never less than this: about the last hundred count.
 _LEAST_WEIGHT = 0.01
+_REMEMBERED = round(1 / _LEAST_WEIGHT)
 
 
 def is_history_key(key: bytes) -> bool:
@@ -70,6 +73,51 @@ class Measured:
             self.by_pair.pop(_pair(key), None)
         else:
             self.by_pair[_pair(key)] = History(**json.loads(decode(row, "ledger_page")[1]["data"]))
+
+
+class Together(Mapping[tuple[str, str], History]):
+    """What several shards have measured, as one would see it; ``of``: theirs, which may change meanwhile."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, Histories] = {}
+
+    def __getitem__(self, pair: tuple[str, str]) -> History:
+        found = [one[pair] for one in self.of.values() if pair in one]
+        if not found:
+            raise KeyError(pair)
+        return merged(found)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(dict.fromkeys(pair for one in self.of.values() for pair in one))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def merged(histories: Sequence[History]) -> History:
+    """Return what several have measured: runs add up, means count by the runs that they still remember.
+
+    Of turnaround, deviation and cost only successes tell. The order does not matter, but for rounding.
+    """
+    if len(histories) == 1:
+        return histories[0]
+    remembered = [min(one.runs, _REMEMBERED) for one in histories]
+    good = [weight * one.success for weight, one in zip(remembered, histories, strict=True)]
+    compared = [min(one.comparisons, _REMEMBERED) for one in histories]
+    return History(
+        runs=sum(one.runs for one in histories),
+        success=_mean([one.success for one in histories], remembered),
+        turnaround_seconds=_mean([one.turnaround_seconds for one in histories], good),
+        deviation=_mean([one.deviation for one in histories], good),
+        cost=_mean([one.cost for one in histories], good),
+        improvement=_mean([one.improvement for one in histories], compared),
+        comparisons=sum(one.comparisons for one in histories),
+    )
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    whole = math.fsum(weights)
+    return math.fsum(map(operator.mul, values, weights)) / whole if whole > 0 else 0.0
 
 
 def _mix(before: float, new: float, weight: float) -> float:

@@ -36,6 +36,7 @@ from shotbus.broker.dispatcher.recalling import Recalling
 from shotbus.broker.dispatcher.reloaded import is_reloaded_key
 from shotbus.broker.dispatcher.restoring import Restoring
 from shotbus.broker.dispatcher.rows import encode_row
+from shotbus.broker.dispatcher.sessions import is_session_key
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
@@ -152,6 +153,7 @@ class Dispatcher:
         audit, funds, guard, places = shard.audit, shard.funds, shard.guard, shard.running.places
         return (
             _Keeper(is_done_key, self._done_page, self._take_done_page),
+        sessions = shard.router.sessions
             _Keeper(is_standing_key, shard.standing.snapshot, shard.standing.restore),
             _Keeper(AuditChain.KEY.__eq__, lambda _: audit.snapshot(), lambda _, row: audit.restore(row)),
             _Keeper(is_guard_key, guard.snapshot, guard.restore),
@@ -159,6 +161,7 @@ class Dispatcher:
             _Keeper(is_place_key, places.snapshot, places.restore),
             _Keeper(is_history_key, shard.measured.snapshot, shard.measured.restore),
             _Keeper(is_reloaded_key, shard.reloaded.snapshot, lambda _, row: shard.take_policy(row)),
+            _Keeper(is_session_key, sessions.snapshot, sessions.restore),
         )
 
     def _take_done_page(self, key: bytes, row: bytes | None) -> None:

@@ -1,18 +1,24 @@
-"""The shards of one dispatcher process as one fair queue: common clocks, credits dealt in turn. Pure.
+"""The shards of one dispatcher process as one: common clocks, credits in turn, one sight of pools. Pure.
 
-What one of them decides depends on the others only through these clocks and through the credits in its
+What one of them decides depends on the others only through what they have in common (virtual times, breakers,
+watermarks, measured histories) and through the credits in its
 :class:`~shotbus.broker.dispatcher.messages.Dispatch`: the same interleaving gives the same decisions.
+A shard that leaves, or begins a new life, takes its contribution with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
-from shotbus.broker.config import PoolConfig
+from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.arbiter import Arbiter, Claim, Dealt, claim_of
+from shotbus.broker.dispatcher.breakers import CommonBreakers
 from shotbus.broker.dispatcher.clocks import Clocks
+from shotbus.broker.dispatcher.histories import Together
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.shedding import Shedder
 from shotbus.broker.machine import Now
 
 
@@ -20,22 +26,37 @@ class Peers:
     """The shards that share a process.
 
     Args:
-        pools: settings by pool.
+        config: pools, and what is shed when.
+        partitions: how many shards there are, in all processes.
 
     """
 
-    def __init__(self, pools: Mapping[str, PoolConfig]) -> None:
-        self._pools = pools
+    def __init__(self, config: Config, partitions: int) -> None:
+        pools = self._pools = config.pools
         self._arbiter = Arbiter(pools)
         self._clocks = {pool: Clocks() for pool in pools}
         self._shards: dict[int, Shard] = {}
+        self._breakers = CommonBreakers({name: pool.breaker for name, pool in pools.items()})
+        self._shedder = Shedder(pools, config.shedding, partitions)
+        self._measured = Together()
+        #: The shards that have all their jobs: they have looked at what waits.
+        self._looking: dict[int, Shard] = {}
 
     def join(self, shard: Shard) -> None:
-        """Have a shard that begins a life share the clocks; it replaces the one of that number."""
+        """Have a shard that begins a life share what is common; it replaces the one of that number."""
         self.leave(shard.number)
         self._shards[shard.number] = shard
         for pool, clocks in self._clocks.items():
             shard.queue_of(pool).use(clocks)
+        shard.guard.share(self._breakers, self._shedder, partial(self._crowd, shard))
+        self._measured.of[shard.number] = shard.measured.view
+        shard.router.history = self._measured
+
+    def _crowd(self, shard: Shard, pool: str, _: float) -> float:
+        """Return the seconds of work that wait for a pool, in the mean of the shards that are here."""
+        self._looking[shard.number] = shard
+        queues = [one.queue_of(pool) for one in self._looking.values()]
+        return sum(queue.seconds for queue in queues) / len(queues)
 
     def leave(self, number: int) -> None:
         """Let go of a shard; one that is not here is none."""
@@ -44,6 +65,10 @@ class Peers:
             self._arbiter.forget(number)
             for pool in self._clocks:
                 shard.queue_of(pool).use(Clocks())
+            shard.guard.alone()
+            del self._measured.of[number]
+            self._looking.pop(number, None)
+            shard.router.history = shard.measured.view
 
     def keep(self, numbers: Collection[int]) -> None:
         """Let go of every shard but these."""

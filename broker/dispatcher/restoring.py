@@ -25,7 +25,8 @@ class Restoring:
         self._shard = shard
         #: While the ledger is read: where jobs sit that a worker has.
         self._seats: dict[str, Seat] = {}
-        self._placed = False
+        #: Whether it matters where the sessions of live jobs were.
+        self._placed = self._finds_sessions = False
 
     def take(self, job_id: str, row: bytes | None) -> None:
         """Let a job's row replace what was taken for it; None: it is gone."""
@@ -49,6 +50,7 @@ class Restoring:
         """All rows are here: give every job its place, :data:`SETTLED_AT_ONCE` of them a step."""
         shard = self._shard
         self._placed = True
+        self._finds_sessions = shard.router.policy.remembers_sessions
         for ghost in shard.ghosts.values():
             self._board(ghost, self._seats[ghost.job_id])
         for number, key in enumerate(shard.jobs):
@@ -71,6 +73,8 @@ class Restoring:
 
     def _settle(self, key: int, job: Glance) -> None:
         shard = self._shard
+        if self._finds_sessions and job.session_id:
+            shard.router.sessions.found(job.tenant, job.session_id, job.pool, job.order)
         shard.agenda.watch(job, key)
         extras = (shard.jobs.at(key).extras or {}) if shard.jobs.is_rare(key) else {}
         if "unique" in extras and job.phase is not Phase.VALIDATING:

@@ -72,7 +72,7 @@ class DispatcherService:
         self._config, self._metrics = config, metrics
         self._clock = clock or SystemClock()
         self._book = CreditBook(name)
-        self._peers = Peers(config.pools)
+        self._peers = Peers(config, topics.partitions)
         adaptive = {name: pool.flow for name, pool in config.pools.items() if pool.flow.adaptive}
         self._windows = Windows(adaptive)
         self._tail = PoolsTail(bus, topics, self._learn, self._clock)

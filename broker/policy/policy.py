@@ -96,6 +96,12 @@ class Policy:
         return self._recalls
 
     @property
+    def remembers_sessions(self) -> bool:
+        """Whether it matters where a session was: to a sticky rule, or for what a new one costs."""
+        rules, pools = self._book.rules, self._book.pools.values()
+        return any(rule.then.sticky for rule in rules) or any(pool.price.per_session for pool in pools)
+
+    @property
     def gated(self) -> tuple[str, ...]:
         """The pools of which something is demanded, of some job or other: a role, or by a rule."""
         return self._gated

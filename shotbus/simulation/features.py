@@ -1,4 +1,4 @@
-"""What every other seed has besides: rules, budgets with their Treasury, requests that ask for more. Pure."""
+"""What every other seed has besides: rules, budgets with their Treasury, limits, wishes. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHAINS: tuple[tuple[str, ...], ...] = ((), (), ("slow",), ("cache:60", "slow"))
 
 
 def with_features(config: Config, *, paid: str, other: str) -> Config:
-    """Return a configuration with a rule for each experiment, a price and budgets.
+    """Return a configuration with a rule for each experiment, a price, budgets and limits.
 
     Args:
         config: its default pool stays the default.
@@ -40,9 +40,11 @@ def with_features(config: Config, *, paid: str, other: str) -> Config:
             for who, limit in _SHOTS.items()
         },
     }
+    at_a_time = {"tenant": 6, "tenant:mallory": 3, f"backend:{paid}": 1}
+    limits = replace(config.limits, concurrency=at_a_time)
     pools = {**config.pools, paid: replace(config.pools[paid], price=PriceConfig(per_shot=0.001))}
     routing = replace(config.routing, rules=rules)
-    return replace(config, pools=pools, routing=routing, budgets=budgets)
+    return replace(config, pools=pools, routing=routing, budgets=budgets, limits=limits)
 
 
 def wishes(random: Random, *, keyed: bool) -> dict[str, Any]:

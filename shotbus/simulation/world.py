@@ -22,6 +22,7 @@ from shotbus.simulation.clients import Clients
 from shotbus.simulation.cluster import SimulatedCluster
 from shotbus.simulation.faults import FAULTS, Stage
 from shotbus.simulation.features import MONEY, with_features
+from shotbus.simulation.limits import passed_limits
 from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.network import Link, LinkedBus
 from shotbus.simulation.process import Builder, Host, Service, owned_task
@@ -110,7 +111,7 @@ class World:
 
     def _outcome(self, verdict: Verdict, stale: list[Violation], ended_at: float) -> Outcome:
         report = verdict.report()
-        violations = [*report.violations, *stale]
+        violations = [*report.violations, *stale, *self._beyond_limits()]
         story = [*self._story.lines, *verdict.lives(violations)]
         return Outcome(
             violations,
@@ -121,6 +122,11 @@ class World:
             ended_at,
             verdict.digest(),
         )
+
+    def _beyond_limits(self) -> list[Violation]:
+        ledgers = [log for place, log in self._cluster.kept.items() if place.topic == "jobs"]
+        rows = [record for log in ledgers for _, record in log.everything()]
+        return passed_limits(rows, self._config.limits.concurrency)
 
     # -- what lives -------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from shotbus.broker.audit import AuditChain
 from shotbus.broker.bus.memory import MemoryShardWriter
 from shotbus.broker.dispatcher import desk, edge, judge
 from shotbus.broker.dispatcher.done import DoneLog
+from shotbus.broker.dispatcher.places import Places
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.invariants.lives import Life
@@ -204,3 +205,8 @@ def test_a_treasury_that_gives_what_it_does_not_have(monkeypatch):
 def test_an_audit_chain_that_begins_anew_with_every_life(monkeypatch):
     monkeypatch.setattr(AuditChain, "restore", lambda *_: None)
     assert caught({"entries-follow-one-another"}, "kill", "drain", features=True)
+
+
+def test_shards_that_have_at_least_one_place_each_of_a_limit(monkeypatch):
+    monkeypatch.setattr(Places, "allowed", lambda self, _, most: max(1, most // self._shards))
+    assert caught({"limit-passed"}, features=True)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shotbus.broker.config import BreakerConfig
-from shotbus.broker.dispatcher.breaker import BLAMED, SUSPECT, TABLE, Breaker, Breakers, Gate, Push, Report
+from shotbus.broker.dispatcher.breaker import BLAMED, SUSPECT, TABLE, Breaker, Gate, Push, Report
+from shotbus.broker.dispatcher.breakers import Breakers, CommonBreakers
 from shotbus.broker.dispatcher.retry import REMEDIES
 
 SETTINGS = BreakerConfig(
@@ -178,3 +179,91 @@ def test_it_moves_along_its_table_and_never_lets_more_than_the_probes_through(st
         assert (room is None) == (breaker.gate is Gate.CLOSED)
         assert room is None or 0 <= room <= (SETTINGS.probes if breaker.gate is Gate.HALF_OPEN else 0)
         assert 0 <= breaker.view(seen).retry_seconds <= SETTINGS.pause_cap
+
+
+def shards(count=2):
+    """The breakers of shards of one process."""
+    common = CommonBreakers({"aer": SETTINGS})
+    found = [Breakers({"aer": SETTINGS}) for _ in range(count)]
+    for one in found:
+        one.use(common)
+    return found
+
+
+def down(breakers, seen=0.0):
+    return breakers.observe("aer", "b", [Report("a", "BACKEND_DOWN")], seen)
+
+
+def test_a_breaker_that_opens_in_one_shard_is_open_in_all_and_each_has_its_row():
+    one, two = shards()
+    assert down(one)
+    assert (two.room("aer", 0.0), two.view("aer", 0.0).reason) == (0, "BACKEND_DOWN")
+    assert (two.take_moved(), two.take_moved()) == (["aer"], [])
+    assert two.snapshot("aer") == one.snapshot("aer") is not None
+
+
+def test_failures_that_shards_hear_of_add_up_and_go_with_who_heard_them():
+    one, two, three = shards(3)
+    failed = [Report("a", "TRANSIENT")]
+    for name, breakers in (("1", one), ("2", one), ("3", two)):
+        assert not breakers.observe("aer", name, failed, 1.0)
+    two.use(None)
+    assert not three.observe("aer", "4", failed, 1.0)
+    assert three.observe("aer", "5", failed, 1.0)
+    assert two.room("aer", 1.0) is None
+
+
+def test_half_open_all_shards_send_its_probes_together():
+    one, two = shards()
+    down(one)
+    assert (one.advance(2.0), two.advance(2.0)) == (["aer"], [])
+    assert (one.room("aer", 2.0), two.room("aer", 2.0)) == (2, 2)
+    one.sent("aer", "p1", 2.0)
+    assert two.room("aer", 2.0) == 1
+    two.sent("aer", "p2", 2.0)
+    assert (one.room("aer", 2.0), two.room("aer", 2.0)) == (0, 0)
+    one.use(None)
+    assert two.room("aer", 2.0) == 1
+
+
+def test_time_goes_on_by_whoever_is_ahead_since_it_came():
+    one, two = shards()
+    one.advance(100.0)
+    late = Breakers({"aer": SETTINGS})
+    late.use(one._common)
+    down(late)
+    assert one.view("aer", 100.0).retry_seconds == 2.0
+    assert two.advance(50.0) == []
+    assert late.advance(2.0) == ["aer"]
+    assert one.view("aer", 100.0).gate is Gate.HALF_OPEN
+
+
+def test_a_shard_that_comes_with_an_open_breaker_opens_it_for_all_unless_they_try_already():
+    row = opened().snapshot()
+    one, two = shards()
+    two.restore("aer", row, 0.0)
+    assert one.room("aer", 0.0) == 0
+    one.advance(2.0)
+    late = Breakers({"aer": SETTINGS})
+    late.use(one._common)
+    late.restore("aer", row, 0.0)
+    assert one.view("aer", 2.0).gate is Gate.HALF_OPEN
+    assert late.take_moved() == ["aer"]
+
+
+@given(STEPS, st.lists(st.integers(0, 2), min_size=60, max_size=60))
+def test_shards_together_decide_as_one_would(steps, who):
+    alone, together, seen = Breakers({"aer": SETTINGS}), shards(3), 0.0
+    for (step, number, error_class, more), index in zip(steps, who, strict=False):
+        seen += more
+        one = together[index]
+        if step == "observe":
+            reports = [Report(f"t{number % 2}", error_class)]
+            moved = [at.observe("aer", f"b{number}", reports, seen) for at in (alone, one)]
+        elif step == "sent":
+            moved = [at.sent("aer", f"b{number}", seen) for at in (alone, one)]
+        else:
+            moved = [at.advance(seen) for at in (alone, one)]
+        assert moved[0] == moved[1]
+        assert len({at.view("aer", seen) for at in (alone, *together)}) == 1
+        assert len({at.room("aer", seen) for at in (alone, *together)}) == 1

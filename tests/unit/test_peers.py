@@ -1,8 +1,12 @@
-"""The shards of one process: common clocks, and only those that may send are waited for."""
+"""The shards of one process: common clocks, one sight of pools, and only those that may send are waited for."""
+
+from dataclasses import replace
 
 import pytest
 from dispatcher_kit import START_MS, commanded, config, request, submitted
 
+from shotbus.broker.config import SheddingConfig
+from shotbus.broker.dispatcher.breaker import Report
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward
 from shotbus.broker.dispatcher.peers import Peers
@@ -14,9 +18,9 @@ NOW = Now(START_MS, 0.0)
 class Process:
     """Two shards with ten jobs of each tenant waiting in each."""
 
-    def __init__(self, tenants=("ada", "bob")):
-        self.config = config(bundle_jobs=1)
-        self.peers = Peers(self.config.pools)
+    def __init__(self, tenants=("ada", "bob"), settings=None):
+        self.config = settings or config(bundle_jobs=1)
+        self.peers = Peers(self.config, 2)
         self.machines = [Dispatcher(number, 2, self.config) for number in range(2)]
         for machine in self.machines:
             self.peers.join(machine.shard)
@@ -96,3 +100,68 @@ def test_a_shard_that_begins_again_has_no_place_twice():
     assert (clock.offered, clock._tenants["ada"].lines) == (1, 1)
     process.peers.keep([])
     assert (clock.offered, clock._tenants) == (0, {})
+
+
+def looks(process, number, seen=1.0):
+    """A shard sees what waits; returns what it says about pools."""
+    now, shard = Now(START_MS + int(1000 * seen), seen), process.machines[number].shard
+    shard.guard.look([], {pool: queue.seconds for pool, queue in shard.queues.items()}, (), now)
+    return [
+        news.cause for news in shard.guard.take_news() if "shedding" in news.cause or "busy" in news.cause
+    ]
+
+
+def crowded(jobs):
+    """A process with 20 s of work a shard, and what ``jobs`` more in one of them take."""
+    aer = replace(config().pools["aer"], seconds_per_point=1.0, high_seconds=80.0, low_seconds=50.0)
+    settings = replace(config(bundle_jobs=1), pools={"aer": aer, "noop": config().pools["noop"]})
+    settings = replace(settings, shedding={"soft": SheddingConfig(over=1.0, refuse=("bulk",))})
+    process = Process(settings=settings)
+    for number in range(jobs):
+        process.submit(process.machines[0], 500 + number)
+    return process
+
+
+def test_a_pool_is_as_full_as_what_waits_in_all_shards_of_the_process():
+    process = crowded(30)
+    assert [looks(process, number) for number in (1, 0)] == [[], []]
+    for number in range(10):
+        process.submit(process.machines[0], 700 + number)
+    assert looks(process, 0, 2.0) == ["busy: on", "shedding.soft: on"]
+    assert looks(process, 1, 2.0) == []
+    assert all(one.shard.guard.shed("aer", "bulk").action == "refuse" for one in process.machines)
+
+
+def test_one_shard_alone_would_have_shed_what_all_together_do_not():
+    process = crowded(25)
+    alone = process.machines[0].shard.queues["aer"].seconds
+    assert alone >= 40.0
+    assert [looks(process, number) for number in (1, 0)] == [[], []]
+
+
+def test_a_shard_that_goes_takes_its_part_of_the_crowd_with_it():
+    process = crowded(60)
+    looks(process, 1)
+    assert looks(process, 0) == ["busy: on", "shedding.soft: on"]
+    process.peers.keep([1])
+    assert looks(process, 1, 2.0) == ["busy: off", "shedding.soft: off"]
+
+
+def test_what_one_shard_hears_of_a_backend_the_other_knows_and_writes():
+    process = Process()
+    one, two = (machine.shard for machine in process.machines)
+    one.guard.ended("aer", "b", [Report("ada", "BACKEND_DOWN")], NOW)
+    assert process.ask(1, 3) == (0, ())
+    assert b"breaker/aer" in two.take_touched()
+    assert process.machines[1].snapshot(b"breaker/aer") == process.machines[0].snapshot(b"breaker/aer")
+
+
+def test_routing_sees_what_all_shards_of_the_process_measured():
+    process = Process()
+    one, two = (machine.shard for machine in process.machines)
+    for shard, good in ((one, True), (two, False)):
+        shard.measured.observe("qft", "aer", success=good, seconds=2.0, answer={})
+    found = one.router.history["qft", "aer"]
+    assert (found.runs, found.success, found.turnaround_seconds) == (2, 0.5, 2.0)
+    process.peers.keep([1])
+    assert two.router.history["qft", "aer"].runs == one.router.history["qft", "aer"].runs == 1

@@ -239,9 +239,9 @@ class Bus(Protocol):
 
         ``on_revoked`` is awaited before another member is given the partitions (except when this
         process was declared dead, or lost its name: then only fencing protects the shard). Callbacks must
-        be quick: they signal tasks, they do no work. ``on_lost`` is called, after everything was revoked, when another
-        process has joined under this one's instance name: this member stays out, and the argument says so
-        (ShotbusError SB-2006). A bus that knows no such names never calls it.
+        be quick: they signal tasks, they do no work. ``on_lost`` is called, after everything was revoked,
+        when another process has joined under this one's instance name: this member stays out, and the
+        argument says so (ShotbusError SB-2006). A bus that knows no such names never calls it.
         """
         ...
 

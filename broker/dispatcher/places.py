@@ -7,7 +7,7 @@ Places of a shard that nobody runs wait with it, since its jobs may be running.
 
 Shards speak through the limit's home (:mod:`shotbus.broker.dispatcher.placebook`), found by a hash of its
 name. A shard asks when a job could have gone but for the limit. It starts with an even part, for which it
-need not ask; what it has above that and has not used for a while goes back: in the end no row is left.
+need not ask; what it has above that and has not used for a while goes back: in the end its row is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.ids import digest
 
 _PREFIX = b"place/"
-_PART, _BOOK = b"place/part/", b"place/book/"
+_PART, _BOOK, _SERIALS = b"place/part/", b"place/book/", b"place/serials"
 #: A wish is not repeated for so many seconds of time seen.
 _AGAIN_SECONDS = 10.0
 #: So long a place that was just given waits for a credit, though others want it too: else it would be on its
@@ -82,6 +82,9 @@ class Places:
         self._urged: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
         self._touched: dict[bytes, None] = {}
+        #: The serials of the last records that were sent to each shard, and heard of each.
+        self._sent: dict[int, int] = {}
+        self._heard: dict[int, int] = {}
         #: Rows of a limit that is configured otherwise now.
         self._stale: dict[bytes, None] = {}
         self._tidy_due = 0.0
@@ -105,8 +108,15 @@ class Places:
             self._blocked[key] = None
 
     def hear(self, fields: Mapping[str, Any], running: Running, now: Now) -> None:
-        """Take a ``place`` record; one about another limit than is configured counts for nothing."""
+        """Take a ``place`` record; one about another limit than is configured counts for nothing.
+
+        Nor does one that comes again: a shard that had no limits for a while reads the topic from its begin.
+        """
         key, most = fields["key"], self._most(fields["key"])
+        if fields["serial"] <= self._heard.get(fields["shard"], 0):
+            return
+        self._heard[fields["shard"]] = fields["serial"]
+        self._touched[_SERIALS] = None
         if not most or fields["most"] != most:
             return
         if not fields["home"]:
@@ -226,7 +236,9 @@ class Places:
         self._touched[_BOOK + key.encode()] = None
 
     def _record(self, to: int, key: str, most: int, places: int, number: int, *, home: bool) -> Emit:
-        fields = {"key": key, "most": most, "shard": self._shard, "home": home}
+        serial = self._sent[to] = self._sent.get(to, 0) + 1
+        self._touched[_SERIALS] = None
+        fields = {"key": key, "most": most, "shard": self._shard, "serial": serial, "home": home}
         fields |= {"places": places, "number": number}
         return Emit("grants", to, key.encode(), "place", fields)
 
@@ -235,7 +247,9 @@ class Places:
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
         data: list[Any]
-        if key.startswith(_BOOK):
+        if key == _SERIALS:
+            data = [list(self._sent.items()), list(self._heard.items())]
+        elif key.startswith(_BOOK):
             book = self._books.get(key.removeprefix(_BOOK).decode())
             if book is None:
                 return None
@@ -251,6 +265,9 @@ class Places:
         """Let a row replace what was taken for its key; None takes that away, and so does another limit."""
         name = key.removeprefix(_BOOK).removeprefix(_PART).decode()
         data = json.loads(decode(row, "ledger_page")[1]["data"]) if row is not None else [0]
+        if key == _SERIALS:
+            self._sent, self._heard = map(dict, data) if row is not None else ({}, {})
+            return
         known = bool(data[0]) and data[0] == self._most(name)
         self._stale.pop(key, None)
         if row is not None and not known:

@@ -156,6 +156,7 @@ def image(machine):
         "limits": {
             key: (one.extra, one.keep) for key, one in shard.running.places._parts.items() if not one.is_blank
         },
+        "serials": (shard.running.places._sent, shard.running.places._heard),
         "books": {key: one.row() for key, one in shard.running.places._books.items()},
         "standing": (machine.paused, shard.standing._intents, shard.standing.flags),
         "flags": dict(shard.router.flags),

@@ -17,13 +17,17 @@ def play(shards, random, steps):
     """Anything at any time: jobs come and end, shards are slow, die, and are taken by others."""
     for _ in range(steps):
         node = random.choice(shards.nodes)
-        what = random.choices(("step", "come", "end", "crash", "lost", "late"), (12, 4, 6, 1, 1, 2))[0]
+        what = random.choices(
+            ("step", "come", "end", "crash", "lost", "late", "again"), (12, 4, 6, 1, 1, 2, 1)
+        )[0]
         if what == "come":
             node.wait(random.choice(TENANTS), random.choice(POOLS), random.randrange(1, 6))
         elif what == "end" and node.with_workers:
             node.end(random.randrange(len(node.with_workers)))
         elif what == "crash":
             node.begin_again()
+        elif what == "again":
+            node.position = random.randrange(node.position + 1)
         elif what == "late":
             node.seen += random.choice((0.3, 3.0, 40.0))
         else:
@@ -52,7 +56,7 @@ def test_all_that_waits_has_gone_in_the_end_and_no_row_is_left(count, limits, se
             break
     assert not any(sum(node.waiting.values()) for node in shards.nodes)
     shards.rest()
-    assert [dict(node.rows) for node in shards.nodes] == [{}] * count
+    assert [node.lasting for node in shards.nodes] == [{}] * count
 
 
 @settings(max_examples=60, deadline=None)

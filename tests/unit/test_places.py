@@ -97,7 +97,7 @@ def test_what_was_asked_for_in_vain_is_asked_for_again():
 def test_another_limit_begins_anew_and_leaves_no_row_of_the_former(limit):
     shards = busy(Shards(2, {"backend:qpu": 7}), 0)
     shards.settle()
-    assert any(node.rows for node in shards.nodes)
+    assert any(node.lasting for node in shards.nodes)
     shards.nodes[0].with_workers.clear()
     shards.nodes[0].waiting.clear()
     shards.log.clear()
@@ -105,6 +105,6 @@ def test_another_limit_begins_anew_and_leaves_no_row_of_the_former(limit):
         node.limits, node.position = ({"backend:qpu": limit} if limit else {"tenant": 9}), 0
         node.begin_again()
     shards.settle()
-    assert [dict(node.rows) for node in shards.nodes] == [{}, {}]
+    assert [node.lasting for node in shards.nodes] == [{}, {}]
     if limit:
         assert [node.shared.places.held("backend:qpu", limit) for node in shards.nodes] == [1, 1]

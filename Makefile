@@ -9,6 +9,8 @@ JOBS   ?= 2
 # How often each victim of `make soak` dies, and what the order and the moments follow from.
 CYCLES ?= 2
 SEED   ?= 20261121
+# How often a worker of a pool that bills dies around its submissions in it.
+KILLS  ?= 50
 
 # Seeds of `make simulate`.
 SEEDS  ?= 1000
@@ -43,7 +45,7 @@ test-unit: $(STAMP) ## only what needs no service
 	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/property tests/architecture
 
 soak: $(STAMP) ## the slow fault runs: every process killed again and again, both buses
-	SHOTBUS_SOAK_CYCLES=$(CYCLES) SHOTBUS_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -m slow -s
+	SHOTBUS_SOAK_CYCLES=$(CYCLES) SHOTBUS_SOAK_KILLS=$(KILLS) SHOTBUS_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -m slow -s
 
 lint: $(STAMP) types ## ruff, format check, mypy strict
 	$(BIN)/ruff check

@@ -30,6 +30,8 @@ _MISSING = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code: 3 when aiohttp is not installed."""
     options = _parser().parse_args(arguments)
+    if options.ledger:
+        return _export(options.dir, options.ledger)
     try:
         import aiohttp
     except ModuleNotFoundError:
@@ -38,6 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     del aiohttp
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(options))
+    return 0
+
+
+def _export(directory: Path, pool: str) -> int:
+    """Print the ledger as ``shotbus verify --ledger`` reads it: a token is JOB.NUMBER there."""
+    from shotbus.deploy.provider.books import Books
+
+    books = Books(directory / "books.sqlite")
+    rows = books.ledger()
+    books.close()
+    returned = {row["job"] for row in rows if row["kind"] == "refunded"}
+    submissions = [
+        {
+            "token": row["token"],
+            "job_id": row["token"].partition(".")[0],
+            "attempt": row["attempt"],
+            "at": row["at_ms"] / 1000,
+            "cost": row["cost"],
+            "billed": row["job"] not in returned,
+            "pool": pool,
+        }
+        for row in rows
+        if row["kind"] == "billed"
+    ]
+    sys.stdout.write(json.dumps({"pools": [pool], "submissions": submissions}) + "\n")
     return 0
 
 
@@ -107,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--faults", type=Path, help="a JSON list of faults to begin with")
+    parser.add_argument("--ledger", metavar="POOL", help="print the ledger for shotbus verify, and end")
     parser.add_argument("--slots", type=int, default=1, help="jobs that run at once")
     parser.add_argument("--latency-seconds", type=float, default=0.0, help="of every run, at least")
     for kind in (DeviceSettings, Limits, Prices):

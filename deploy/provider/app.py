@@ -106,7 +106,7 @@ class _Jobs:
             raise RefusalError("rate_limited", "planned", retry_after=throttle.seconds)
         if self._plan.bite("error", token):
             raise RefusalError("internal", "planned")
-        answer = self._provider.submit(account, body)
+        answer = self._provider.submit(account, body, _attempt_of(request))
         if self._plan.bite("error_after", token):
             raise RefusalError("internal", "planned")
         if self._plan.bite("lost_answer", token):
@@ -202,6 +202,12 @@ class _Admin:
 def _hang_up(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
+
+
+def _attempt_of(request: web.Request) -> int:
+    """Return the account's own number of a submission, 0 for none."""
+    told = request.headers.get("X-Client-Attempt", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= 9 else 0
 
 
 def _token_of(body: bytes) -> str:

@@ -30,20 +30,24 @@ CREATE TABLE IF NOT EXISTS closed (account TEXT, token TEXT, at_ms INTEGER, PRIM
 CREATE TABLE IF NOT EXISTS calibrations (id TEXT PRIMARY KEY, snapshot BLOB);
 CREATE TABLE IF NOT EXISTS ledger (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER, kind TEXT, account TEXT, token TEXT, job TEXT,
-    cost REAL, shots INTEGER);
+    cost REAL, shots INTEGER, attempt INTEGER);
 CREATE TRIGGER IF NOT EXISTS unchanged BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'written'); END;
 CREATE TRIGGER IF NOT EXISTS kept BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'written'); END;
 """
 
 
 class Order(NamedTuple):
-    """What an account orders: a submission's bytes, its token, and what they cost."""
+    """What an account orders: a submission's bytes, its token, and what they cost.
+
+    ``attempt`` is the account's own number for the submission, which only goes into the ledger.
+    """
 
     account: str
     token: str
     body: bytes
     cost: float
     shots: int
+    attempt: int = 0
 
 
 class Accepted(NamedTuple):
@@ -102,6 +106,7 @@ class Job:
         }
 
 
+_LEDGER = ("at_ms", "kind", "account", "token", "job", "cost", "shots", "attempt")
 _COLUMNS = ", ".join(Job.__dataclass_fields__)
 
 
@@ -141,7 +146,7 @@ class Books:
         cursor = self._db.execute(
             "INSERT INTO jobs (account, token, body, cost, shots, digest, status, created_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
-            (*order, digest, now_ms),
+            (*order[:-1], digest, now_ms),
         )
         name = f"qpu-{cursor.lastrowid:06d}"
         self._db.execute("UPDATE jobs SET id = ? WHERE number = ?", (name, cursor.lastrowid))
@@ -187,8 +192,8 @@ class Books:
 
     def _write(self, kind: str, now_ms: int, job: str, order: Order) -> None:
         self._db.execute(
-            "INSERT INTO ledger (at_ms, kind, account, token, job, cost, shots) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (now_ms, kind, order.account, order.token, job, order.cost, order.shots),
+            f"INSERT INTO ledger ({', '.join(_LEDGER)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (constants)
+            (now_ms, kind, order.account, order.token, job, order.cost, order.shots, order.attempt),
         )
 
     def job(self, account: str, name: str) -> Job:
@@ -238,9 +243,8 @@ class Books:
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return every row that was ever written."""
-        names = ("at_ms", "kind", "account", "token", "job", "cost", "shots")
-        query = f"SELECT {', '.join(names)} FROM ledger ORDER BY number"  # noqa: S608 (constants)
-        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query)]
+        query = f"SELECT {', '.join(_LEDGER)} FROM ledger ORDER BY number"  # noqa: S608 (constants)
+        return [dict(zip(_LEDGER, row, strict=True)) for row in self._db.execute(query)]
 
     def keep_calibration(self, name: str, snapshot: bytes) -> None:
         """Keep what was measured, for ever."""

@@ -48,15 +48,15 @@ class Provider:
             for _ in range(self._settings.slots):
                 group.create_task(self._serve_slot())
 
-    def submit(self, account: str, body: bytes) -> Answer:
-        """Accept a job. Raises RefusalError for one that was not."""
+    def submit(self, account: str, body: bytes, attempt: int = 0) -> Answer:
+        """Accept a job; ``attempt`` is the account's own number for it. Raises RefusalError."""
         submission = read(body)
         known = self._books.by_token(account, submission.token)
         if known is None:
             self._admit(account, submission)
         prices = self._settings.prices
         cost = prices.per_task + prices.per_shot * submission.all_shots
-        order = Order(account, submission.token, body, cost, submission.all_shots)
+        order = Order(account, submission.token, body, cost, submission.all_shots, attempt)
         credit = self._settings.limits.credits
         accepted = self._books.accept(order, self._clock.wall_ms(), credit=credit)
         return self._accepted(accepted)

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "state": ("state", "state", "Verify and rebuild the read models; reconcile after an outage."),
     "verify": ("verify", "verify", "Check the invariants on what the topics hold."),
     "doctor": ("doctor", "doctor", "Check the configuration and what it points to."),
+    "provider": ("provider", "provider", "Run a provider that does not exist, for tests and demos."),
+    "compile": ("compiling", "compile_circuits", "Compile circuits ahead, for the workers of this host."),
     "simulate": ("simulate", "simulate", "Live through seeded faults in simulated time."),
     "bench": ("bench", "bench", "Measure speed and memory on this machine."),
 }

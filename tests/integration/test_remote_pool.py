@@ -1,8 +1,12 @@
 """A pool at a remote provider, through a real embedded broker: every fault ends as designed, billed once."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from cli_kit import told as told_by_cli
-from embedded_kit import BELL, Broker, eventually
+from embedded_kit import BELL, Broker, eventually, shotbus
 from provider_kit import Provider
 from remote_kit import ended, write_config
 
@@ -124,6 +128,18 @@ def test_a_device_off_line_holds_the_job_and_tells_why(provider, client, broker)
     provider.admin("POST", "offline", {"reason": ""})
     assert ended(job) == ("succeeded", [])
     assert provider.billings()[job.job_id] == 1
+
+
+def test_all_invariants_hold_by_the_providers_own_ledger(server, client, broker):
+    command = [sys.executable, "-m", "shotbus", "provider", "--dir", str(server.directory), "--ledger", "qpu"]
+    exported = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    (broker.directory / "ledger.json").write_bytes(exported)
+    submissions = json.loads(exported)["submissions"]
+    assert {one["billed"] for one in submissions} == {True, False}
+    assert all(one["attempt"] > 0 for one in submissions)
+    words = ("verify", "--data", broker.directory, "--ledger", broker.directory / "ledger.json", "--json")
+    code, out, err = shotbus(*words, cwd=broker.directory)
+    assert code == 0, out + err
 
 
 def test_nobody_finds_the_credential(server, broker):

@@ -160,17 +160,18 @@ class RemoteAdapter:
         handed = self._clock.monotonic()
         pending.timings.add("compile", handed - begun)
         entering("provider-submit")
-        told = self._submit(item.token, order)
+        told = self._submit(item, order)
         pending.timings.add("provider-submit", self._clock.monotonic() - handed, bytes_in=len(order.body))
         if isinstance(told, ItemResult):
             return told
         pending.view = told
         return pending
 
-    def _submit(self, token: str, order: Order) -> JobView | ItemResult:
+    def _submit(self, item: BatchItem, order: Order) -> JobView | ItemResult:
         """Hand a job in once; return it as its provider has it, or why there is nothing to wait for."""
+        token = item.token
         try:
-            answer = self._api.submit(order.body)
+            answer = self._api.submit(order.body, item.attempt)
         except NotSentError as error:
             return failed(fail("SB-5008", "$", detail=error))
         except NoAnswerError as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ from shotbus.workers.adapters.remote_settings import RemoteSettings
 #: A longer answer is not read.
 MAX_ANSWER_BYTES = 64 << 20
 _LONGEST_RETRY_MS = 3_600_000
+_ATTEMPT = "X-Client-Attempt"
 
 
 class NotSentError(Exception):
@@ -52,9 +55,10 @@ class Api:
         self._settings = settings
         self._pool = urllib3.PoolManager(retries=False, ca_certs=settings.ca_file or None)
 
-    def submit(self, body: bytes) -> Answer:
-        """Hand in a job."""
-        return self._ask("POST", "/v1/jobs", body=body, seconds=self._settings.submit_seconds)
+    def submit(self, body: bytes, attempt: int) -> Answer:
+        """Hand in a job; which attempt of ours it is stands in the provider's books, and changes nothing."""
+        seconds = self._settings.submit_seconds
+        return self._ask("POST", "/v1/jobs", body=body, seconds=seconds, more={_ATTEMPT: str(attempt)})
 
     def job(self, name: str) -> Answer:
         """Ask how a job is."""
@@ -84,8 +88,16 @@ class Api:
         """Fetch a calibration snapshot."""
         return self._ask("GET", f"/v1/calibrations/{_word(name)}")
 
-    def _ask(self, verb: str, path: str, *, body: bytes = b"", seconds: float = 0.0) -> Answer:
-        headers = {"Authorization": f"Bearer {self._secret()}", "Accept": "application/json"}
+    def _ask(
+        self,
+        verb: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        seconds: float = 0.0,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {self._secret()}", "Accept": "application/json", **more}
         if body:
             headers["Content-Type"] = "application/json"
         limits = urllib3.Timeout(

@@ -6,7 +6,7 @@ lease lapses. Leases are measured in time seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shotbus.broker.dispatcher.job import Job, Seat
@@ -43,11 +43,12 @@ class Bundle:
         return Seat(self.worker, self.lease_id, self.partition, self.start_by_ms)
 
     def lapses_in(self, now: Now) -> float:
-        """Return the seconds until its worker has lost it; not above 0 when it has."""
-        left = self.lease_until - now.seen
-        if self.started:
-            return left
-        return max(left, (self.start_by_ms + START_MARGIN_MS - now.wall_ms) / 1000)
+        """Return the seconds until its worker has lost it; not above 0 when it has.
+
+        In time seen alone, also before it was claimed: time seen is never faster than the worker's clock, by
+        which it drops the bundle unread, and nobody sets it.
+        """
+        return self.lease_until - now.seen
 
 
 class BundleBook:
@@ -128,6 +129,17 @@ class BundleBook:
         """Give every lease a full period: the shard has just been taken."""
         for bundle in self._bundles.values():
             bundle.lease_until = until
+
+    def await_unread(self, now: Now, longest_s: Mapping[str, float]) -> None:
+        """Give those that nobody has claimed the time that is left to claim them, after a taking.
+
+        ``longest_s``: by pool the time there was; a clock that was set meanwhile does not make it longer.
+        """
+        for bundle in self._bundles.values():
+            if not bundle.started:
+                left = (bundle.start_by_ms - now.wall_ms) / 1000
+                left = min(max(0.0, left), longest_s.get(bundle.pool, 0.0)) + START_MARGIN_MS / 1000
+                bundle.lease_until = max(bundle.lease_until, now.seen + left)
 
     def _count(self, bundle: Bundle, change: int) -> None:
         key = (bundle.pool, bundle.worker)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shotbus.broker.dispatcher.ahead import CompileAhead
-from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle, bundle_id_of
+from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, START_MARGIN_MS, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.endings import Failure, end_failed, expire
@@ -50,11 +50,11 @@ class Floor:
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
-        for news in self._shard.guard.take_news():
-            self._shard.reports.about_pool(news.pool, news.cause, news.terms)
         if self._shard.running.shared:
             commands += self._shard.running.close(now)
             self._shard.touch(*self._shard.running.places.touched())
+        for news in self._shard.guard.take_news():
+            self._shard.reports.about_pool(news.pool, news.cause, news.terms)
         told = self._shard.reports.flush(now, self._shard.standing.next_sequence)
         if told:
             self._shard.touch(SEQUENCE_KEY)
@@ -116,7 +116,7 @@ class Floor:
         for key in shard.patience.over(now.wall_ms):
             job = shard.jobs.at(key)
             chain, limit = job.chain, (job.extras or {})["max_queue_ms"] / 1000
-            job.extras = {**(job.extras or {}), "waited": 1}
+            job.keep(waited=1)
             why = f"waited longer than {limit:g} s"
             told = self._fallback.elsewhere(job, now, why)
             if told is None:
@@ -182,7 +182,7 @@ class Floor:
             credit.worker,
             credit.partition,
             now.wall_ms + int(settings.start_seconds * 1000),
-            lease_until=now.seen + settings.start_seconds,
+            lease_until=now.seen + settings.start_seconds + START_MARGIN_MS / 1000,
             purpose=purpose,
         )
         for job in jobs:

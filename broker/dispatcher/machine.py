@@ -37,6 +37,7 @@ from shotbus.broker.dispatcher.reloaded import is_reloaded_key
 from shotbus.broker.dispatcher.restoring import Restoring
 from shotbus.broker.dispatcher.rows import encode_row
 from shotbus.broker.dispatcher.sessions import is_session_key
+from shotbus.broker.dispatcher.setback import SetBack
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
@@ -85,7 +86,7 @@ class Dispatcher:
         self.shard.beside = Companions(self.shard)
         self._door = parts.door(self.shard)
         judge = parts.judge(self.shard)
-        self._restoring = Restoring(self.shard)
+        self._restoring, self._set_back = Restoring(self.shard), SetBack(self.shard)
         self._keepers = self._kept()
         self._handlers: dict[type, Callable[[Any, Now], list[Any]]] = {
             Submitted: self._door.submitted,
@@ -102,6 +103,7 @@ class Dispatcher:
 
     def handle(self, event: Any, now: Now) -> Sequence[Any]:
         """Take one event; see :class:`shotbus.broker.machine.Machine`."""
+        self._set_back.heed(now)
         return self._handlers[type(event)](event, now)
 
     def _placed(self, event: Placed, now: Now) -> list[Any]:
@@ -151,17 +153,17 @@ class Dispatcher:
         """Return who keeps which rows besides the jobs'."""
         shard = self.shard
         audit, funds, guard, places = shard.audit, shard.funds, shard.guard, shard.running.places
+        sessions = shard.router.sessions
         return (
             _Keeper(is_done_key, self._done_page, self._take_done_page),
-        sessions = shard.router.sessions
             _Keeper(is_standing_key, shard.standing.snapshot, shard.standing.restore),
             _Keeper(AuditChain.KEY.__eq__, lambda _: audit.snapshot(), lambda _, row: audit.restore(row)),
             _Keeper(is_guard_key, guard.snapshot, guard.restore),
             _Keeper(is_allowance_key, funds.snapshot, funds.restore),
             _Keeper(is_place_key, places.snapshot, places.restore),
+            _Keeper(is_session_key, sessions.snapshot, sessions.restore),
             _Keeper(is_history_key, shard.measured.snapshot, shard.measured.restore),
             _Keeper(is_reloaded_key, shard.reloaded.snapshot, lambda _, row: shard.take_policy(row)),
-            _Keeper(is_session_key, sessions.snapshot, sessions.restore),
         )
 
     def _take_done_page(self, key: bytes, row: bytes | None) -> None:

@@ -302,14 +302,13 @@ class Shard:
         """
         job.move(Cause.VALIDATE)
         self.agenda.watch(job, self.key(job))
-        job.extras = {**(job.extras or {}), "funding": policy}
+        job.keep(funding=policy)
         self.asking[job.job_id] = None
         self.note(job, Cause.VALIDATE, why="budget", **terms)
 
     def _no_longer_validating(self, job: Job) -> None:
         self.asking.pop(job.job_id, None)
-        if job.extras and job.extras.pop("funding", None) is not None and not job.extras:
-            job.extras = None
+        job.forget("funding")
         waiting = self.validating.get(job.circuit_id, {})
         waiting.pop(job.job_id, None)
         if not waiting:
@@ -557,6 +556,8 @@ class Shard:
         """Give every lease a full period, as after a taking."""
         longest = max((pool.lease_seconds for pool in self.config.pools.values()), default=0.0)
         self.bundles.renew_all(now.seen + longest)
+        starts = {name: pool.start_seconds for name, pool in self.config.pools.items()}
+        self.bundles.await_unread(now, starts)
 
     def park(self, job: Job) -> None:
         """Let go of the object of a job that only waits, now that its row is written."""

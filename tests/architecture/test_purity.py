@@ -46,6 +46,8 @@ MACHINES = [
             "remedies",
             "retry",
             "retry_budget",
+            "moves",
+            "setback",
             "sessions",
             "shedding",
             "window",

@@ -66,9 +66,7 @@ class Flight:
     open: dict = field(default_factory=dict)
 
     def lapsed(self, now):
-        if self.lease:
-            return now.seen >= self.until
-        return now.seen >= self.until and now.wall_ms >= self.start_by + START_MARGIN_MS
+        return now.seen >= self.until
 
 
 class Model:
@@ -83,6 +81,7 @@ class Model:
         self.grants: dict[tuple[str, str], int] = {}
         self.told: dict[str, Phase] = {}
         self.sequence = 0
+        self.wall_ms = 0
 
     @property
     def live(self):
@@ -93,6 +92,7 @@ class Model:
 
     def judge(self, event, commands, now):
         """Check the answer to one event. Raises AssertionError."""
+        self.look_at_the_clock(now)
         told, expected = sorted(described(commands)), sorted(self.answer(event, now))
         assert told == expected, f"{event}: {told} instead of {expected}"
         for fields in emitted(commands, "circuit_result"):
@@ -250,6 +250,7 @@ class Model:
 
     def dispatched(self, commands, now, free):
         """Check what a tick did with the credits in ``free``. Raises AssertionError."""
+        self.look_at_the_clock(now)
         expected = self.lapse(now) + self.expire(now)
         self.wake(now)
         self.intents = {key: until for key, until in self.intents.items() if until * 1000 > now.wall_ms}
@@ -262,6 +263,14 @@ class Model:
         self.check_work_is_conserved(commands, free)
         for batch in emitted(commands, "event_batch"):
             self.told_events(batch)
+
+    def look_at_the_clock(self, now):
+        """Repeats wait for so long, whatever the wall clock is set to."""
+        back, self.wall_ms = self.wall_ms - now.wall_ms, now.wall_ms
+        if back > 1_000:
+            for life in self.live.values():
+                if life.phase is Phase.RETRYING:
+                    life.due -= back
 
     def lapse(self, now):
         lines = []
@@ -287,7 +296,8 @@ class Model:
         start_by = now.wall_ms + int(1000 * pool.start_seconds)
         assert forward.bundle_id not in self.flights
         assert 0 < len(forward.items) <= pool.bundle_jobs
-        flight = Flight(forward.bundle_id, forward.pool, worker, start_by, now.seen + pool.start_seconds)
+        until = now.seen + pool.start_seconds + START_MARGIN_MS / 1000
+        flight = Flight(forward.bundle_id, forward.pool, worker, start_by, until)
         self.flights[forward.bundle_id] = flight
         room = self.grants.get((forward.pool, worker), 0)
         assert self.load()[forward.pool, worker] <= room, f"{worker} has more in flight than it granted"
@@ -342,11 +352,16 @@ class Model:
         assert self.told == {job_id: life.phase for job_id, life in self.jobs.items()}
         assert all(life.phase in TERMINAL for life in self.jobs.values() if life.outcome)
 
-    def restarted(self):
-        """A shard was taken: every lease has a full period from time seen 0."""
+    def restarted(self, wall_ms):
+        """A shard was taken: every lease has a full period from time seen 0, what is unread its own time."""
+        self.wall_ms = 0
         longest = max(pool.lease_seconds for pool in self.config.pools.values())
         for flight in self.flights.values():
             flight.until = longest
+            if not flight.lease:
+                most = self.config.pools[flight.pool].start_seconds
+                left = min(max(0.0, (flight.start_by - wall_ms) / 1000), most) + START_MARGIN_MS / 1000
+                flight.until = max(flight.until, left)
 
 
 def described(commands):

@@ -47,7 +47,7 @@ class World(Driver):
 
     def restart(self):
         super().restart()
-        self.model.restarted()
+        self.model.restarted(self.wall_ms)
 
     def commit(self):
         """Handle what is staged and the tick; judge, write rows, look at everything. Returns the commands."""

@@ -90,12 +90,14 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
         shard.set_deadline(job, change.deadline_ms)
     if change.pool is not None and change.pool != job.pool:
         shard.move_to(job, way(shard, job, change.pool), now)
-    job.extras = _extras_after(job, change, moved=change.pool not in (None, before["pool"]))
+        job.keep(**{MOVED: 1})
+    if change.window is not None:
+        # A person's word about when counts instead of its rule's.
+        job.forget("windows")
     job.move(Cause.CHANGE)
     until = _until(shard, change, now)
     after = {"class": job.priority, "pool": job.pool, "deadline_ms": job.deadline_ms, "until_ms": until}
-    if change.pool is not None and job.pool != change.pool:
-        after["then"] = change.pool
+    after |= _then(job, change)
     shard.note(job, Cause.CHANGE, before=before, after=after, **terms)
     if waits:
         if job.pool != before["pool"] and (lacking := shard.funds.reserve(job, now)) is not None:
@@ -108,12 +110,9 @@ def apply_change(shard: Shard, job: Job, change: Change, now: Now, **terms: Any)
         shard.set_timer(job, until)
 
 
-def _extras_after(job: Job, change: Change, *, moved: bool) -> dict[str, Any] | None:
-    extras = {**(job.extras or {}), MOVED: 1} if moved else job.extras
-    if change.window is None or not extras:
-        return extras
-    # A person's word about when counts instead of its rule's.
-    return {name: value for name, value in extras.items() if name != "windows"} or None
+def _then(job: Job, change: Change) -> dict[str, str]:
+    """Return where a job goes after what its rules have it do first."""
+    return {"then": change.pool} if change.pool is not None and job.pool != change.pool else {}
 
 
 def _until(shard: Shard, change: Change, now: Now) -> int:

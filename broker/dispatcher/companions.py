@@ -76,7 +76,7 @@ class Companions:
             stake = Stake(request["value"], request["value_per_second"], request["confidence"])
             more = {"speculate": request["speculate"], "stake": list(stake)}
         if wanted:
-            job.extras = {**(job.extras or {}), "companions": wanted, **more}
+            job.keep(companions=wanted, **more)
 
     def _source(self, job: Job) -> str:
         """Return where a cheap answer comes from: a pool, ``cache:SECONDS``, or empty for nowhere."""
@@ -124,8 +124,7 @@ class Companions:
         made = _companion(job, role, f"{role}.{epoch}")
         if made.job_id in shard.jobs:
             return []
-        places = {**extras["companions"], role: [made.job_id, source]}
-        job.extras = {**extras, "companions": places, "epoch": epoch}
+        job.keep(companions={**extras["companions"], role: [made.job_id, source]}, epoch=epoch)
         shard.touch(job.job_id.encode())
         recalls = source.startswith("cache:")
         made.pool = job.pool if recalls else intern(source)
@@ -134,7 +133,7 @@ class Companions:
         shard.jobs.add(made)
         if recalls:
             seconds = Step.parse(source).seconds
-            made.extras = {**(made.extras or {}), "recall_s": seconds}
+            made.keep(recall_s=seconds)
             made.move(Cause.RECALL)
             shard.recalling[made.job_id] = None
             shard.note(made, Cause.RECALL)
@@ -174,14 +173,14 @@ class Companions:
         extras = (job.extras if job is not None else None) or _NOTHING
         if job is None or role != SPECULATION or "awaits" not in extras:
             return []
-        job.extras = {name: extras[name] for name in extras if name != "awaits"}
+        job.forget("awaits")
         return end_failed(self._shard, job, Failure(*extras["failure"]), now)
 
     def _shadowed(self, job: Job | None, companion: Job, words: Words, now: Now) -> list[Any]:
         """Tell a shadow's answer, after the answer that it is compared with if that is still to come."""
         row = kept(words) if job is not None else None
         if job is not None and row is not None:
-            job.extras = {**(job.extras or {}), "shadowed": row}
+            job.keep(shadowed=row)
             self._shard.touch(job.job_id.encode())
             return []
         return [self._late(companion, {**words, "answered_by": SHADOW}, now)]
@@ -189,12 +188,12 @@ class Companions:
     def _prepared(self, job: Job, words: Words, now: Now) -> list[Any]:
         """Keep a cheap answer, and use it if that is better than to wait."""
         row = kept(words)
-        job.extras = {**(job.extras or {}), **({"prepared": row} if row else {"large": 1})}
+        job.keep(**({"prepared": row} if row else {"large": 1}))
         if row is None:
             self._large[job.job_id] = words
         self._arm(job)
         self._shard.touch(job.job_id.encode())
-        extras = job.extras
+        extras = job.extras or _NOTHING
         if "awaits" in extras:
             why = {"why": "its pool failed", "failed": extras["failure"][0]}
             return self._answer(job, words, why, now)
@@ -270,7 +269,7 @@ class Companions:
             return False
         self._shard.set_aside(job, Cause.RECALL, now, why="its cheap answer is being prepared")
         first = failure._replace(problems=list(failure.problems)[:_KEPT_PROBLEMS])
-        job.extras = {**(job.extras or {}), "awaits": 1, "failure": list(first)}
+        job.keep(awaits=1, failure=list(first))
         return True
 
     def with_cheap(self, job: Job, told: dict[str, Any]) -> dict[str, Any]:
@@ -345,7 +344,7 @@ class Companions:
         self._disarm(job)
         if job.deadline_ms:
             at_ms = _verdict_ms(job)
-            job.extras = {**(job.extras or {}), "verdict_ms": at_ms}
+            job.keep(verdict_ms=at_ms)
             self._verdicts.insert(Entry(at_ms, rank_of(job.order), self._shard.key(job)))
             self._shard.touch(job.job_id.encode())
 
@@ -373,10 +372,10 @@ def _companion(job: Job, role: str, number: str) -> Job:
     made = Job(fields, job.reference, job.pool)
     made.seed, made.traits, made.bytes_in, made.rule = job.seed, job.traits, job.bytes_in, job.rule
     made.traceparent = job.traceparent
-    made.extras = {"companion_of": job.job_id, "role": role, "home": [job.sweep_id, job.shard_index]}
+    made.keep(companion_of=job.job_id, role=role, home=[job.sweep_id, job.shard_index])
     for name in ("data_class", "quality"):
         if job.extras and name in job.extras:
-            made.extras[name] = job.extras[name]
+            made.keep(**{name: job.extras[name]})
     return made
 
 
@@ -384,7 +383,7 @@ def _instead(job: Job, words: Words, terms: Mapping[str, Any]) -> dict[str, Any]
     """Return what a job's result takes from its prepared answer, and have a worker's later one told."""
     known = json.loads(words.get("provenance") or b"{}")
     known["speculation"] = dict(terms)
-    job.extras = {**(job.extras or {}), "late": 1}
+    job.keep(late=1)
     told = {name: words[name] for name in words if name != "attempt"}
     provenance = json.dumps(known, separators=(",", ":")).encode()
     more = {"answered_by": SPECULATION, "fallback_from": first_pool(job), "provenance": provenance}

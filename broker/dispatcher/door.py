@@ -286,13 +286,13 @@ class Door:
         job.accepted_us = now.wall_ms * 1000
         job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
         if request["unique_key"]:
-            job.extras = {"unique": unique_mark(request)}
+            job.keep(unique=unique_mark(request))
         if request["options"] and (gate := quality_of(request["options"])):
-            job.extras = {**(job.extras or {}), "quality": gate}
+            job.keep(quality=gate)
         if request["data_class"] not in PUBLIC:
-            job.extras = {**(job.extras or {}), "data_class": request["data_class"]}
+            job.keep(data_class=request["data_class"])
         if request["max_cost"] is not None:
-            job.extras = {**(job.extras or {}), "max_cost": request["max_cost"]}
+            job.keep(max_cost=request["max_cost"])
         return job
 
     def _routed(self, job: Job, event: Submitted) -> None:
@@ -311,23 +311,22 @@ class Door:
         if decision.not_before_ms:
             job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
         if decision.windows:
-            job.extras = {**(job.extras or {}), "windows": list(decision.windows)}
+            job.keep(windows=list(decision.windows))
         if decision.quality:
-            extras = job.extras or {}
-            job.extras = {**extras, "quality": {**extras.get("quality", {}), **decision.quality}}
+            job.keep(quality={**(job.extras or {}).get("quality", {}), **decision.quality})
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
         if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
             # Without a step to take there is nothing that it could do when it has waited too long.
             limit_ms = max(1, int(1000 * decision.max_queue_seconds))
             others = {"others": list(decision.others)} if decision.others else {}
-            job.extras = {**(job.extras or {}), "max_queue_ms": limit_ms, **others}
+            job.keep(max_queue_ms=limit_ms, **others)
         self._into_session(job, sticky=decision.sticky)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:
             shard.beside.plan(job, event)
         if gates := shard.router.gates(event.request, event.facts, decision, job.accepted_us // 1000):
-            job.extras = {**(job.extras or {}), "gates": gates}
+            job.keep(gates=gates)
 
     def _into_session(self, job: Job, *, sticky: bool) -> None:
         """Have a job be its session's last one; the first on its pool opens it there."""
@@ -390,7 +389,7 @@ class Door:
 
     def _recall(self, job: Job, decision: Decision, why: Mapping[str, Any]) -> list[Any]:
         seconds = decision.step.seconds if decision.step else 0.0
-        job.extras = {**(job.extras or {}), "fallback_from": job.pool, "recall_s": seconds}
+        job.keep(fallback_from=job.pool, recall_s=seconds)
         job.move(Cause.RECALL)
         self._shard.recalling[job.job_id] = None
         self._shard.note(job, Cause.RECALL, **why)

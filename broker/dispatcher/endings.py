@@ -111,10 +111,10 @@ def called_off(job: Job) -> tuple[Cause, str] | None:
 def _wish(shard: Shard, job: Job, cause: Cause, by: str, terms: Mapping[str, Any]) -> list[Any]:
     if cause is Cause.SUPERSEDE and job.extras and "unique" in job.extras:
         # Its successor has the key, over a restore as well.
-        job.extras = {name: value for name, value in job.extras.items() if name != "unique"}
+        job.forget("unique")
         shard.touch(job.job_id.encode())
     if called_off(job) is None:
-        job.extras = {**(job.extras or {}), "called_off": [cause.value, by]}
+        job.keep(called_off=[cause.value, by])
         job.move(Cause.REVOKE)
         shard.note(job, Cause.REVOKE, wish=cause.value, **({"newer": by} if by else {}), **terms)
     return []

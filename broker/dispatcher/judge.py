@@ -127,7 +127,7 @@ class Judge:
         """Charge a failed attempt for what it took; the job's answer will say it, its cap includes it."""
         if item["cost"] > 0 or item["backend_seconds"] > 0:
             took = self._shard.funds.bill(job, job.pool, item, 0.0)
-            job.extras = {**(job.extras or {}), "spent": costs(job, took)}
+            job.keep(spent=costs(job, took))
 
     def _succeed(self, job: Job, outcome: Mapping[str, Any], item: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its answer; one from another pool than it was sent to says so."""
@@ -227,9 +227,8 @@ class Judge:
 
     def _reconcile(self, job: Job, now: Now, why: str, wait_ms: int = 0) -> None:
         """Have the provider asked what became of a job, the later the more often it was."""
-        extras = job.extras or {}
-        asked = extras.get("asked", 0)
-        job.extras = {**extras, "asked": asked + 1}
+        asked = (job.extras or {}).get("asked", 0)
+        job.keep(asked=asked + 1)
         wait_ms = wait_ms or min(_LONGEST_LOOK_UP_MS, _LOOK_UP_MS << min(asked, 16))
         self._shard.put_off(job, Cause.RECONCILE, now.wall_ms + wait_ms, now, why=why, asked=asked)
 
@@ -335,8 +334,7 @@ def _begin_another(job: Job) -> None:
 
     Under the same token it would answer with that one again.
     """
-    extras = job.extras or {}
-    job.extras = {**extras, "token": extras.get("token", 0) + 1, "asked": 0}
+    job.keep(token=(job.extras or {}).get("token", 0) + 1, asked=0)
 
 
 def _why(error_class: str, problem: Mapping[str, Any]) -> str:

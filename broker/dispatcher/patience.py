@@ -28,7 +28,7 @@ class Patience:
             return
         self.end(job, key)
         until_ms = max(0, at_us // 1000 + extras["max_queue_ms"])
-        job.extras = {**extras, "impatient_ms": until_ms}
+        job.keep(impatient_ms=until_ms)
         self._run.insert(Entry(until_ms, rank_of(job.order), key))
 
     def restore(self, job: Job, key: int) -> None:
@@ -42,7 +42,7 @@ class Patience:
         extras = job.extras
         if extras and "impatient_ms" in extras:
             self._run.discard(extras["impatient_ms"], rank_of(job.order), key)
-            job.extras = {name: value for name, value in extras.items() if name != "impatient_ms"}
+            job.forget("impatient_ms")
 
     def over(self, now_ms: int) -> Iterator[int]:
         """Take the jobs whose time has come; whoever takes one lets it begin again or leave its queue."""

@@ -49,17 +49,16 @@ class Recalling:
         return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told, **terms)
 
     def _next(self, job: Job, why: str, now: Now) -> list[Any]:
-        extras = job.extras or {}
-        if extras.get("fallback_from") == job.pool:
+        if (job.extras or {}).get("fallback_from") == job.pool:
             # It may still run where it was sent to: that would be no fallback.
-            job.extras = {name: value for name, value in extras.items() if name != "fallback_from"}
+            job.forget("fallback_from")
         commands = self._fallback.step(job, now, why)
         if commands is not None:
             return commands
         extras = job.extras or {}
         if "waited" in extras and "failure" not in extras:
             # Nothing is wrong with its pool but that it is slow.
-            job.extras = {name: value for name, value in extras.items() if name != "fallback_from"}
+            job.forget("fallback_from")
             self._shard.requeue(job, Cause.REROUTE, now, why=why)
             return []
         return end_failed(self._shard, job, _first_failure(job), now)
@@ -69,7 +68,7 @@ def remember_failure(job: Job, failure: Failure) -> None:
     """Keep with a job that looks for an earlier result why it does, in case there is none."""
     if job.phase is Phase.FALLING_BACK:
         kept = [failure.outcome, list(failure.problems)[:_KEPT_PROBLEMS], failure.buried_as]
-        job.extras = {**(job.extras or {}), "failure": kept}
+        job.keep(failure=kept)
 
 
 def _missed(job: Job, found: Mapping[str, Any]) -> str:

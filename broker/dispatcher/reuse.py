@@ -27,22 +27,22 @@ def wants_history(request: Mapping[str, Any], decision: Decision | None) -> bool
 def remember(job: Job, event: Submitted) -> None:
     """Note what an accepted job's answer will be filed under."""
     if event.history_key:
-        job.extras = {**(job.extras or {}), "history": event.history_key}
+        job.keep(history=event.history_key)
     if event.calibration:
-        job.extras = {**(job.extras or {}), "calibration": event.calibration}
+        job.keep(calibration=event.calibration)
 
 
 def top_up(job: Job, prior: tuple[str, int] | None) -> None:
     """Have a job run only what an earlier one's result is short of: that job's id and the missing shots."""
     if prior is not None:
-        job.extras = {**(job.extras or {}), "top_up": list(prior)}
+        job.keep(top_up=list(prior))
 
 
 def forget_place(job: Job) -> None:
     """Let a job that runs elsewhere now run all its shots, and be found wherever its answer comes from."""
     if job.extras and "history" in job.extras:
-        kept = {name: value for name, value in job.extras.items() if name != "top_up"}
-        job.extras = {**kept, "history": anywhere(kept["history"])}
+        job.keep(history=anywhere(job.extras["history"]))
+        job.forget("top_up")
 
 
 def filed(job: Job, outcome: Mapping[str, Any], now_ms: int) -> Mapping[str, Any]:

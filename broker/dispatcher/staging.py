@@ -83,7 +83,7 @@ def begin(shard: Shard, job: Job, event: Submitted) -> None:
         "not_before_ms": opens_ms,
         "history": extras.get("history", ""),
     }
-    job.extras = {**extras, "stages": stages, "then": then}
+    job.keep(stages=stages, then=then)
     # Its own pool may be closed: that is no reason for the others to wait.
     job.not_before_ms = event.request["not_before_ms"] or 0
     job.pool, job.cache_key = intern(stages[0]["pool"]), ""
@@ -144,7 +144,8 @@ class Staging:
             more |= {"stages": left, "then": then}
         elif "fallback_from" in then:
             more["fallback_from"] = then["fallback_from"]
-        job.extras = {**{name: extras[name] for name in extras if name not in _OF_ONE_POOL}, **more}
+        job.forget(*_OF_ONE_POOL)
+        job.keep(**more)
         job.failures = 0
         if left:
             shard.requeue(job, Cause.REROUTE, now, pool=left[0]["pool"], **terms)
@@ -160,7 +161,7 @@ class Staging:
             # From here on others may share its result.
             shard.sharing.lead(job.cache_key, job.job_id)
         if then["history"]:
-            job.extras = {**job.extras, "history": then["history"]}
+            job.keep(history=then["history"])
 
 
 def afterwards(job: Job, told: Mapping[str, Any]) -> dict[str, Any]:

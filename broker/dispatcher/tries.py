@@ -24,14 +24,11 @@ def history_of(job: Job) -> History:
 def remember(job: Job, history: History, verdict: Verdict, error_class: str) -> None:
     """Keep what has been tried for a job with it, and what its next attempt does otherwise."""
     job.failures, job.deaths = history.failures, history.deaths
-    extras: dict[str, Any] = {
-        **(job.extras or {}),
-        "first_failed_ms": history.first_failed_ms,
-        "tried": dict(history.tried),
-        "failed": error_class,
-    }
+    extras = job.extras or {}
+    more: dict[str, Any] = {}
     if history.unsure or "unsure" in extras:
-        extras["unsure"] = history.unsure
+        more["unsure"] = history.unsure
     if verdict.overrides:
-        extras["overrides"] = {**extras.get("overrides", {}), **dict(verdict.overrides)}
-    job.extras = extras
+        more["overrides"] = {**extras.get("overrides", {}), **dict(verdict.overrides)}
+    tried = dict(history.tried)
+    job.keep(first_failed_ms=history.first_failed_ms, tried=tried, failed=error_class, **more)

@@ -66,6 +66,11 @@ class Provider:
         answer = self._http.request(verb, self.url + path, json=document, headers=headers)
         return answer.status, answer.json(), answer.headers
 
+    def fetch(self, path):
+        """The bytes of an answer."""
+        headers = {"Authorization": f"Bearer {(self.directory / 'credential').read_text()}"}
+        return self._http.request("GET", self.url + path, headers=headers).data
+
     def admin(self, verb, path, document=None):
         status, told, _ = self.ask(verb, f"/admin/{path}", document, secret="admin")
         assert status == 200, told

@@ -90,6 +90,7 @@ class _Jobs:
             web.post("/v1/jobs", self._submit),
             web.get("/v1/jobs", self._find),
             web.get("/v1/jobs/{job}", self._job),
+            web.get("/v1/jobs/{job}/submission", self._submission),
             web.get("/v1/jobs/{job}/result", self._result),
             web.post("/v1/jobs/{job}/cancel", self._cancel),
             web.post("/v1/tokens/{token}/close", self._close),
@@ -128,6 +129,11 @@ class _Jobs:
         job = self._provider.job(request[_ACCOUNT], request.match_info["job"])
         self._fail_question(job.token)
         return web.json_response({"job": job.document()})
+
+    async def _submission(self, request: web.Request) -> web.StreamResponse:
+        """Return a job as it was handed in, byte for byte."""
+        job = self._provider.job(request[_ACCOUNT], request.match_info["job"])
+        return web.Response(body=job.body, content_type="application/json")
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         return _answered(self._provider.result(request[_ACCOUNT], request.match_info["job"]))

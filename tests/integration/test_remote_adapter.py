@@ -76,7 +76,8 @@ def test_a_sample_says_what_it_cost_and_where_it_is_to_be_had(provider, kept):
     job = told["provider"]["jobs"][one.job_id]
     assert job["provider_job_id"] == result.provider_job_id
     assert told["circuits"][one.request["circuit_id"]]["two_qubit_gates"] == 1
-    assert len(job["submission_sha256"]) == len(job["answer_sha256"]) == 64
+    for name in ("submission", "answer"):
+        assert content_address(provider.fetch(job[name])) == job[f"{name}_sha256"]
     assert content_address(kept.calibration(told["calibration_id"])) == told["calibration_id"]
     json.dumps(told)
 

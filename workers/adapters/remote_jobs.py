@@ -55,6 +55,7 @@ class Pending:
             "calibration": {"begin": begin, "end": end},
             "submission_sha256": self.view.digest,
             "answer_sha256": hashlib.sha256(answer.raw).hexdigest() if answer is not None else "",
+            "submission": f"/v1/jobs/{self.view.id}/submission",
             "answer": f"/v1/jobs/{self.view.id}/result",
         }
 

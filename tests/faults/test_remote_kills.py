@@ -31,10 +31,10 @@ def provider(tmp_path):
 
 
 @pytest.fixture
-def cluster(provider, tmp_path, monkeypatch):
+def cluster(url, provider, tmp_path, monkeypatch):
     write_config(tmp_path / "roles", provider, lease=2)
     monkeypatch.chdir(tmp_path / "roles")
-    with Cluster(f"sqlite:///{tmp_path / 'data'}", tmp_path / "logs") as running:
+    with Cluster(url, tmp_path / "logs") as running:
         running.start("dispatcher", "dispatcher")
         running.start("reducer", "reducer")
         running.wait("dispatcher", "reducer")

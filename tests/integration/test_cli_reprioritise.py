@@ -15,7 +15,7 @@ from cli_kit import told
 from shotbus import AsyncClient, ShotbusError
 from shotbus.broker.bus.base import Outgoing, TopicPartition
 from shotbus.broker.config import BrokerConfig, Config
-from shotbus.producers import client as client_module
+from shotbus.producers import steering
 from shotbus.producers.job import JobTimeoutError
 from shotbus.schemas.codec import decode_untrusted, encode
 from shotbus.schemas.ids import job_id, partition_of
@@ -119,7 +119,7 @@ async def test_nothing_live_that_is_meant_is_not_found(client):
 
 
 async def test_without_an_answer_it_says_that_the_wish_is_durable(client, monkeypatch):
-    monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(steering, "_ANSWER_SECONDS", 0.2)
     with pytest.raises(JobTimeoutError, match="durable"):
         await client.reprioritise(job=JOB, priority="bulk", reason="r")
 

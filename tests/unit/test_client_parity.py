@@ -11,7 +11,9 @@ from shotbus.producers.sweep import AsyncSweep
 
 
 def public(cls):
-    return {name: value for name, value in vars(cls).items() if not name.startswith("_")}
+    """What a class has that is for others, its bases' too."""
+    found = {name: value for base in reversed(cls.__mro__[:-1]) for name, value in vars(base).items()}
+    return {name: value for name, value in found.items() if not name.startswith("_")}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from shotbus.schemas.ids import circuit_id
 from shotbus.schemas.openqasm import CircuitFacts, inspect
 
 _INPUT = re.compile(r"^input float\[64\] (\S+);$", re.MULTILINE)
+# What PennyLane raises for a tape that OpenQASM 2 cannot say: a reset after a measurement, a condition on two
+# results, an operator without a decomposition.
+_UNSPEAKABLE = (NotImplementedError, ValueError)
 _SAMPLING = frozenset({"CountsMP", "SampleMP", "ProbabilityMP"})
 
 
@@ -86,7 +89,7 @@ def _from_pennylane(tape: Any) -> str:
     everything = any(not one.wires for one in tape.measurements)
     try:
         text: str = pennylane.to_openqasm(tape, measure_all=everything)
-    except (NotImplementedError, ValueError) as error:
+    except _UNSPEAKABLE as error:
         raise fail("SB-1220", "$.circuit", detail=str(error)) from error
     return text
 

@@ -59,6 +59,21 @@ def test_a_tape_measures_what_it_says():
     assert program_of(tape()).facts.measurements == 0
 
 
+def measured(**how):
+    """A measurement in the middle, as PennyLane holds it."""
+    return qml.measure("a", **how).measurements[0]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [measured(reset=True), measured(postselect=1), qml.DepolarizingChannel(0.1, "a"), qml.TShift("a")],
+    ids=["reset", "postselected", "channel", "qutrit"],
+)
+def test_a_tape_that_openqasm_cannot_say_is_refused_with_what_pennylane_says(operation):
+    (problem,) = refusal(program_of, qml.tape.QuantumScript([operation], [qml.counts(wires=["a"])]))
+    assert (problem.code, bool(problem.detail)) == ("SB-1220", True)
+
+
 @pytest.mark.parametrize("measurement", [qml.expval(qml.Z("a")), qml.var(qml.Z("a")), qml.state()], ids=str)
 def test_a_tape_that_asks_for_more_than_samples_is_told_to_pass_observables(measurement):
     (problem,) = refusal(program_of, tape(measurement))

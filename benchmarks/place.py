@@ -91,17 +91,19 @@ def begin(roles: Cluster, place: Place, name: str, *arguments: str) -> Role:
 
 
 @contextmanager
-def serving(place: Place, pool: str) -> Iterator[Cluster]:
-    """Run one pool as users do: `shotbus up` embedded, one process of each role on Kafka."""
+def serving(place: Place, *pools: str) -> Iterator[Cluster]:
+    """Run pools as users do: `shotbus up` embedded, one process of each role, and a pool, on Kafka."""
     with cluster(place) as started:
         if place.embedded:
-            begin(started, place, "up", "up", "--pool", pool)
+            begin(started, place, "up", "up", *(word for pool in pools for word in ("--pool", pool)))
             started.wait("up")
         else:
             begin(started, place, "dispatcher", "dispatcher")
-            begin(started, place, "worker", "worker", "--pool", pool)
+            workers = [f"worker-{pool}" for pool in pools]
+            for name, pool in zip(workers, pools, strict=True):
+                begin(started, place, name, "worker", "--pool", pool)
             begin(started, place, "reducer", "reducer")
-            started.wait("dispatcher", "worker", "reducer")
+            started.wait("dispatcher", *workers, "reducer")
         yield started
 
 

@@ -1,7 +1,7 @@
-"""A sweep through shotbus against bare Aer processes and against the naive loop, in turns. Does I/O.
+"""A sweep through two of shotbus's pools against bare Aer processes and the naive loop, in turns. Does I/O.
 
-The three take turns (shotbus, bare, naive, shotbus, …) and are compared pair by pair: the speed of a
-machine drifts more within a minute than the difference that is looked for.
+They take turns (aer, bare, vector, naive, aer, …) and are compared pair by pair: the speed of a machine
+drifts more within a minute than the difference that is looked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from shotbus.benchmarks import ansatz
@@ -23,6 +24,7 @@ from shotbus.producers.client import AsyncClient
 from shotbus.producers.result import JobResult
 
 PROCESSES = 2
+_NAME = "sweep embedded"
 _WARMING = 1_024
 _PATIENCE_SECONDS = 900.0
 
@@ -71,30 +73,43 @@ def _bare_processes(count: int) -> Iterator[list[BareProcess]]:
             child.close()
 
 
+@dataclass(slots=True)
+class _Speeds:
+    """Points a second, turn by turn: two pools, bare Aer without and with counts, the naive loop."""
+
+    ours: list[float] = field(default_factory=list)
+    vector: list[float] = field(default_factory=list)
+    runs: list[float] = field(default_factory=list)
+    reads: list[float] = field(default_factory=list)
+    naives: list[float] = field(default_factory=list)
+
+
 async def measure(place: Place, *, points: int, shots: int, repeats: int, naive_points: int) -> Report:
     """Sweep ``points`` points ``repeats`` times each way."""
-    with serving(place, "aer"), _bare_processes(PROCESSES) as children:
+    speeds = _Speeds()
+    with serving(place, "aer", "vector"), _bare_processes(PROCESSES) as children:
         async with connected(place) as client:
             warming = min(_WARMING, points)
-            await _ours(client, warming, shots)
+            for pool in ("aer", "vector"):
+                await _ours(client, warming, shots, pool)
             await asyncio.to_thread(_theirs, children, warming, shots)
-            ours, runs, reads, naives = [], [], [], []
             for _ in range(repeats):
-                ours.append(await _ours(client, points, shots))
+                speeds.ours.append(await _ours(client, points, shots, "aer"))
                 run, read = await asyncio.to_thread(_theirs, children, points, shots)
-                runs.append(run)
-                reads.append(read)
-                naives.append(await asyncio.to_thread(_naive, children[0], naive_points, shots))
-    return _report(points, naive_points, ours=ours, runs=runs, reads=reads, naives=naives)
+                speeds.runs.append(run)
+                speeds.reads.append(read)
+                speeds.vector.append(await _ours(client, points, shots, "vector"))
+                speeds.naives.append(await asyncio.to_thread(_naive, children[0], naive_points, shots))
+    return _report(points, naive_points, speeds)
 
 
-async def _ours(client: AsyncClient, points: int, shots: int) -> float:
+async def _ours(client: AsyncClient, points: int, shots: int, pool: str) -> float:
     """Return points a second, from the call to the last shard's counts and the final reduction."""
     circuit, bindings = ansatz.text(), ansatz.points(points)
     # A fresh seed each time: an equal sweep would be served from the cache.
     seed = time.time_ns() % 2**31
     began = time.perf_counter()
-    sweep = await client.sweep(circuit, bindings, shots=shots, seed=seed, backend="aer", intent="benchmark")
+    sweep = await client.sweep(circuit, bindings, shots=shots, seed=seed, backend=pool, intent="benchmark")
     async with asyncio.timeout(_PATIENCE_SECONDS):
         results = [shard async for shard in sweep]
         final = await sweep.result()
@@ -121,24 +136,22 @@ def _naive(child: BareProcess, points: int, shots: int) -> float:
     return float(points / child.answer()["run_seconds"])
 
 
-def _report(
-    points: int,
-    sample: int,
-    *,
-    ours: Sequence[float],
-    runs: Sequence[float],
-    reads: Sequence[float],
-    naives: Sequence[float],
-) -> Report:
-    name = "sweep embedded"
+def _report(points: int, sample: int, speeds: _Speeds) -> Report:
     bare, naive = f"{PROCESSES} bare processes, Aer calls alone", "naive loop, one process"
     figures = [
-        paired(name, "points", "1/s", ours, runs, against=bare, target=Target("at least", 0.8)),
-        paired(name, "points", "1/s", ours, naives, against=naive, target=Target("at least", 30.0)),
+        _compared("points", speeds.ours, speeds.runs, bare, at_least=0.8),
+        _compared("points", speeds.ours, speeds.naives, naive, at_least=30.0),
+        _compared("points, pool vector", speeds.vector, speeds.runs, bare, at_least=3.0),
     ]
-    with_counts = Reference("the bare processes with get_counts()", statistics.median(reads))
-    figures.append(Figure(name, "points", statistics.median(ours), "1/s", with_counts))
+    with_counts = Reference("the bare processes with get_counts()", statistics.median(speeds.reads))
+    figures.append(Figure(_NAME, "points", statistics.median(speeds.ours), "1/s", with_counts))
     sides = f"{PROCESSES} workers' children against {PROCESSES} bare processes, all warmed"
     size = f"{points:,} points of an {ansatz.QUBITS}-qubit, {ansatz.PARAMETERS}-parameter circuit"
     loop = f"the naive loop (bind, transpile, run): {sample} points a turn, extrapolated by the point"
-    return Report(figures, [f"{name}: {size}; {sides}", f"{name}: {loop}"])
+    return Report(figures, [f"{_NAME}: {size}; {sides}", f"{_NAME}: {loop}"])
+
+
+def _compared(
+    what: str, ours: Sequence[float], theirs: Sequence[float], against: str, *, at_least: float
+) -> Figure:
+    return paired(_NAME, what, "1/s", ours, theirs, against=against, target=Target("at least", at_least))

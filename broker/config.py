@@ -374,6 +374,7 @@ def _pools() -> dict[str, PoolConfig]:
             bundle_seconds=0.05,
             seconds_per_point=0.000_02,
         ),
+        "vector": PoolConfig(adapter="vector", max_qubits=14, bundle_jobs=64, seconds_per_point=0.000_1),
     }
 
 

@@ -80,3 +80,14 @@ def test_kafka_gives_the_same_answer_while_a_worker_joins_and_another_leaves(
     assert shares["aer-2"] > 0
     # Nothing is lost and nothing runs twice, although partitions of work change hands twice.
     assert sum(shares.values()) == 80
+
+
+def test_one_line_of_configuration_moves_it_to_the_vector_pool(tmp_path):
+    (tmp_path / "shotbus.toml").write_text('[routing]\ndefault = "vector"\n', encoding="utf-8")
+    answer, report = run("shotbus", "run", str(RUN), "--json", cwd=tmp_path)
+    exact = np.array(answer["exact"]["arrays"]["minimum"])
+    reference = np.array(answer["diagonalisation"]["arrays"]["values"]).ravel()
+    assert np.abs(exact - reference).max() < 1e-9
+    arrays = answer["shots"]["arrays"]
+    assert np.abs((np.array(arrays["minimum"]) - reference) / np.array(arrays["stderr"])).max() < 5
+    assert "largest deviation" in report

@@ -14,7 +14,7 @@ from shotbus.schemas.openqasm import inspect
 from shotbus.schemas.registry import latest, schema_id
 
 SHAPES = {
-    "sweep": {("points", "1/s")},
+    "sweep": {("points", "1/s"), ("points, pool vector", "1/s")},
     "noop": {
         ("jobs, 1,024 callers", "1/s"),
         ("jobs, 256 callers", "1/s"),

@@ -32,7 +32,7 @@ def test_pools_are_listed_with_their_workers_in_a_hundred_columns(folder):
     # A worker advertises itself a moment after the broker says that it is ready.
     eventually(lambda: len(told(folder, "pools", "list")["processes"]) == 3)
     listed = told(folder, "pools", "list")
-    assert [one["pool"] for one in listed["pools"]] == ["aer", "classical", "noop"]
+    assert [one["pool"] for one in listed["pools"]] == ["aer", "classical", "noop", "vector"]
     assert {(one["role"], one["pool"]) for one in listed["processes"]} == {
         ("dispatcher", ""),
         ("worker", "noop"),

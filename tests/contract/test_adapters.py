@@ -19,12 +19,14 @@ from shotbus.workers.adapters.base import (
     MAX_PAYLOAD_BYTES,
     REGISTRY,
     BackendState,
+    CanCompile,
     CanLookUp,
     CanSense,
     content_address,
     load,
 )
 from shotbus.workers.backend import calibration_of, plausible, state_of
+from shotbus.workers.compiled.cache import CompileCache
 
 TEXT, NAMES = rotations(2)
 ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
@@ -100,6 +102,25 @@ def test_whoever_costs_can_be_asked_and_whoever_is_asked_answers_for_each_item_i
         results = adapter.look_up(batch([item(GOOD, number=100 + k) for k in range(3)], TEXT))
         assert len(results) == 3
         assert {result.found for result in results} <= {"done", "running", "absent", "unknown"}
+
+
+def test_whoever_compiles_answers_for_each_item_runs_nothing_and_is_ready_to_run(adapter, tmp_path):
+    if not isinstance(adapter, CanCompile):
+        assert adapter.capabilities.kind in {"classical", "none"}, "circuits are compiled"
+        return
+    text, names = rotations(3)
+    cache = CompileCache(tmp_path / "compiled")
+    adapter.keep_in(cache)
+    good, bad = request(text, angles(names, 1)), request("nobody has this")
+    told = adapter.compile(batch([item(good), item(bad, number=1), item(good, number=2)], text))
+    assert [one.origin for one in told] == ["anew", None, "memory"]
+    assert [bool(one.problems) for one in told] == [False, True, False]
+    assert all(one.seconds >= 0 for one in told)
+    assert adapter.compile(batch([])) == []
+    counts = cache.take_counts()
+    (result,) = adapter.run(batch([item(good, number=50)], text))
+    assert result.problems == ()
+    assert (counts["anew"], cache.take_counts()["anew"]) == (1, 0)
 
 
 def test_provenance_is_json_and_names_the_backend(adapter):

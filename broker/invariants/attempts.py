@@ -59,6 +59,8 @@ class Attempts:
         self._reported = False
         #: Attempts by job and pool whose submission the provider accepted and ended, for certain.
         self._over: dict[tuple[str, str], set[int]] = {}
+        #: By job the last attempt that anything was reported of.
+        self._latest: dict[str, int] = {}
 
     @property
     def takes(self) -> Mapping[str, Callable[[Record], None]]:
@@ -79,8 +81,16 @@ class Attempts:
             if not item["error_class"]:
                 told = _Told(item["shots"], item["payload"], fields["provenance"])
                 self._told.setdefault((item["job_id"], item["attempt"]), []).append(told)
-            if not item["error_class"] or _is_over(item):
-                self._over.setdefault((item["job_id"], fields["pool"]), set()).add(item["attempt"])
+            self._note_end(fields["pool"], item)
+
+    def _note_end(self, pool: str, item: Mapping[str, Any]) -> None:
+        """Note a submission that is over; what comes behind a later attempt's word was given up before."""
+        job_id, attempt = item["job_id"], item["attempt"]
+        if attempt < self._latest.get(job_id, 0):
+            return
+        self._latest[job_id] = attempt
+        if item["found"] in ("", "done") and _is_over(item):
+            self._over.setdefault((job_id, pool), set()).add(attempt)
 
     def most_bills(self, job_id: str, pools: Iterable[str], life: Life | None) -> int | None:
         """Return how many submissions of a job to these pools may be billed.
@@ -142,9 +152,9 @@ class Attempts:
 
 
 def _is_over(item: Mapping[str, Any]) -> bool:
-    """Tell whether a failure is the provider's own last word about what it had accepted."""
-    certain = item["error_class"] not in UNSURE_WHEN_PAID
-    return bool(item["provider_job_id"]) and certain
+    """Tell whether a report is the provider's own last word about what it had accepted."""
+    failed = item["error_class"]
+    return not failed or (bool(item["provider_job_id"]) and failed not in UNSURE_WHEN_PAID)
 
 
 def _most_at_a_time(spans: list[_Span]) -> int:

@@ -75,7 +75,7 @@ def test_a_worker_that_pays_on_a_lease_that_has_lapsed(monkeypatch):
     real = PaidChild._submit
 
     async def late(self, item, token):
-        await asyncio.sleep(3.0)  # whatever keeps a worker from looking at its clock
+        await asyncio.sleep(6.0)  # whatever keeps a worker from looking at its clock
         return await real(self, item, token)
 
     monkeypatch.setattr(PaidChild, "_submit", late)

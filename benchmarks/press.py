@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from shotbus.benchmarks.place import TINY
 from shotbus.broker.bus.base import Outgoing
 from shotbus.producers.client import AsyncClient
-from shotbus.producers.job import JobTimeoutError
 from shotbus.producers.request import Wishes, question_of
+from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import job_id as make_job_id
 from shotbus.schemas.payload import payload_hash

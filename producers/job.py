@@ -10,28 +10,20 @@ from typing import Any, NoReturn
 from shotbus.broker.bus.base import Record
 from shotbus.broker.stages import Timings
 from shotbus.broker.store.refused import refusal_key
-from shotbus.producers.asking import Wish, ask, tell
+from shotbus.producers.locating import LOCATE_SECONDS, WHERE, Locator, place_of
 from shotbus.producers.queueing import QueueInfo, info_of
-from shotbus.producers.result import JobResult, read_answer
+from shotbus.producers.result import JobResult, JobTimeoutError, read_answer, read_refusal, refused_by
 from shotbus.producers.session import Session
 from shotbus.producers.trail import read_trail
 from shotbus.schemas.codec import decode, identify
-from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.ids import partition_of, route_of
+from shotbus.schemas.errors import Problem, fail
+from shotbus.schemas.ids import route_of
 from shotbus.schemas.outcomes import LATE_HEADER, REFUSED, status_of
 
-_LOCATE_SECONDS = 10.0
 _ASK_AGAIN_SECONDS = 0.01
 # Control overtakes requests: what is unknown for so long is not just on its way to an idle dispatcher.
 _ARRIVAL_SECONDS = 1.0
 _NOT_TAKEN = ("UNKNOWN", "VALIDATING")
-_PLACE = ("job_id", "status", "sub_status", "outcome", "finished_ms")
-_ETA = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
-_WHERE = (*_PLACE, "pool", "reason", "position", *_ETA)
-
-
-class JobTimeoutError(ShotbusError):
-    """The answer did not come in time; the job goes on and can be asked for again by its id."""
 
 
 class AsyncJob:
@@ -58,7 +50,7 @@ class AsyncJob:
         except ValueError as error:
             raise fail("SB-4001", "$.job_id", actual=job_id, detail=str(error)) from error
         self._session, self._job_id, self._tenant, self._timings = session, job_id, tenant, timings
-        self._payload = payload
+        self._payload, self._locator = payload, Locator(session, job_id, tenant)
         self._since_ms = since_ms
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._arrived = 0.0
@@ -233,12 +225,7 @@ class AsyncJob:
         a job of this id has, or had, is not looked at.
         """
         told = await self._refusal()
-        if told is None:
-            return None
-        fields = decode(told, "refusal")[1]
-        names = ("job_id", "tenant", "problems", "retry_after_ms")
-        words = {"status": status_of(REFUSED), "sub_status": REFUSED, "outcome": ""}
-        return {name: fields[name] for name in names} | words | {"updated_us": fields["refused_us"]}
+        return None if told is None else read_refusal(told)
 
     async def _arrived_place(self, place: dict[str, Any]) -> dict[str, Any]:
         """Return where the job is; one that is on its way to its shard is waited for, a second at most.
@@ -249,7 +236,7 @@ class AsyncJob:
         while place["status"] == "UNKNOWN" and time.monotonic() < deadline and not await self._refusal():
             await asyncio.wait([self._answer], timeout=pause)
             pause *= 2
-            (told,) = await self._located("locate")
+            (told,) = await self._locator.places("locate")
             place = {name: told[name] for name in place}
         return place
 
@@ -270,16 +257,16 @@ class AsyncJob:
         ``status`` is Qiskit's word for a live job, FINISHED for one with an outcome, UNKNOWN for a job that
         the tenant does not have. Raises JobTimeoutError when no dispatcher answers.
         """
-        return (await self._ask("locate"))[0]
+        return place_of((await self._locator.places("locate"))[0])
 
-    async def where(self, timeout: float = _LOCATE_SECONDS) -> dict[str, Any]:
+    async def where(self, timeout: float = LOCATE_SECONDS) -> dict[str, Any]:
         """Ask the job's shard as :meth:`locate` does, and what it waits for.
 
         Besides: ``pool``, ``reason`` (why it waits), ``position`` (jobs before it; negative: unknown),
         ``eta_low_ms``, ``eta_mid_ms``, ``eta_high_ms`` (wall time; 0: unknown). ``timeout`` in seconds.
         """
-        (place,) = await self._located("locate", timeout=timeout)
-        return {name: place[name] for name in _WHERE}
+        (place,) = await self._locator.places("locate", timeout=timeout)
+        return {name: place[name] for name in WHERE}
 
     async def queue_info(self) -> QueueInfo | None:
         """Return its place in the queue, when it ends and why it waits; None when it does not wait.
@@ -353,12 +340,12 @@ class AsyncJob:
         """
         events = await self.events()
         try:
-            place = await self._arrived_place((await self._located("locate"))[0])
+            place = await self._arrived_place((await self._locator.places("locate"))[0])
         except JobTimeoutError:
             if not events:
                 raise
-            place = dict.fromkeys(_WHERE, None)
-        told = {name: place.get(name) for name in _WHERE} | {"job_id": self._job_id}
+            place = dict.fromkeys(WHERE, None)
+        told = {name: place.get(name) for name in WHERE} | {"job_id": self._job_id}
         if place["status"] in ("UNKNOWN", None) and (refused := await self._last_refusal(events)):
             return {**told, **refused, "events": events or await self.events()}
         if place["status"] == "UNKNOWN" and not events:
@@ -367,13 +354,8 @@ class AsyncJob:
 
     async def _last_refusal(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         """Return what the refusal of a submission says of which there is no job; the store may be empty."""
-        if events and events[-1]["sub_status"] != REFUSED:
-            return None
-        told = await self.refused()
-        if told is None and events:
-            told = {"status": status_of(REFUSED), "sub_status": REFUSED}
-            told["problems"] = events[-1]["terms"].get("problems", [])
-        return told
+        seen = refused_by(events)
+        return None if events and seen is None else await self.refused() or seen
 
     async def _problems(self) -> list[dict[str, Any]]:
         stored = await self._session.read_model(f"result:{self._job_id}")
@@ -391,7 +373,7 @@ class AsyncJob:
 
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""
-        await tell(self._session, [self._wish("cancel")], [self._partition])
+        await self._locator.tell("cancel")
 
     async def cancel_and_locate(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Cancel it and return where it was before and where it is now, as :meth:`locate` does.
@@ -403,32 +385,12 @@ class AsyncJob:
             ShotbusError: SB-4001, the tenant has no such job.
 
         """
-        before, after = await self._ask("locate", "cancel", "locate")
+        before, after = map(place_of, await self._locator.places("locate", "cancel", "locate"))
         after = await self._arrived_place(after)
         if after["status"] == "UNKNOWN":
             hint = "check the id and the tenant; a job that arrives within ten minutes is cancelled"
             raise fail("SB-4001", "$.job_id", actual=self._job_id, hint=hint)
         return before, after
-
-    async def _ask(self, *commands: str) -> list[dict[str, Any]]:
-        """Send commands and return the place that each ``locate`` among them found."""
-        return [{name: place[name] for name in _PLACE} for place in await self._located(*commands)]
-
-    async def _located(self, *commands: str, timeout: float = _LOCATE_SECONDS) -> list[dict[str, Any]]:
-        wishes = [self._wish(command) for command in commands]
-        try:
-            turns = await ask(self._session, wishes, [self._partition], timeout=timeout)
-        except TimeoutError as error:
-            hint = "no dispatcher answered: is one running?"
-            raise JobTimeoutError([Problem("SB-4006", "$", hint=hint)]) from error
-        return [place for (place,) in turns]
-
-    @property
-    def _partition(self) -> int:
-        return partition_of(self._job_id, self._session.topics.partitions)
-
-    def _wish(self, command: str) -> Wish:
-        return Wish(command, "job", self._job_id, self._tenant)
 
 
 def decode_name(value: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from shotbus.broker.stages import Timings
 from shotbus.broker.tracing import Span, parse_traceparent, spans_of
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.outcomes import SUCCESSES
+from shotbus.schemas.outcomes import ABOUT_A_SUBMISSION, REFUSED, SUCCESSES, status_of
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Counts, Estimates, unpack_result
 
@@ -55,6 +55,10 @@ class RefusedError(ShotbusError):
         """Keep what the broker answered."""
         super().__init__(problems)
         self.job_id, self.retry_after = job_id, retry_after
+
+
+class JobTimeoutError(ShotbusError):
+    """The answer did not come in time; the job goes on and can be asked for again by its id."""
 
 
 class JobResult:
@@ -208,6 +212,23 @@ class JobResult:
 
     def __repr__(self) -> str:
         return f"JobResult({self.job_id}, {self.outcome}, executed_on={self.executed_on!r})"
+
+
+def read_refusal(value: bytes) -> dict[str, Any]:
+    """Return what a ``refusal`` record says, in the words of a job's details."""
+    fields = decode(value, "refusal")[1]
+    names = ("job_id", "tenant", "problems", "retry_after_ms")
+    words = {"status": status_of(REFUSED), "sub_status": REFUSED, "outcome": ""}
+    return {name: fields[name] for name in names} | words | {"updated_us": fields["refused_us"]}
+
+
+def refused_by(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what the last of a trail's events says of a submission of which there is no job, else None."""
+    own = [event for event in events if event["state"] != ABOUT_A_SUBMISSION] or events
+    if not own or own[-1]["sub_status"] != REFUSED:
+        return None
+    problems = own[-1]["terms"].get("problems", [])
+    return {"status": status_of(REFUSED), "sub_status": REFUSED, "problems": problems}
 
 
 def read_answer(value: bytes | None, *, client: Timings | None = None) -> JobResult | None:

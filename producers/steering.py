@@ -12,7 +12,8 @@ from shotbus.broker.config_loader import load_config
 from shotbus.producers.asking import Count, Wish, count, tell
 from shotbus.producers.changing import Changed, ChangeOptions, change, wish_of
 from shotbus.producers.deciding import flag_wish, review, review_wish, switch_flag
-from shotbus.producers.job import AsyncJob, JobTimeoutError
+from shotbus.producers.job import AsyncJob
+from shotbus.producers.result import JobTimeoutError
 from shotbus.producers.session import Session
 from shotbus.producers.trail import read_pool_trail
 from shotbus.schemas.errors import Problem, ShotbusError

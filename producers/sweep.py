@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shotbus.broker.bus.base import Outgoing, Record, RecordTooLargeError
-from shotbus.producers.job import JobTimeoutError, decode_name
+from shotbus.producers.job import decode_name
 from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
 from shotbus.producers.program import Program
 from shotbus.producers.request import Question, check_envelope, mode_of, question_of
-from shotbus.producers.result import JobFailedError, JobResult, RefusedError, read_answer
+from shotbus.producers.result import JobFailedError, JobResult, JobTimeoutError, RefusedError, read_answer
 from shotbus.producers.session import Session
 from shotbus.producers.wishes import Wishes
 from shotbus.schemas.codec import encode

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shotbus.producers.blocking import Client, Job, Sweep
     from shotbus.producers.client import AsyncClient
-    from shotbus.producers.job import AsyncJob, JobTimeoutError
+    from shotbus.producers.job import AsyncJob
     from shotbus.producers.plan import Reduction
-    from shotbus.producers.result import JobFailedError, JobResult, RefusedError
+    from shotbus.producers.result import JobFailedError, JobResult, JobTimeoutError, RefusedError
     from shotbus.producers.sweep import AsyncSweep
     from shotbus.schemas.errors import ShotbusError
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Job": "shotbus.producers.blocking",
     "JobFailedError": "shotbus.producers.result",
     "JobResult": "shotbus.producers.result",
-    "JobTimeoutError": "shotbus.producers.job",
+    "JobTimeoutError": "shotbus.producers.result",
     "Reduction": "shotbus.producers.plan",
     "RefusedError": "shotbus.producers.result",
     "ShotbusError": "shotbus.schemas.errors",

@@ -16,9 +16,9 @@ from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
 from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
-from shotbus.producers.job import AsyncJob, JobTimeoutError
+from shotbus.producers.job import AsyncJob
 from shotbus.producers.queueing import QueueInfo, info_of
-from shotbus.producers.result import JobResult
+from shotbus.producers.result import JobResult, JobTimeoutError
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.pub import Estimates
 

@@ -81,7 +81,7 @@ async def _views(options: Options, adverts: Sequence[Advert]) -> dict[str, PoolV
 async def _words(options: Options, pools: Iterable[str]) -> dict[str, str]:
     """Return what the dispatchers say each pool is; nothing of one about which they are silent."""
     from shotbus.cli.jobs import connect
-    from shotbus.producers.job import JobTimeoutError
+    from shotbus.producers.result import JobTimeoutError
 
     words = {}
     async with connect(options) as client:

@@ -17,8 +17,9 @@ from shotbus.cli.common import Options, come_back, command_options, printable, r
 from shotbus.cli.jobs import as_tenant, handle, problem_lines
 from shotbus.cli.progress import way_back
 from shotbus.cli.submission import tenant_option
-from shotbus.producers.job import AsyncJob, JobTimeoutError
+from shotbus.producers.job import AsyncJob
 from shotbus.producers.queueing import QueueInfo, info_of
+from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import fail
 from shotbus.schemas.ids import partition_of

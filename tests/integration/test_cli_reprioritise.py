@@ -16,7 +16,7 @@ from shotbus import AsyncClient, ShotbusError
 from shotbus.broker.bus.base import Outgoing, TopicPartition
 from shotbus.broker.config import BrokerConfig, Config
 from shotbus.producers import steering
-from shotbus.producers.job import JobTimeoutError
+from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.codec import decode_untrusted, encode
 from shotbus.schemas.ids import job_id, partition_of
 

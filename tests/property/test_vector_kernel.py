@@ -10,7 +10,7 @@ from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 
 from shotbus.schemas.pub import PauliSums
 from shotbus.workers.adapters.draws import Draw, Outcomes, row_seeds
-from shotbus.workers.adapters.gate_compile import FIXED, FIXED_WIDE, TURNS, FlatBody, FlatCircuit
+from shotbus.workers.adapters.gate_compile import FIXED, FIXED_WIDE, TURNS, FlatBody
 from shotbus.workers.adapters.state_values import exact_values
 from shotbus.workers.adapters.vector_plan import in_standard_order, plan_of
 
@@ -126,4 +126,3 @@ def test_outcomes_come_in_ascending_order_whatever_the_bits_are():
     outcomes = Outcomes.of(np.arange(8), [(9, 0), (2, 2), (0, 1), (1, 1)], 10)
     numbers = [int.from_bytes(bytes(row), "little") for row in outcomes.packed]
     assert numbers == sorted(numbers) == [0, 3, 4, 7, 512, 515, 516, 519]
-    assert FlatCircuit(1, (), ()).fixed

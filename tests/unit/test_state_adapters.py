@@ -8,6 +8,7 @@ from worker_kit import angles, batch, item, request, rotations
 from shotbus.schemas.pub import PauliSums, pack_observables, unpack_result
 from shotbus.workers.adapters.aer_run import SEED_STRIDE
 from shotbus.workers.adapters.base import load
+from shotbus.workers.compiled.cache import CompileCache
 
 SAMPLED, NAMES = rotations(3)
 BARE, _ = rotations(3, measured=False)
@@ -160,3 +161,18 @@ def test_a_result_that_fits_no_record_is_refused_before_it_is_whole(adapter):
     text, names = rotations(8)
     (result,) = adapter.run(batch([item(request(text, angles(names, 2_000), shots=4_000))], text))
     assert [one.code for one in result.problems] == ["SB-1113"]
+
+
+def test_a_circuit_compiled_by_another_process_is_taken_from_the_cache_and_gives_the_same(adapter, tmp_path):
+    wanted = batch([item(request(SAMPLED, angles(NAMES, 3)))], SAMPLED)
+    name = adapter.capabilities.executed_on
+    first, second = (
+        load("vector") if "vector" in name else load("pennylane", {"device": name}) for _ in range(2)
+    )
+    first.keep_in(CompileCache(tmp_path / "kept"))
+    assert [one.origin for one in first.compile(wanted)] == ["anew"]
+    second.keep_in(CompileCache(tmp_path / "kept"))
+    (result,) = second.run(wanted)
+    (circuit,) = second.provenance(wanted)["circuits"].values()
+    assert circuit["compiled"] == "disk"
+    assert [result.payload] == payloads(adapter, wanted.items, SAMPLED)

@@ -46,11 +46,6 @@ class FlatCircuit:
     gates: tuple[Gate, ...]
     measured: tuple[tuple[int, int], ...]
 
-    @property
-    def fixed(self) -> bool:
-        """Whether it is the same at all points."""
-        return all(angle.fixed for gate in self.gates for angle in gate.angles)
-
 
 @dataclass
 class FlatBody(Transpiled):

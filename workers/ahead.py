@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from shotbus.broker.children.process import ChildDiedError, ChildStartError, ChildTimeoutError
+from shotbus.broker.children.process import ChildDiedError, ChildTimeoutError
 from shotbus.schemas.codec import encode
 from shotbus.workers.hand import Hand
 from shotbus.workers.process import Child, Fetch, RunReport
@@ -74,8 +74,7 @@ class Ahead:
             self._counters.ahead_failed += 1
             self._counters.children_crashed += isinstance(error, ChildDiedError)
             self._counters.children_timed_out += isinstance(error, ChildTimeoutError)
-            known = error is None or isinstance(error, ChildDiedError | ChildTimeoutError | ChildStartError)
-            _log.log(30 if known else 40, "not compiled ahead", error=str(error or "stopping"))
+            _log.warning("not compiled ahead", error=repr(error) if error else "the worker stops")
         else:
             failures = ran.result().failures
             self._counters.ahead_failed += failures

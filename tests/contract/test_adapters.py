@@ -2,13 +2,9 @@
 
 import json
 import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
 import numpy as np
+import pytest
 from provider_kit import Provider
 from worker_kit import angles, batch, item, request, rotations
 

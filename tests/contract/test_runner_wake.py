@@ -1,11 +1,7 @@
 """A shard that waits for records can be woken, on every bus, and no record is lost by it."""
 
 import asyncio
-import sys
 import time
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
 from bus_under_test import PATIENCE, create, to
 from shard_kit import CountingEdge

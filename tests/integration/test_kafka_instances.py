@@ -4,13 +4,9 @@ import asyncio
 import os
 import sys
 import uuid
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
 import kafka_member
+import pytest
 from cli_kit import said
 from kafka_member import Member
 

@@ -1,12 +1,6 @@
 """What the projector keeps of results besides the answers: the history of each piece of work, late results."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from reuse_kit import AT_US, record, sampled
 
 from shotbus.broker.bus.base import Outgoing, Record

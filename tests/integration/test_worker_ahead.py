@@ -2,14 +2,9 @@
 
 import asyncio
 import json
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import Bench, angles, bundle, bundles_of, eventually, faulty, request, rotations
 
 from shotbus.schemas.codec import decode, encode

@@ -10,9 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import angles, bundle, circuit_record, faulty, request, rotations
 
 from shotbus.broker.children.confine import child_environment

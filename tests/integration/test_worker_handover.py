@@ -9,9 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import TOPICS, Bench, advertise, bundle, bundles_of, eventually, faulty
 
 from shotbus.broker.bus.base import TopicPartition

@@ -4,14 +4,9 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import TOPICS, Bench, advertise, bundle, eventually, faulty
 
 from shotbus.broker.bus.base import TopicPartition

@@ -4,13 +4,9 @@ import asyncio
 import dataclasses
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import (
     TOPICS,
     Bench,

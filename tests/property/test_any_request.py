@@ -1,16 +1,11 @@
 """Whatever Avro can hold as a request is decided, admitted or refused; nothing of it raises."""
 
 import dataclasses
-import sys
-from pathlib import Path
-
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
 from avro_values import request_fields
 from dispatcher_kit import START_MS, Driver, emitted, submitted
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_request

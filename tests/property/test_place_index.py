@@ -1,14 +1,8 @@
 """The index of packed things against a dict, and the log of finished jobs against one that cannot forget."""
 
-import sys
-from pathlib import Path
-
+from dispatcher_kit import job_id
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
-from dispatcher_kit import job_id
 
 from shotbus.broker.dispatcher import placeindex
 from shotbus.broker.dispatcher.done import ENTRIES_A_PAGE, DoneLog

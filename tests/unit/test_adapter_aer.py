@@ -1,16 +1,10 @@
 """The Aer adapter: seeds that never show how work was cut, right counts and values, neighbours unharmed."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit, qasm3, transpile
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import PauliSums, pack_observables, unpack_bindings, unpack_result

@@ -1,13 +1,7 @@
 """What the Aer adapter refuses: each with its own code, never with a parser's words, never at a neighbour's cost."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.packed import pack

@@ -1,15 +1,10 @@
 """The classical adapter: right answers, and a named refusal for everything else."""
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from qiskit.quantum_info import SparsePauliOp
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import batch, item, request
 
 from shotbus.schemas.packed import pack

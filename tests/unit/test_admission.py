@@ -1,12 +1,6 @@
 """Admission: each flaw of an envelope has its code, and all of them are said at once."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import START_MS, request
 
 from shotbus.broker.config import Config, LimitsConfig, PoolConfig

@@ -3,15 +3,10 @@
 import io
 import os
 import stat
-import sys
-from pathlib import Path
 
 import pytest
 from qiskit import QuantumCircuit, qasm3, qpy
 from qiskit.circuit import ParameterVector
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import NO_BINDINGS, angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import PauliSums, pack_observables

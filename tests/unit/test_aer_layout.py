@@ -1,13 +1,8 @@
 """Another placement, and compiling anew: what a remedy changes of how a circuit is compiled, and nothing else."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import unpack_result

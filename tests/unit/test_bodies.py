@@ -1,12 +1,6 @@
 """Requests by reference: found again whatever waits between, in any order, with bounded memory."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from shard_kit import Plant
 
 from shotbus.broker.bus.base import BusError, Outgoing, TopicPartition

@@ -1,13 +1,8 @@
 """Which results may be served to which other jobs, and what counts as the same work."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import config, request
 
 from shotbus.broker.config import PoolConfig

@@ -1,16 +1,11 @@
 """How far two answers are apart, and late results that are kept beside the answer with that number."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from reuse_kit import counts, estimated, record, sampled
 
 from shotbus.reducers.lateness import compared

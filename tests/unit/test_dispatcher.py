@@ -2,13 +2,8 @@
 
 import dataclasses
 import struct
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     START_MS,
     Driver,

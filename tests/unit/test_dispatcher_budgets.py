@@ -1,13 +1,9 @@
 """Budgets at the shard: set aside before a job waits, billed by what it took, freed at its end."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import FREE, job, phase, results
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -26,13 +22,11 @@ from funded_kit import Funded, with_money
 
 from shotbus.broker.config import PriceConfig
 from shotbus.broker.dispatcher.job import shared_chain
-from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.schemas.ids import affine_route
 from shotbus.schemas.ids import job_id as make_job_id
 
 UNIT = 1_000_000
-FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
 
 
 @pytest.fixture
@@ -42,23 +36,11 @@ def driver():
     return made
 
 
-def job(number=1, pool="aer", **changes):
-    return submitted(request(number, payload_hash=payload(number), **changes), offset=number, pool=pool)
-
-
-def results(commands):
-    return {one["job_id"]: one["outcome"] for one in emitted(commands, "circuit_result")}
-
-
 def refusals(commands):
     return [
         (one["job_id"], one["problems"][0]["code"], one["retry_after_ms"] > 0)
         for one in emitted(commands, "refusal")
     ]
-
-
-def phase(driver, number=1):
-    return driver.machine.live[job_id(number)].phase
 
 
 @pytest.mark.parametrize("restarted", [False, True])

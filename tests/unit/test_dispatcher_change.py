@@ -1,13 +1,9 @@
 """A change of mind, a person's word, feature flags, and the steps that are left when a pool cannot answer."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import FREE, changed
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -26,11 +22,10 @@ from dispatcher_kit import (
 from shotbus.broker.audit import verify
 from shotbus.broker.dispatcher.job import shared_chain
 from shotbus.broker.dispatcher.machine import Dispatcher
-from shotbus.broker.dispatcher.messages import Credit, Recall
+from shotbus.broker.dispatcher.messages import Recall
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.policy.config import CronWindowConfig
 
-FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
 NOON = CronWindowConfig(cron="0 12 * * *", minutes=60)
 
 
@@ -54,11 +49,6 @@ def changing(name, target="job", **arguments):
     return event
 
 
-def told(commands):
-    (answer,) = [one for one in emitted(commands, "located") if one["status"] == "CHANGED"]
-    return answer["changed"], list(answer["problems"])
-
-
 def live(driver, number=1):
     return driver.machine.shard.jobs.get(job_id(number))
 
@@ -79,7 +69,7 @@ def test_class_deadline_and_pool_of_what_waits_can_be_changed(driver):
     driver.run(job())
     deadline = driver.wall_ms + 60_000
     commands = driver.run(changing(job_id(1), priority="interactive", deadline_ms=str(deadline), pool="noop"))
-    assert told(commands) == (1, [])
+    assert changed(commands) == (1, [])
     driver.restart()
     kept = live(driver)
     assert (kept.priority, kept.deadline_ms, kept.pool) == ("interactive", deadline, "noop")
@@ -90,7 +80,7 @@ def test_class_deadline_and_pool_of_what_waits_can_be_changed(driver):
 @pytest.mark.parametrize("waits", [{"window": "noon"}, {"not_before_ms": "1700000060000"}])
 def test_what_waits_can_be_put_off(driver, waits):
     driver.run(job())
-    assert told(driver.run(changing(job_id(1), **waits))) == (1, [])
+    assert changed(driver.run(changing(job_id(1), **waits))) == (1, [])
     assert live(driver).phase is Phase.DEFERRED
     driver.restart()
     driver.pass_time(86_400)
@@ -103,7 +93,7 @@ def test_a_sweep_is_changed_where_it_can_be_and_the_rest_is_explained(driver):
     aboard = replace(job(1, sweep_id="s"), pool="noop")
     driver.run(aboard, job(2, sweep_id="s"), job(3, sweep_id="s"), job(4))
     commands = driver.run(changing("s", "sweep", priority="bulk"))
-    assert told(commands) == (2, ["1: a worker has it"])
+    assert changed(commands) == (2, ["1: a worker has it"])
     assert [live(driver, n).priority for n in (2, 3, 4)] == ["bulk", "bulk", "experiment"]
 
 
@@ -120,12 +110,12 @@ def test_a_sweep_is_changed_where_it_can_be_and_the_rest_is_explained(driver):
 )
 def test_what_cannot_be_is_refused_with_the_reason(driver, arguments, why):
     driver.run(job())
-    assert told(driver.run(changing(job_id(1), **arguments))) == (0, [why])
+    assert changed(driver.run(changing(job_id(1), **arguments))) == (0, [why])
 
 
 def test_another_tenants_job_is_not_changed(driver):
     driver.run(job(1, tenant="bob"))
-    assert told(driver.run(changing(job_id(1), priority="bulk"))) == (0, [])
+    assert changed(driver.run(changing(job_id(1), priority="bulk"))) == (0, [])
 
 
 def test_every_obeyed_command_is_a_link_of_the_audit_chain(driver):

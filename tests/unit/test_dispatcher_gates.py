@@ -1,13 +1,9 @@
 """What was said at the door holds on whatever way a job goes later: what it may cost, and a person's approval."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import changed, phase
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -79,21 +75,12 @@ def moving(pool):
     return event
 
 
-def told(commands):
-    (answer,) = [one for one in emitted(commands, "located") if one["status"] == "CHANGED"]
-    return answer["changed"], list(answer["problems"])
-
-
 def results(commands):
     return [one["outcome"] for one in emitted(commands, "circuit_result")]
 
 
 def pools(commands):
     return [one.pool for one in forwards(commands)]
-
-
-def phase(driver):
-    return driver.machine.live[job_id(1)].phase
 
 
 @pytest.mark.parametrize(("most", "goes"), [(0.1, []), (50.0, ["qpu"]), (None, ["qpu"])])
@@ -114,8 +101,8 @@ def test_nobody_moves_a_job_to_a_pool_that_costs_more_than_was_asked(restarted):
     driver.run(job(driver, max_cost=0.1))
     if restarted:
         driver.restart()
-    assert told(driver.run(moving("qpu"))) == (0, ["1: qpu costs 50, at most 0.1 asked"])
-    assert told(driver.run(moving("noop"))) == (1, [])
+    assert changed(driver.run(moving("qpu"))) == (0, ["1: qpu costs 50, at most 0.1 asked"])
+    assert changed(driver.run(moving("noop"))) == (1, [])
 
 
 def test_no_fallback_of_its_own_leads_past_a_persons_approval():
@@ -132,7 +119,7 @@ def test_nobody_moves_a_job_past_a_persons_approval(restarted):
     driver.run(job(driver))
     if restarted:
         driver.restart()
-    assert told(driver.run(moving("qpu"))) == (0, [WHY])
+    assert changed(driver.run(moving("qpu"))) == (0, [WHY])
 
 
 def test_a_rule_about_other_tenants_bars_nobody():
@@ -141,7 +128,7 @@ def test_a_rule_about_other_tenants_bars_nobody():
     driver.run(job(driver, tenant="bob"))
     wish = moving("qpu")
     wish.control["tenant"] = "bob"
-    assert told(driver.run(wish)) == (1, [])
+    assert changed(driver.run(wish)) == (1, [])
 
 
 def test_a_rule_may_send_its_own_jobs_there_by_its_chain():
@@ -189,7 +176,7 @@ def test_whoever_is_moved_to_hardware_does_its_green_run_first(restarted):
     driver = driver_of(PLAIN, GREEN)
     driver.free = {}
     driver.run(job(driver, backend="noop"))
-    assert told(driver.run(moving("qpu"))) == (1, [])
+    assert changed(driver.run(moving("qpu"))) == (1, [])
     assert driver.machine.live[job_id(1)].pool == "aer"
     if restarted:
         driver.restart()
@@ -255,7 +242,7 @@ def test_a_budget_that_a_rule_demands_must_be_there_when_the_job_moves(budget):
     driver.run(job(driver, tenant="eve", backend="noop"))
     wish = moving("qpu")
     wish.control["tenant"] = "eve"
-    assert told(driver.run(wish)) == (
+    assert changed(driver.run(wish)) == (
         (1, []) if budget else (0, ["1: qpu asks for a budget of money, and there is none"])
     )
 
@@ -264,7 +251,7 @@ def test_a_demand_that_no_pool_can_meet_bars_the_way():
     driver = driver_of(PLAIN, GREEN, simulator=False)
     driver.free = {}
     driver.run(job(driver, backend="noop"))
-    assert told(driver.run(moving("qpu"))) == (0, ["1: qpu asks for a green_run that no pool can do"])
+    assert changed(driver.run(moving("qpu"))) == (0, ["1: qpu asks for a green_run that no pool can do"])
 
 
 def test_what_its_own_rule_demands_holds_on_the_hardware_of_its_chain():
@@ -316,4 +303,4 @@ def test_a_role_is_asked_for_on_whatever_way_a_job_goes_later(roles, moved):
     driver = driver_of(roles=("operator",))
     driver.free = {}
     driver.run(job(driver, roles=roles))
-    assert told(driver.run(moving("qpu"))) == moved
+    assert changed(driver.run(moving("qpu"))) == moved

@@ -1,13 +1,9 @@
 """Pools that fail, are closed or full, and jobs that are helped on: breakers, remedies, hours, limits, shedding."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import FREE, job, phase
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -20,10 +16,7 @@ from dispatcher_kit import (
     forwards,
     item,
     job_id,
-    payload,
     reported,
-    request,
-    submitted,
 )
 
 from shotbus.broker.config import BreakerConfig, SheddingConfig
@@ -34,7 +27,6 @@ from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.policy.config import AccessConfig, CronWindowConfig
 from shotbus.broker.policy.decision import Decision
 
-FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
 BREAKER = BreakerConfig(min_calls=2, pause_seconds=5.0, probes=1)
 
 
@@ -49,16 +41,8 @@ def driver_of(pool=None, limits=None, **sections):
     return driver
 
 
-def job(number=1, pool="aer", **changes):
-    return submitted(request(number, payload_hash=payload(number), **changes), offset=number, pool=pool)
-
-
 def sent(commands, pool="aer"):
     return [one for one in forwards(commands) if one.pool == pool]
-
-
-def phase(driver, number=1):
-    return driver.machine.live[job_id(number)].phase
 
 
 def trip(driver):

@@ -1,13 +1,8 @@
 """A job that waits longer than its rule lets it takes the next step of its chain, also after a restore."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,

@@ -1,13 +1,9 @@
 """What waits until its circuit has been inspected or a person has decided, and private work that stays where it may be."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import FREE, phase, refusals
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -34,7 +30,6 @@ from shotbus.schemas.ids import affine_route
 from shotbus.schemas.ids import job_id as make_job_id
 from shotbus.schemas.openqasm import inspect
 
-FREE = {pool: [Credit("w1", 0, 4)] for pool in ("aer", "noop")}
 CIRCUIT = "c" * 64
 FACTS = inspect('OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[3] q; bit[3] c; h q; c = measure q;')
 
@@ -63,14 +58,6 @@ def learnt(*numbers, **changes):
 
 def asked(commands):
     return [one.circuit_id for one in commands if isinstance(one, Inspect)]
-
-
-def phase(driver, number=1):
-    return driver.machine.live[job_id(number)].phase
-
-
-def refusals(commands):
-    return [(one["job_id"], one["problems"][0]["code"]) for one in emitted(commands, "refusal")]
 
 
 def test_jobs_of_an_unknown_circuit_wait_and_it_is_asked_for_once(driver):

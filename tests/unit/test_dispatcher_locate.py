@@ -1,12 +1,6 @@
 """What a shard answers when it is asked where a job is, or what it holds of a sweep or a pool."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     SHARD,
     Driver,

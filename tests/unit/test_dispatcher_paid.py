@@ -1,13 +1,9 @@
 """Pools that cost: nothing is sent twice on a guess, and a cancel is as honest as it can be."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import phase, results
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -50,14 +46,6 @@ def priced(per_task):
 
 def job(number=1, **changes):
     return submitted(request(number, payload_hash=payload(number), **changes), offset=number)
-
-
-def results(commands):
-    return {one["job_id"]: one["outcome"] for one in emitted(commands, "circuit_result")}
-
-
-def phase(driver):
-    return driver.machine.live[job_id(1)].phase
 
 
 def looked_up(forward, found, error_class=""):

@@ -1,12 +1,6 @@
 """A defect of ours in handling a request: the request is set aside, its submitter gets an answer."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import PARTITIONS, SHARD, config, job_id, request
 from shard_kit import FakeClock, drain
 

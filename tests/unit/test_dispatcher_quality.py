@@ -1,14 +1,9 @@
 """Quality gates on their way through the dispatcher: a rule's demands, what a failed gate leads to, earlier answers."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,

@@ -1,12 +1,9 @@
 """Another policy while the broker runs: taken whole or not at all, audited, kept over restarts; what is measured."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import changed
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -40,11 +37,6 @@ def reload(document):
     return event
 
 
-def told(commands):
-    (answer,) = [one for one in emitted(commands, "located") if one["status"] == "CHANGED"]
-    return answer["changed"], list(answer["problems"])
-
-
 def route(driver):
     fields = request(1, priority="bulk")
     return driver.machine.shard.router.decide(fields, None, driver.wall_ms).pool
@@ -54,7 +46,7 @@ def test_another_policy_routes_from_now_on_and_survives_a_restart():
     driver = driver_of(config())
     assert route(driver) == "aer"
     commands = driver.run(reload({"routing": {"default": "aer", "rules": [RULE]}}))
-    assert told(commands)[0] == 1
+    assert changed(commands)[0] == 1
     (entry,) = emitted(commands, "audit_entry")
     assert "noop for bulk" in entry["after"]
     assert route(driver) == "noop"
@@ -65,8 +57,8 @@ def test_another_policy_routes_from_now_on_and_survives_a_restart():
 def test_a_policy_that_cannot_work_changes_nothing():
     driver = driver_of(config())
     for document in ({"routing": {"default": "nowhere"}}, {"colours": {}}, {"pools": {"qpu": {}}}):
-        changed, problems = told(driver.run(reload(document)))
-        assert (changed, bool(problems)) == (0, True)
+        count, problems = changed(driver.run(reload(document)))
+        assert (count, bool(problems)) == (0, True)
     assert route(driver) == "aer"
     assert not emitted(driver.run(reload("nonsense")), "audit_entry")
 

@@ -1,13 +1,8 @@
 """A shadow is told as a late result beside the job's own; whoever looks on takes companions for what they are."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from cheap_kit import PROBLEM, answered, asked, pools, room_in
 from dispatcher_kit import PARTITIONS, SHARD, Driver, commanded, emitted, forwards, job_id, reported
 

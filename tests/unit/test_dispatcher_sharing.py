@@ -1,13 +1,9 @@
 """The same work asked for twice: shared while under way, one job a unique key, and what becomes of those that wait."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import refusals, results
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -41,10 +37,6 @@ def same(number, **changes):
     """A submission whose work has the cache key k."""
     fields = request(number, payload_hash=payload(number), seed=7, **changes)
     return replace(submitted(fields, offset=number), cache_key="k")
-
-
-def results(commands):
-    return {one["job_id"]: one["outcome"] for one in emitted(commands, "circuit_result")}
 
 
 def test_the_same_work_runs_once_and_answers_all_who_asked(driver):
@@ -121,10 +113,6 @@ def unique(number, policy="", tenant="ada"):
         number, payload_hash=payload(number), unique_key=KEY, unique_policy=policy, tenant=tenant
     )
     return submitted(fields | {"job_id": unique_id(number, tenant)}, offset=number)
-
-
-def refusals(commands):
-    return [(one["job_id"], one["problems"][0]["code"]) for one in emitted(commands, "refusal")]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -1,14 +1,9 @@
 """A cheap answer is prepared beside a job: used when waiting is worth less, when the rest fails, or compared."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from cheap_kit import PROBLEM, answered, asked, energy, pools, room_in
 from dispatcher_kit import PARTITIONS, SHARD, START_MS, Driver, commanded, emitted, forwards, job_id, reported
 from reuse_kit import result as earlier

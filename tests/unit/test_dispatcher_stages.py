@@ -1,13 +1,9 @@
 """What a rule has a job do on cheap pools first: pre-screen, green run, baseline; and what it demands."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
+from asking_kit import events
 from cheap_kit import PROBLEM, answered, asked, pools, room_in
 from dispatcher_kit import PARTITIONS, SHARD, Driver, commanded, emitted, forwards, job_id, reported
 
@@ -40,10 +36,6 @@ def sent_to(driver, pool, *events):
 def result(commands):
     (told,) = emitted(commands, "circuit_result")
     return told
-
-
-def events(commands):
-    return [one for batch in emitted(commands, "event_batch") for one in batch["events"]]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -1,16 +1,11 @@
 """What is remembered of finished jobs: found again, bounded, and the same after a restore."""
 
 import struct
-import sys
-from pathlib import Path
 
 import pytest
+from dispatcher_kit import job_id
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
-from dispatcher_kit import job_id
 
 from shotbus.broker.dispatcher.done import _PRIME, ENTRIES_A_PAGE, DoneEntry, DoneLog, is_done_key
 from shotbus.schemas.outcomes import OUTCOMES

@@ -1,16 +1,9 @@
 """Earlier shots and estimates: when they are enough, when they count, and what is never added up."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -27,6 +20,8 @@ from dispatcher_kit import (
     request,
     submitted,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from reuse_kit import counts, estimated, record, result, sampled
 
 from shotbus.broker.dispatcher.answers import drawn_seed

@@ -1,14 +1,9 @@
 """Hosts of shards: who holds what, hand-over, coming straight back, defects that must be seen."""
 
 import asyncio
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from shard_kit import IN, Plant, check_said
 
 from shotbus.broker.clock import SystemClock

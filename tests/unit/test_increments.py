@@ -1,15 +1,10 @@
 """Shots in increments: how they are cut, which seeds they have, and that nothing else shows in what comes out."""
 
 import json
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.errors import ShotbusError

@@ -1,13 +1,8 @@
 """What a dispatcher asks the store for: only what can answer, in one call, and nothing when the store is dead."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import START_MS, config, job_id, request, request_bytes, submitted
 from reuse_kit import AT_US, record, sampled
 

@@ -1,14 +1,9 @@
 """A job that cannot run is answered with an earlier result, or goes on with its chain, or fails as it did."""
 
 import asyncio
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,

@@ -1,12 +1,6 @@
 """What the dispatcher publishes: every record fits its schema, and goes where its reader looks."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import START_MS, item, job_id, outcome, request
 
 from shotbus.broker.dispatcher.job import Job, Reference

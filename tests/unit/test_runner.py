@@ -1,12 +1,6 @@
 """The runner's rules: time seen, what is poison and who is blamed, catching up, positions, trimming."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from shard_kit import EXCUSES, FIRST, IN, LEDGER, LETTERS, MORE, CountingEdge, Plant, Probe, check_said, drain
 
 from shotbus.broker.bus.base import BusError, FencedError, OffsetGapError

@@ -1,10 +1,6 @@
 """After a restore jobs get their places part by part, so that a process with many keeps its heartbeats."""
 
 import asyncio
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
 
 from dispatcher_kit import Driver, config, payload, request, restore, submitted
 from shard_kit import Plant

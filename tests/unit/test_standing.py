@@ -1,12 +1,6 @@
 """Paused pools, early cancels and the sequence number: bound to their tenant, bounded, restored."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import START_MS, job_id, request
 
 from shotbus.broker.dispatcher import standing as module

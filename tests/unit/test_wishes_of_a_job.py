@@ -1,12 +1,6 @@
 """What a caller wishes for besides a run: it reaches the request, counts as another payload where it must, and fits."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from dispatcher_kit import request
 from embedded_kit import BELL
 

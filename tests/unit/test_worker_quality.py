@@ -1,12 +1,6 @@
 """Gates in a worker: held against what would be the answer, earlier shots included; what it cost stays with it."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))  # the helpers that several suites share
-
 from reuse_kit import record, sampled
 from worker_kit import angles, batch, item, request, rotations
 

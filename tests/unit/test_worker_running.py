@@ -92,6 +92,12 @@ def test_of_what_leaves_nothing_outside_there_is_nothing_to_be_found(name):
     assert found(load(name), [attempt(0), attempt(1)]) == ["absent", "absent"]
 
 
+def test_a_purpose_of_later_versions_runs_nothing():
+    spy = Spy(paid=True)
+    ((_, (result,), *_),) = run_bundle(spy, "rehearse", [attempt(0)], {})
+    assert (result.error_class, spy.asked) == ("NOT_STARTED", [])
+
+
 def test_a_look_up_runs_nothing_and_brings_what_the_provider_says():
     adapter = Asked(paid=True)
     (one,) = ran(adapter, [attempt(token="t.3")], LOOK_UP)

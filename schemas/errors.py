@@ -113,7 +113,7 @@ CODES: Mapping[str, str] = {
     "SB-5003": "worker process died",
     "SB-5004": "attempt took too long",
     "SB-5005": "result is implausible",
-    "SB-5006": "bundle arrived too late to start",
+    "SB-5006": "bundle arrived too late to start, or its worker cannot do what it is for",
     "SB-5007": "outcome is unknown",
     "SB-5008": "backend is down",
     "SB-5009": "backend asks to come later",

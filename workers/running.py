@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from platform import python_version
 from typing import Any, NamedTuple
@@ -46,9 +46,10 @@ def run_bundle(
 
     Those for which something else replaces what their requests ask run apart, because the description of
     a run is that of every job in it: it must name what applied to this job, and nothing of others. What
-    succeeded while the backend was calibrated anew is UNSTABLE (SB-5010).
+    succeeded while the backend was calibrated anew is UNSTABLE (SB-5010). A purpose of later versions is
+    not taken for another: nothing runs (SB-5006).
     """
-    work = look_up_safely if purpose == LOOK_UP else run_safely
+    work = _WORK.get(purpose) or partial(_leave, purpose)
     for group in _groups(items):
         batch = Batch(group, circuits)
         judged = purpose != LOOK_UP and not adapter.capabilities.dated
@@ -97,6 +98,19 @@ def compile_safely(adapter: Adapter, batch: Batch) -> int:
         return sum(bool(one.problems) for one in adapter.compile(batch))
     except Exception:  # noqa: BLE001 (whatever the adapter raises is its own defect, and comes again)
         return len(batch.items)
+
+
+def _leave(purpose: str, adapter: Adapter, batch: Batch) -> list[ItemResult]:
+    del adapter
+    known = ", ".join(_WORK)
+    return [failed(fail("SB-5006", "$.purpose", limit=known, actual=purpose)) for _ in batch.items]
+
+
+#: What is done with a batch, by the purpose of its bundle.
+_WORK: Mapping[str, Callable[[Adapter, Batch], list[ItemResult]]] = {
+    "run": run_safely,
+    LOOK_UP: look_up_safely,
+}
 
 
 def _checked(

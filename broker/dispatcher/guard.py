@@ -123,7 +123,6 @@ class Guard:
         gate, reason, retry = self._breaker(pool, now)
         terms = {"reason": reason, "retry_seconds": round(retry, 3)} if reason else {}
         self._news.append(News(pool, f"breaker: {gate.value}", terms))
-        return _key(pool)
 
     def may_repeat(self, pool: str, error_class: str, *, fresh_waits: bool) -> bool:
         """Tell whether a repeat may take its turn: a storm of them must leave room for fresh work."""

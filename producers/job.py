@@ -12,7 +12,14 @@ from shotbus.broker.stages import Timings
 from shotbus.broker.store.refused import refusal_key
 from shotbus.producers.locating import LOCATE_SECONDS, WHERE, Locator, place_of
 from shotbus.producers.queueing import QueueInfo, info_of
-from shotbus.producers.result import JobResult, JobTimeoutError, read_answer, read_refusal, refused_by
+from shotbus.producers.result import (
+    JobResult,
+    JobTimeoutError,
+    ended_as,
+    read_answer,
+    read_refusal,
+    refused_by,
+)
 from shotbus.producers.session import Session
 from shotbus.producers.trail import read_trail
 from shotbus.schemas.codec import decode, identify
@@ -208,14 +215,18 @@ class AsyncJob:
     def _unknown(self) -> NoReturn:
         raise fail("SB-4001", "$.job_id", actual=self._job_id)
 
+    @property
+    def _told(self) -> bytes:
+        """The answer that this handle has, empty before it has one."""
+        return self._answer.result() if self._answer.done() and not self._answer.exception() else b""
+
     async def _refusal(self) -> bytes | None:
         """Return the last refusal of a submission under this id; of a job that lives it says nothing.
 
         It is in the store only, so long as results are kept.
         """
-        told = self._answer.result() if self._answer.done() and not self._answer.exception() else b""
-        if told and decode_name(told) == "refusal":
-            return told
+        if self._told and decode_name(self._told) == "refusal":
+            return self._told
         return await self._session.read_model(refusal_key(self._job_id, self._tenant))
 
     async def refused(self) -> dict[str, Any] | None:
@@ -295,14 +306,20 @@ class AsyncJob:
 
         Of a job that this handle has submitted and its shard has not read yet: INITIALIZING. One that another
         process has just submitted is waited for, a second at most. One that was refused is in ERROR with
-        sub-status REFUSED, and what :meth:`refused` tells is with it.
+        sub-status REFUSED, and what :meth:`refused` tells is with it. What this handle was answered counts
+        until the store has it too, or something newer.
         """
+        known = ended_as(self._told) if self._told else None
         stored = await self._session.read_model(f"status:{self._job_id}")
         if stored is not None:
             document = decode(stored, "status_document")[1]
             if document["tenant"] == self._tenant:
+                if known is not None and known["updated_us"] >= document["updated_us"]:
+                    return {**document, **known}
                 refused = await self.refused() if document["sub_status"] == REFUSED else None
                 return {**document, **(refused or {})}
+        if known is not None:
+            return known
         place = await self.locate()
         if self._payload is not None and place["status"] == "UNKNOWN" and not self._answer.done():
             return place | {"status": "INITIALIZING", "sub_status": "SUBMITTED"}

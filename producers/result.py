@@ -222,6 +222,16 @@ def read_refusal(value: bytes) -> dict[str, Any]:
     return {name: fields[name] for name in names} | words | {"updated_us": fields["refused_us"]}
 
 
+def ended_as(value: bytes) -> dict[str, Any]:
+    """Return what an answer, a refusal included, says in the words of a job's details."""
+    name, fields = decode(value, "circuit_result", "refusal")
+    if name == "refusal":
+        return read_refusal(value)
+    told = {name: fields[name] for name in ("job_id", "tenant", "outcome", "pool", "attempt", "sweep_id")}
+    words = {"status": status_of(fields["outcome"]), "sub_status": "", "cause": fields["outcome"]}
+    return told | words | {"updated_us": fields["finished_us"]}
+
+
 def refused_by(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return what the last of a trail's events says of a submission of which there is no job, else None."""
     own = [event for event in events if event["state"] != ABOUT_A_SUBMISSION] or events

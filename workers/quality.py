@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shotbus.broker.quality import failures, gates_of, quality_of
+from shotbus.broker.quality import gates_of, quality_of
+from shotbus.broker.quality_judge import failures
 from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.workers.adapters.base import BatchItem, ItemResult, error_class_of, internal
 from shotbus.workers.running import Ran

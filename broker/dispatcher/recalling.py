@@ -14,7 +14,8 @@ from shotbus.broker.dispatcher.reuse import age_ms, taken_from
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
-from shotbus.broker.quality import failures, gates_of
+from shotbus.broker.quality import gates_of
+from shotbus.broker.quality_judge import failures
 from shotbus.schemas.errors import ShotbusError
 
 #: So many problems of the failure that began it are kept with the job.

@@ -27,9 +27,12 @@ _ACCOUNT = "default"
 _MISSING = 3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code: 3 when aiohttp is not installed."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, *, name: str = "python -m shotbus.deploy.provider") -> int:
+    """Serve until SIGTERM or Ctrl-C; returns the exit code: 3 when aiohttp is not installed.
+
+    ``name`` is what the command is called in its help.
+    """
+    options = _parser(name).parse_args(arguments)
     if options.ledger:
         return _export(options.dir, options.ledger)
     try:
@@ -124,10 +127,11 @@ def _filled(kind: Any, options: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(options, field.name) for field in fields(kind)})
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m shotbus.deploy.provider",
-        description="A quantum provider that does not exist.",
+        prog=name,
+        usage="%(prog)s --dir DIR [OPTIONS]",
+        description="Run a provider that does not exist: a noisy device behind HTTP, with quotas and books.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--dir", type=Path, required=True, help="its books and its credentials")

@@ -15,4 +15,4 @@ def provider(arguments: tuple[str, ...]) -> None:
     """Run a provider that does not exist: a noisy device behind HTTP, with quotas, faults and books."""
     from shotbus.deploy.provider.__main__ import main
 
-    sys.exit(main(arguments))
+    sys.exit(main(arguments, name="shotbus provider"))

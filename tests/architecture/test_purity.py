@@ -102,6 +102,7 @@ MACHINES = [
     ),
     "shotbus.broker.audit",
     "shotbus.broker.quality",
+    "shotbus.broker.quality_judge",
     "shotbus.broker.timeouts",
     "shotbus.broker.invariants.audits",
     "shotbus.broker.invariants.purses",

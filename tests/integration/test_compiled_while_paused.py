@@ -34,8 +34,8 @@ def counted(broker, name):
 
 
 def compiled(result):
-    (facts,) = result.provenance["circuits"].values()
-    return facts["compiled"]
+    """How the circuits of the job's run came to be compiled."""
+    return {facts["compiled"] for facts in result.provenance["circuits"].values()}
 
 
 def columns(names):
@@ -54,7 +54,7 @@ def test_what_waits_for_a_paused_pool_is_compiled_by_its_worker_and_run_from_the
         control(client, "resume")
         results = [job.result(60) for job in jobs]
     assert [result.outcome for result in results] == ["succeeded"] * 5
-    assert {compiled(result) for result in results} <= {"memory", "disk"}
+    assert set().union(*map(compiled, results)) <= {"memory", "disk"}
     assert counted(broker, "compiled_anew") == 2
     assert len(list((broker.directory / "compiled").glob("*.qpy"))) == 2
 
@@ -69,7 +69,7 @@ def test_a_killed_broker_loses_neither_the_jobs_nor_what_was_compiled(tmp_path):
     with Broker(directory, "aer") as broker, Client(broker.url) as client:
         control(client, "resume")
         result = client.job(job).result(60)
-        assert (result.outcome, compiled(result)) == ("succeeded", "disk")
+        assert (result.outcome, compiled(result)) == ("succeeded", {"disk"})
         assert counted(broker, "compiled_anew") == 0
 
 
@@ -82,4 +82,4 @@ def test_a_damaged_entry_costs_a_compilation_and_no_job(broker):
     with Broker(broker.directory, "aer") as again, Client(again.url) as client:
         second = client.submit(FIRST, columns(NAMES), shots=50, seed=2).result(60)
         assert counted(again, "compile_cache_damaged") == 1
-    assert [compiled(one) for one in (first, second)] == ["anew", "anew"]
+    assert [compiled(one) for one in (first, second)] == [{"anew"}, {"anew"}]

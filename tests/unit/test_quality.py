@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from shotbus.broker.quality import applicable, check_quality, failures, gates_of, never_met
+from shotbus.broker.quality import applicable, check_quality, gates_of, never_met
+from shotbus.broker.quality_judge import failures
 from shotbus.schemas.pub import Counts, Estimates, pack_counts, pack_estimates
 
 

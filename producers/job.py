@@ -17,6 +17,7 @@ from shotbus.producers.result import (
     JobTimeoutError,
     ended_as,
     read_answer,
+    read_making,
     read_refusal,
     refused_by,
 )
@@ -348,7 +349,8 @@ class AsyncJob:
 
         What the shard says: ``status``, ``sub_status``, ``outcome``, ``pool``, ``reason`` (why it waits),
         ``position`` in its queue (negative: unknown), ``eta_low_ms``, ``eta_mid_ms``, ``eta_high_ms`` (wall
-        time; 0: unknown), ``finished_ms``. ``problems`` are those of its result, or of its refusal.
+        time; 0: unknown), ``finished_ms``. ``problems`` are those of its result, or of its refusal;
+        ``results`` say how its answer, and what came late, were made and what they cost.
 
         Raises:
             JobTimeoutError: no dispatcher answered, and there is nothing else to tell.
@@ -364,29 +366,33 @@ class AsyncJob:
             place = dict.fromkeys(WHERE, None)
         told = {name: place.get(name) for name in WHERE} | {"job_id": self._job_id}
         if place["status"] in ("UNKNOWN", None) and (refused := await self._last_refusal(events)):
-            return {**told, **refused, "events": events or await self.events()}
+            return {**told, **refused, "results": [], "events": events or await self.events()}
         if place["status"] == "UNKNOWN" and not events:
             self._unknown()
-        return told | {"problems": await self._problems(), "events": events or await self.events()}
+        result = await self._stored("result")
+        problems = [] if result is None else list(decode(result, "circuit_result")[1]["problems"])
+        results = [read_making(one) for one in (result, await self._stored("late")) if one is not None]
+        more = {"problems": problems, "results": results, "events": events or await self.events()}
+        return told | more
 
     async def _last_refusal(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         """Return what the refusal of a submission says of which there is no job; the store may be empty."""
         seen = refused_by(events)
         return None if events and seen is None else await self.refused() or seen
 
-    async def _problems(self) -> list[dict[str, Any]]:
-        stored = await self._session.read_model(f"result:{self._job_id}")
-        result = None if stored is None else decode(stored, "circuit_result")[1]
-        return list(result["problems"]) if result is not None and result["tenant"] == self._tenant else []
+    async def _stored(self, kind: str) -> bytes | None:
+        """Return the job's ``result``, or what came ``late``, from the store; None where there is none."""
+        stored = await self._session.read_model(f"{kind}:{self._job_id}")
+        mine = stored is not None and decode(stored, "circuit_result")[1]["tenant"] == self._tenant
+        return stored if mine else None
 
     async def late(self) -> JobResult | None:
         """Return what came after the job had been answered, with its ``deviation`` from it; None for nothing.
 
         It is in the store only, so long as results are kept.
         """
-        stored = await self._session.read_model(f"late:{self._job_id}")
-        fields = None if stored is None else decode(stored, "circuit_result")[1]
-        return JobResult(fields) if fields is not None and fields["tenant"] == self._tenant else None
+        stored = await self._stored("late")
+        return None if stored is None else JobResult(decode(stored, "circuit_result")[1])
 
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""

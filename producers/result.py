@@ -34,6 +34,11 @@ _LABELS = (
     "finished_us",
 )
 
+_MADE = (
+    *("executed_on", "answered_by", "age", "fallback_from", "late", "deviation", "rule", "policy_version"),
+    *("shots", "cost", "backend_seconds"),
+)
+
 
 class JobFailedError(ShotbusError):
     """A job ended without an answer; ``outcome`` says how, ``problems`` why."""
@@ -131,6 +136,24 @@ class JobResult:
         return str(self._fields["policy_version"])
 
     @property
+    def cost(self) -> float:
+        """What it cost, in budget units; what stages of it and failed attempts were billed counts."""
+        return float(self._fields["cost"])
+
+    @property
+    def backend_seconds(self) -> float:
+        """What it took of backends, counted as :attr:`cost` is."""
+        return float(self._fields["backend_seconds"])
+
+    def made(self) -> dict[str, Any]:
+        """Return how it was made and what it cost, by the names of the properties.
+
+        ``deviation`` is None where it is not known.
+        """
+        told = {name: getattr(self, name) for name in _MADE}
+        return told | {"deviation": self.deviation if self.deviation >= 0 else None}
+
+    @property
     def shots(self) -> int:
         """Shots taken, all points together; 0 when the answer is exact or came from the cache."""
         return int(self._fields["shots"])
@@ -212,6 +235,13 @@ class JobResult:
 
     def __repr__(self) -> str:
         return f"JobResult({self.job_id}, {self.outcome}, executed_on={self.executed_on!r})"
+
+
+def read_making(value: bytes) -> dict[str, Any]:
+    """Return of a ``circuit_result`` how it was made and what it cost, in the words of :class:`JobResult`."""
+    fields = decode(value, "circuit_result")[1]
+    made = JobResult(fields)
+    return {"outcome": made.outcome, "pool": str(fields["pool"])} | made.made()
 
 
 def read_refusal(value: bytes) -> dict[str, Any]:

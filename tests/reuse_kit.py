@@ -35,7 +35,8 @@ def result(job="j", **changes):
     fields |= dict.fromkeys(("submitted_us", "accepted_us", "finished_us"), AT_US)
     fields |= {"job_id": job, "shard_index": -1, "outcome": "succeeded", "payload": b"", "provenance": b"{}"}
     fields |= {"problems": [], "timings": b"", "cache_key": "", "history_key": "", "late": False}
-    fields |= {"answered_by": "run", "deviation": -1.0}
+    fields |= {"answered_by": "run", "deviation": -1.0, "age_ms": 0, "fallback_from": ""}
+    fields |= {"cost": 0.0, "backend_seconds": 0.0}
     assert not changes.keys() - fields.keys()
     return fields | changes
 

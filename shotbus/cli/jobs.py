@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import BusError
+from shotbus.cli.answers import print_result
 from shotbus.cli.common import Options, aside, come_back, command_options, emit, printable, run_async
 from shotbus.cli.inputs import parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
@@ -18,9 +19,8 @@ from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
 from shotbus.producers.queueing import QueueInfo, info_of
-from shotbus.producers.result import JobResult, JobTimeoutError
+from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.errors import Problem, ShotbusError, fail
-from shotbus.schemas.pub import Estimates
 
 _NOT_WAITING = ("RUNNING", "DONE", "ERROR", "CANCELLED")
 _PROSPECT_SECONDS = 2.0
@@ -148,7 +148,7 @@ async def _print_when_done(
     back = come_back(options, "result", job.job_id, *as_tenant(tenant))
     with way_back(f"{job.job_id} goes on; come back with: {back}"), spinner(f"waiting for {job.job_id}"):
         answer = await job.result(timeout)
-    _print_result(options, answer, row)
+    print_result(options, answer, row, await job.late())
 
 
 @click.command()
@@ -198,11 +198,18 @@ def waiting(info: QueueInfo) -> list[str]:
 @click.argument("job_id")
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; without it, for ever.")
 @click.option("--row", type=int, default=0, show_default=True, help="Point to print; --json has them all.")
+@click.option("--late", is_flag=True, help="Instead what came after the answer, compared with it.")
 @tenant_option
 @command_options
-def result(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
-    """Print the result of JOB_ID, waiting for it when it is not there yet."""
-    run_async(_result(options, job_id, timeout, row, tenant))
+def result(
+    options: Options, job_id: str, timeout: float | None, row: int, tenant: str, *, late: bool
+) -> None:
+    """Print the result of JOB_ID, waiting for it when it is not there yet.
+
+    How it was made is said where it is no plain run, and what it cost where that is anything. With --late
+    nothing is waited for: when nothing has come late, the exit code is 4.
+    """
+    run_async((_late if late else _result)(options, job_id, timeout, row, tenant))
 
 
 async def _result(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
@@ -210,39 +217,15 @@ async def _result(options: Options, job_id: str, timeout: float | None, row: int
         await _print_when_done(options, job, timeout, row, tenant=tenant)
 
 
-def _print_result(options: Options, answer: JobResult, row: int = 0) -> None:
-    if not 0 <= row < answer.points:
-        raise fail("SB-2002", "--row", limit=f"0 to {answer.points - 1}", actual=row)
-    data: dict[str, Any] = {
-        "job_id": answer.job_id,
-        "outcome": answer.outcome,
-        "executed_on": answer.executed_on,
-        "points": answer.points,
-        "shots": answer.shots,
-        "provenance": answer.provenance,
-        "metadata": answer.metadata,
-        "spans": [span._asdict() for span in answer.spans],
-    }
-    lines = [f"{answer.job_id}  {answer.outcome} on {answer.executed_on}"]
-    if answer.points > 1:
-        lines.append(f"row {row} of 0 to {answer.points - 1}: --row shows another, --json all")
-    if isinstance(answer.payload, Estimates):
-        data |= {"evs": answer.evs, "stds": answer.stds}
-        pairs = zip(answer.evs[row], answer.stds[row], strict=True)
-        lines += [f"observable {k}: {ev:.9f} ± {std:.2g}" for k, (ev, std) in enumerate(pairs)]
-    elif answer.payload is not None:
-        counts = answer.counts(row)
-        data["counts"] = [answer.counts(point) for point in range(answer.points)]
-        lines += histogram(counts)
-    emit(options, data, "\n".join(lines))
-
-
-def histogram(counts: dict[str, int], *, width: int = 40, most: int = 32) -> list[str]:
-    """Return bars of the commonest outcomes as lines."""
-    total, top = sum(counts.values()), max(counts.values(), default=1)
-    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    lines = [f"{bits}  {'█' * max(1, width * n // top)} {n} ({n / total:.1%})" for bits, n in ranked[:most]]
-    return lines + ([f"… and {len(ranked) - most} more outcomes"] if len(ranked) > most else [])
+async def _late(options: Options, job_id: str, timeout: float | None, row: int, tenant: str) -> None:
+    if timeout is not None:
+        raise fail("SB-2002", "--timeout", actual=timeout, hint="--late waits for nothing")
+    async with handle(options, job_id, tenant) as (_, job):
+        answer = await job.late()
+        if answer is None:
+            await job.details()  # a job that is not known says so instead
+            raise fail("SB-4001", "--late", actual=job_id, hint="nothing has come after its answer")
+    print_result(options, answer, row)
 
 
 @click.command()

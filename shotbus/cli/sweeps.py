@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from shotbus.cli.answers import histogram
 from shotbus.cli.common import EXIT_FAILED, Options, aside, come_back, command_options, emit, run_async, table
 from shotbus.cli.inputs import read_points, read_text
 from shotbus.cli.jobs import (
@@ -16,7 +17,6 @@ from shotbus.cli.jobs import (
     check_timeout,
     complete,
     connect,
-    histogram,
     refuse,
     unconnected,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from shotbus.cli.answers import in_brief
 from shotbus.cli.common import Options, command_options, emit, printable, run_async
 from shotbus.cli.jobs import connect, handle, problem_lines
 from shotbus.cli.steps import term_lines
@@ -74,6 +75,7 @@ def _page(told: Mapping[str, Any]) -> Iterator[str]:
         low, mid, high = (_from_now(told[f"eta_{name}_ms"]) for name in ("low", "mid", "high"))
         yield f"ends in about {mid} (80 %: {low} to {high})"
     yield from problem_lines(told["problems"], told.get("retry_after_ms", 0))
+    yield from (in_brief(made) for made in told["results"])
     if not told["events"]:
         yield "no events of it are kept any more"
     for event in told["events"]:

@@ -1,6 +1,7 @@
 """Earlier answers on a real embedded broker: topped up, tolerated, recalled when a pool fails, or the same job."""
 
 import pytest
+from cli_kit import said, told
 from embedded_kit import BELL, ROTATED, Broker, eventually, on_bus
 from reuse_kit import record, sampled
 
@@ -112,7 +113,9 @@ def test_what_comes_late_is_beside_the_answer(broker, client):
     job = client.submit(BELL, shots=100, seed=3, backend="aer")
     answer = job.result(60)
     assert job.late() is None
-    fields = {"late": True, "payload": sampled({0: 100}), "tenant": "default"}
+    fields = {"late": True, "payload": sampled({0: 100}), "tenant": "default", "answered_by": "shadow"}
+    assert_nothing_late(broker, job)
+    fields |= {"cost": 0.25, "backend_seconds": 1.5, "pool": "qpu", "executed_on": "qpu"}
 
     async def publish(bus, topics):
         place = partition_of(job.job_id, topics.partitions)
@@ -125,6 +128,37 @@ def test_what_comes_late_is_beside_the_answer(broker, client):
     assert late.deviation == pytest.approx(answer.counts()["11"] / 100)
     assert client.job(job.job_id).result(10).counts() == answer.counts()
     assert client.job(job.job_id, tenant="other").late() is None
+    assert_told_late(broker, job, late.deviation)
+    assert_trail_tells_costs(broker, job)
+
+
+def assert_nothing_late(broker, job):
+    asked = (broker.directory, "result", job.job_id, "--url", broker.url)
+    assert said(*asked, "--late", code=4).startswith("SB-4001 --late")
+    assert said(*asked, "--late", "--timeout", "3", code=2).startswith("SB-2002")
+    assert "answered by" not in said(*asked)
+    assert told(*asked)["came_late"] is None
+
+
+def assert_told_late(broker, job, deviation):
+    asked = (broker.directory, "result", job.job_id, "--url", broker.url)
+    beside = told(*asked)
+    assert (beside["answered_by"], beside["late"], beside["deviation"]) == ("run", False, None)
+    assert beside["came_late"]["deviation"] == pytest.approx(deviation)
+    assert f"came late: shadow on qpu, deviation {deviation:.3g}; --late prints it" in said(*asked)
+    late = told(*asked, "--late")
+    assert (late["late"], late["counts"], late["cost"]) == (True, [{"00": 100}], 0.25)
+    text = said(*asked, "--late")
+    assert f"answered by: shadow (after the job had been answered), deviation {deviation:.3g}" in text
+    assert "cost 0.25, 1.5 backend seconds" in text
+
+
+def assert_trail_tells_costs(broker, job):
+    asked = (broker.directory, "why", job.job_id, "--url", broker.url)
+    run, late = told(*asked)["results"]
+    assert (run["cost"], late["cost"], late["late"]) == (0.0, 0.25, True)
+    assert run["backend_seconds"] > 0
+    assert "qpu, cost 0.25, 1.5 backend seconds" in said(*asked)
 
 
 @pytest.mark.parametrize(

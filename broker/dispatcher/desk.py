@@ -175,10 +175,15 @@ class Desk:
         return target == "sweep" and 0 < len(name) <= self._shard.config.limits.max_field
 
     def _locate(self, control: Mapping[str, Any], now: Now) -> list[Any]:
-        """Answer where a job is, or how much of a sweep or a pool is here."""
+        """Answer where a job is, how much of a sweep or a pool is here, or what routing looks at."""
         name, tenant, correlation = control["name"], control["tenant"], control["correlation"]
         if control["target"] == "job":
             return [self._locate_job(name, tenant, now, correlation)]
+        if control["target"] == "policy":
+            arguments = control["arguments"]
+            found = self._shard.router.in_force(tenant, arguments.get("session", ""))
+            text = found.as_text(arguments.get("family", ""))
+            return [self._shard.reports.told(name, now, text, correlation=correlation)]
         count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
         return [self._shard.reports.counted(name, now, *count, correlation=correlation)]
 

@@ -170,6 +170,12 @@ class Reports:
         fields = {**_NOWHERE, **told, "shard": self._shard, "jobs": jobs, "in_flight": in_flight}
         return Emit("results", self._shard, name.encode(), "located", fields)
 
+    def told(self, name: str, now: Now, text: str, *, correlation: str) -> Emit:
+        """Return what this shard was asked for, as JSON."""
+        about = {"job_id": name, "correlation": correlation, "status": "TOLD", "at_us": now.wall_ms * 1000}
+        fields = {**_NOWHERE, **about, "shard": self._shard, "told": text}
+        return Emit("results", self._shard, name.encode(), "located", fields)
+
     def changed(
         self, name: str, now: Now, *, changed: int, problems: Sequence[str], correlation: str
     ) -> Emit:

@@ -11,6 +11,7 @@ from shotbus.broker.dispatcher.sessions import Sessions
 from shotbus.broker.inspection.book import FactsBook
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import Asked, Histories, Views
+from shotbus.broker.policy.inforce import InForce
 from shotbus.broker.policy.policy import Policy
 from shotbus.broker.policy.rulebook import APPROVAL
 from shotbus.schemas.openqasm import CircuitFacts
@@ -78,6 +79,11 @@ class Router:
         session = self.sessions.pool(request["tenant"], request["session_id"])
         asked = Asked.of(request, circuit, session_pool=session)
         return self.policy.decide(asked, self.views, flags=self.flags, history=self.history, now_ms=now_ms)
+
+    def in_force(self, tenant: str, session: str) -> InForce:
+        """Return what a request of a tenant's session is decided with now."""
+        pool = self.sessions.pool(tenant, session)
+        return InForce(self._config, self.views, self.flags, self.history, pool)
 
     def gates(
         self, request: Mapping[str, Any], circuit: CircuitFacts | None, decision: Decision, now_ms: int

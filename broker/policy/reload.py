@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.config_parse import parse
+from shotbus.broker.config_parse import build
 from shotbus.broker.config_rules import check_config
 from shotbus.broker.policy.rulebook import as_plain
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -44,19 +44,17 @@ def with_policy(config: Config, document: Mapping[str, Any]) -> Config:
         for name in pools
         if name not in config.pools
     ]
-    if problems:
-        raise ShotbusError(problems)
     whole = as_plain(config)
     merged = {**whole, **{name: document[name] for name in SECTIONS if name in document}}
     merged["pools"] = {name: {**whole["pools"][name], **_mine(pools, name)} for name in config.pools}
-    made = parse(Config, merged)
+    made: Config = build(Config, merged, "$", problems)
     # Tables of names are read over the defaults: only what is configured counts.
     made = replace(
         made,
         pools={name: made.pools[name] for name in config.pools},
         classes={name: made.classes[name] for name in config.classes},
     )
-    problems = check_config(made)
+    problems += check_config(made)
     if problems:
         raise ShotbusError(problems)
     return made

@@ -1,0 +1,73 @@
+"""All that a routing decision looks at besides the job, as one shard has it, and as JSON. Pure.
+
+Whoever asks what would become of a request decides with this by the same functions as the door.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from shotbus.broker.config import Config, PriceConfig
+from shotbus.broker.config_parse import parse
+from shotbus.broker.policy.facts import Histories, History, PoolView, Views
+from shotbus.broker.policy.rulebook import as_plain, canonical
+
+#: What the door checks a request against, besides what decisions follow from.
+_DOOR = ("classes", "limits", "inspection", "budgets")
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What routing looks at.
+
+    ``config``: read back it holds what decisions and the door's checks depend on, of the rest the defaults.
+    ``flags``: those switched at run time, as percentages. ``session_pool``: of the session asked about.
+    """
+
+    config: Config
+    views: Views
+    flags: Mapping[str, float]
+    history: Histories
+    session_pool: str = ""
+
+    def as_text(self, family: str) -> str:
+        """Return it as JSON; of what was measured only that of one circuit family."""
+        door = {name: as_plain(getattr(self.config, name)) for name in _DOOR}
+        pairs = {pool: self.history.get((family, pool)) for pool in self.config.pools}
+        told = {
+            "config": canonical(self.config) | door,
+            "views": {pool: asdict(view) for pool, view in self.views.items()},
+            "flags": dict(self.flags),
+            "history": {pool: asdict(history) for pool, history in pairs.items() if history is not None},
+            "family": family,
+            "session_pool": self.session_pool,
+        }
+        return json.dumps(told, separators=(",", ":"))
+
+
+def in_force(text: str) -> InForce:
+    """Return what :meth:`InForce.as_text` made. Raises ShotbusError where versions are too far apart."""
+    told = json.loads(text)
+    config = parse(Config, told["config"])
+    # Tables of names are read over the defaults: only what is configured there counts.
+    config = replace(
+        config,
+        pools={name: config.pools[name] for name in told["config"]["pools"]},
+        classes={name: config.classes[name] for name in told["config"]["classes"]},
+    )
+    history = {(told["family"], pool): _revived(History, one) for pool, one in told["history"].items()}
+    views = {pool: _revived(PoolView, one) for pool, one in told["views"].items()}
+    return InForce(config, views, told["flags"], history, told["session_pool"])
+
+
+def _revived(shape: Any, told: Mapping[str, Any]) -> Any:
+    """Return a view or a history; what only a newer program knows of it is left out."""
+    known = {field.name: told[field.name] for field in fields(shape) if field.name in told}
+    if known.get("price") is not None:
+        known["price"] = parse(PriceConfig, known["price"])
+    return shape(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    )

@@ -123,7 +123,8 @@ class Books:
     def audited(self, control: Mapping[str, Any], target: str, now: Now, **change: Any) -> Emit:
         """Return the audit entry of a control record that was obeyed; ``change``: before and after."""
         self.touch(AuditChain.KEY)
-        who = f"{control['tenant']}/{control['principal']}"
+        # What is about a pool or the policy is no tenant's.
+        who = "/".join(filter(None, (control["tenant"], control["principal"])))
         action, reason = control["command"], control["reason"]
         return self.audit.add(action, target, now, principal=who, reason=reason, **change)
 

@@ -13,6 +13,7 @@ from shotbus.broker.treasury.allowance import Allowance
 from shotbus.broker.treasury.answers import Decided, Refused, Waits
 from shotbus.broker.treasury.budgets import Budgets, Claim
 from shotbus.broker.treasury.prices import MICRO, Cost, Usage, actual, estimate
+from shotbus.broker.treasury.refusals import hopeless
 
 #: Backend seconds are estimated: so many times as much is set aside.
 HEADROOM = 2.0
@@ -46,6 +47,24 @@ class Funds:
         ``opens``: whether it would open its session there.
         """
         return self._cost(job, pool, seconds, opens=opens).money / MICRO
+
+    def never(self, job: Job, pool: str, now: Now, *, seconds: float, opens: bool) -> str:
+        """Return why no budget will ever cover a job on a pool, though all of it were free; empty if it may.
+
+        ``seconds``: of the backend, expected; ``opens``: whether it would open its session there.
+        """
+        if not self._budgets.limits(job.tenant):
+            return ""
+        cost = self._cost(job, pool, seconds, opens=opens, headroom=HEADROOM)
+        claim = Claim(job.tenant, job.experiment, pool, cost)
+        wrong = (
+            hopeless(purse, units, budget.limit)
+            for budget, purse, units in self._budgets.of(claim, now.wall_ms)
+        )
+        problem = next((one for one in wrong if one is not None), None)
+        if problem is None:
+            return ""
+        return f"is beyond {problem.path.removeprefix('$.')}: {problem.actual}, at most {problem.limit}"
 
     def opens(self, job: Job, pool: str) -> None:
         """Note that a job opens its session on a pool, where that has a price."""

@@ -8,7 +8,7 @@ from typing import Any
 from shotbus.broker.dispatcher.eta import Eta
 from shotbus.broker.dispatcher.health import PoolState
 from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.shard import LACKS, Shard
 from shotbus.broker.dispatcher.states import WITH_A_TIMER, WITH_A_WORKER, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.treasury.periods import stamp
@@ -44,6 +44,7 @@ _TIMED: Mapping[Phase, str] = {
     Phase.RETRYING: "is repeated from",
     Phase.RECONCILING: "was sent, and its provider is asked what became of it from",
 }
+_SHORT = ": its budget does not cover it on its pool, and is asked again then"
 _ENDS = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
 
 
@@ -70,7 +71,8 @@ def _reason(job: Job) -> str:
         until = (
             f" {_TIMED[job.phase]} {stamp(job.not_before_ms)}" if job.not_before_ms else " waits for its time"
         )
-        return f"it{until}"
+        short = job.phase is Phase.DEFERRED and (job.extras or {}).get(LACKS) == "budget"
+        return f"it{until}{_SHORT if short else ''}"
     return _REASONS.get(job.phase, "") if job.phase else ""
 
 

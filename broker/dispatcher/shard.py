@@ -26,6 +26,8 @@ from shotbus.schemas.outcomes import SUCCESSES
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
 COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
+#: Among the extras of a job that was put off: for want of what.
+LACKS = "lacks"
 #: Ends that speak against a pool.
 _BAD = frozenset({"failed", "timed_out", "dead_lettered"})
 #: A result that many wait for is copied into one transaction up to this many bytes.
@@ -139,6 +141,10 @@ class Shard(Books):
             self.guard.forecasts.dropped(job.job_id)
         job.move(cause)
         job.bundle_id = ""
+        if "lacks" in terms:
+            job.keep(lacks=terms["lacks"])
+        else:
+            job.forget(LACKS)
         key = self.key(job)
         self.agenda.forget(job, key)
         job.not_before_ms = until_ms
@@ -169,10 +175,17 @@ class Shard(Books):
             return lacking if isinstance(lacking, Refused) and not lacking.retry_after_ms else None
         job.move(cause)
         job.bundle_id = ""
+        job.forget(LACKS)
         self.enqueue(job, now.wall_ms * 1000)
         self.agenda.watch(job, self.key(job))
         self.note(job, cause, **terms)
         return None
+
+    def release(self, job: Job, now: Now, **terms: Any) -> None:
+        """Have a job that was put off wait for its time no longer; ``terms`` say who wished it."""
+        self.agenda.forget(job, self.key(job))
+        job.not_before_ms = 0
+        self.requeue(job, Cause.DUE, now, **terms)
 
     def move_to(self, job: Job, pool: str, now: Now) -> None:
         """Have another pool run a job, which stands in no queue now."""

@@ -43,6 +43,14 @@ def test_a_waiting_job_gets_another_class_and_its_trail_says_so(place, client):
     assert said(place.directory, "reprioritise", job.job_id, *words) == "1 job changed\n"
 
 
+def test_a_job_that_was_put_off_runs_at_once_when_that_is_wished_for(place, client):
+    job = submitted(client)
+    assert said(place.directory, "reprioritise", job.job_id, "--not-before", "0", "--reason", "now") == (
+        "1 job changed\n"
+    )
+    assert job.result(30).outcome == "succeeded"
+
+
 def test_every_waiting_job_of_an_experiment_is_changed_and_no_other_s(place, client):
     mine = [submitted(client, experiment="h2") for _ in range(5)]
     other = submitted(client, experiment="h2", tenant="else")

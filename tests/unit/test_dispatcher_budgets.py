@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from asking_kit import FREE, job, phase, results
+from asking_kit import FREE, changed, job, phase, results
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -142,6 +142,54 @@ def test_a_job_that_is_moved_to_a_dearer_pool_is_paid_for_first(driver):
     driver.pass_time(1)
     assert [one.pool for one in forwards(driver.run())] == ["aer"]
     assert driver.held(job_id(1)) == UNIT
+
+
+def moved(driver, pool):
+    wish = commanded("reprioritise", job_id(1))
+    wish.control["arguments"] = {"pool": pool}
+    return changed(driver.run(wish))
+
+
+def waits_for(driver):
+    (told,) = emitted(driver.run(commanded("locate", job_id(1))), "located")
+    return told["reason"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_leaves_the_pool_it_could_not_be_paid_for_on_waits_no_longer(driver, restarted):
+    driver.free = {}
+    driver.run(job(1), job(2))
+    driver.bank()
+    driver.run(job(3, "noop"))
+    wish = commanded("reprioritise", job_id(3))
+    wish.control["arguments"] = {"pool": "aer"}
+    driver.run(wish)
+    driver.bank()
+    driver.pass_time(1)
+    driver.run()
+    assert phase(driver, 3) is Phase.DEFERRED
+    if restarted:
+        driver.restart()
+    wish.control["arguments"] = {"pool": "noop"}
+    assert changed(driver.run(wish)) == (1, [])
+    assert phase(driver, 3) is Phase.WAITING
+
+
+def test_a_job_that_waits_for_its_budget_says_so(driver):
+    driver.free = {}
+    driver.run(job(1, "noop"))
+    assert moved(driver, "aer") == (1, [])
+    assert "its budget does not cover it" in waits_for(driver)
+    assert moved(driver, "noop") == (1, [])
+    assert "budget" not in waits_for(driver)
+
+
+def test_a_move_to_where_a_job_can_never_be_paid_for_is_refused():
+    driver = Funded(with_money(0.5))
+    driver.run(job(1, "noop"))
+    count, (why,) = moved(driver, "aer")
+    assert (count, why) == (0, "1: aer is beyond budgets.money: 1 money wanted, at most 0.5 a day")
+    assert (phase(driver), driver.machine.live[job_id(1)].pool) == (Phase.WAITING, "noop")
 
 
 def test_a_job_that_was_cancelled_before_it_arrived_asks_for_no_budget(driver):

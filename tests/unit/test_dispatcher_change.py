@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from asking_kit import FREE, changed
+from asking_kit import FREE, changed, events
 from dispatcher_kit import (
     PARTITIONS,
     SHARD,
@@ -27,13 +27,16 @@ from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.policy.config import CronWindowConfig
 
 NOON = CronWindowConfig(cron="0 12 * * *", minutes=60)
+ALWAYS = CronWindowConfig(cron="0 0 * * *", minutes=1_440)
 
 
 @pytest.fixture
 def driver():
     settings = config(bundle_jobs=1, max_attempts=1)
     made = Driver(
-        lambda: Dispatcher(SHARD, PARTITIONS, replace(settings, windows={"noon": NOON}, flags={"qpu": 0.0}))
+        lambda: Dispatcher(
+            SHARD, PARTITIONS, replace(settings, windows={"noon": NOON, "always": ALWAYS}, flags={"qpu": 0.0})
+        )
     )
     made.run(commanded("pause", "aer", target="pool"))
     return made
@@ -175,3 +178,48 @@ def test_a_rejected_job_fails_with_the_reason(driver):
     (answer,) = emitted(driver.run(event), "circuit_result")
     assert (answer["outcome"], answer["problems"][0]["code"]) == ("failed", "SB-4010")
     assert answer["problems"][0]["detail"] == "too dear"
+
+
+def put_off(driver):
+    """A job that a window, or its own time, holds back; it has a place in no queue."""
+    driver.run(job(), changing(job_id(1), window="noon"))
+    assert live(driver).phase is Phase.DEFERRED
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("word", [{"not_before_ms": "0"}, {"window": "always"}], ids=["now", "open window"])
+def test_a_word_that_means_now_releases_what_was_put_off_at_once(driver, word, restarted):
+    put_off(driver)
+    if restarted:
+        driver.restart()
+    commands = driver.run(changing(job_id(1), **word))
+    assert changed(commands) == (1, [])
+    assert live(driver).phase is Phase.WAITING
+    assert [one["cause"] for one in events(commands)][-2:] == ["change", "due"]
+    driver.free = FREE
+    assert forwards(driver.run(commanded("resume", "aer", target="pool")))
+
+
+def test_a_scheduled_job_is_released_and_keeps_its_deadline(driver):
+    driver.run(job(not_before_ms=driver.wall_ms + 30_000, deadline_ms=driver.wall_ms + 60_000))
+    assert live(driver).phase is Phase.SCHEDULED
+    driver.run(changing(job_id(1), not_before_ms=str(driver.wall_ms)))
+    assert live(driver).phase is Phase.WAITING
+    driver.pass_time(61)
+    assert results(driver.run()) == [("expired", "")]
+
+
+def test_a_word_that_means_now_is_none_against_a_rules_window(driver):
+    put_off(driver)
+    live(driver).keep(windows=["noon"])
+    opens = live(driver).not_before_ms
+    driver.run(changing(job_id(1), not_before_ms="0"))
+    assert (live(driver).phase, live(driver).not_before_ms) == (Phase.DEFERRED, opens)
+    driver.run(changing(job_id(1), window="always"))
+    assert live(driver).phase is Phase.WAITING
+
+
+def test_another_pool_is_no_word_about_when(driver):
+    put_off(driver)
+    driver.run(changing(job_id(1), pool="noop"))
+    assert (live(driver).phase, live(driver).pool) == (Phase.DEFERRED, "noop")

@@ -27,6 +27,7 @@ from shotbus.broker.dispatcher.reloaded import Reloaded
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.routing import Router
 from shotbus.broker.dispatcher.sharing import Sharing
+from shotbus.broker.dispatcher.speeds import Speeds
 from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import Cause
 from shotbus.broker.dispatcher.timetable import Timetable
@@ -92,8 +93,11 @@ class Books:
         #: The policy that came while the broker ran, over the configured one.
         self.reloaded = Reloaded(config, self.router.policy.version)
         self.hours = Hours(config, self.windows)
-        self.guard = Guard(config, self.windows, partitions)
-        self.speed = {name: pool.seconds_per_point for name, pool in config.pools.items()}
+        self.speeds = Speeds({name: pool.seconds_per_point for name, pool in config.pools.items()})
+        #: Seconds of a point by pool: measured, else configured.
+        self.speed = self.speeds.by_pool
+        self.guard = Guard(config, self.windows, partitions, self.speeds)
+        self.guard.aloft_by = lambda seen: self.bundles.aloft(self.speed, seen)
         self.counters = Counters()
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
@@ -211,6 +215,17 @@ class Books:
                 session_of=lambda key: self.jobs.text(key, "session_id"),
             )
         return queue
+
+    def run_seconds(self, job: Job) -> float:
+        """Return what a job takes on its pool by what a point takes there now."""
+        return job.points * self.speed.get(job.pool, self.pool(job.pool).seconds_per_point)
+
+    def waiting_seconds(self, pool: str) -> float:
+        """Return what a pool's waiting jobs take by what a point takes there now.
+
+        Their costs say what was known when each of them was admitted.
+        """
+        return self.queue_of(pool).points * self.speed.get(pool, self.pool(pool).seconds_per_point)
 
     def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
         """Tell a job's change of state with the terms of the decision, and have its row written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shotbus.broker.dispatcher.job import Job, Seat
 from shotbus.broker.dispatcher.states import Phase
@@ -32,6 +33,9 @@ class Bundle:
     lease_until: float = 0.0
     open: dict[str, int] = field(default_factory=dict)
     purpose: str = RUN
+    #: Of all its jobs, and when they were sent, in time seen; None where that is not known.
+    points: int = 0
+    sent_at: float | None = None
 
     @property
     def started(self) -> bool:
@@ -49,6 +53,16 @@ class Bundle:
         which it drops the bundle unread, and nobody sets it.
         """
         return self.lease_until - now.seen
+
+
+class Aloft(NamedTuple):
+    """What workers of a pool have: bundles, and the seconds that these take yet as far as is known."""
+
+    bundles: int
+    seconds: float
+
+
+NOTHING_ALOFT = Aloft(0, 0.0)
 
 
 class BundleBook:
@@ -72,6 +86,18 @@ class BundleBook:
     def attempts(self, pool: str) -> int:
         """Return the number of a pool's attempts whose outcome is open."""
         return sum(len(bundle.open) for bundle in self._bundles.values() if bundle.pool == pool)
+
+    def aloft(self, speed: Mapping[str, float], seen: float) -> dict[str, Aloft]:
+        """Return by pool what workers have to do yet; ``speed``: seconds of a point by pool."""
+        found: dict[str, Aloft] = {}
+        for bundle in self._bundles.values():
+            if bundle.purpose != RUN:
+                continue
+            elapsed = 0.0 if bundle.sent_at is None else seen - bundle.sent_at
+            left = max(0.0, bundle.points * speed.get(bundle.pool, 0.0) - elapsed)
+            before = found.get(bundle.pool, NOTHING_ALOFT)
+            found[bundle.pool] = Aloft(before.bundles + 1, before.seconds + left)
+        return found
 
     def add(self, bundle: Bundle) -> None:
         """Enter a bundle."""
@@ -124,6 +150,7 @@ class BundleBook:
             bundle.purpose = LOOK_UP if job.phase is Phase.LOOKING_UP else RUN
             self.add(bundle)
         bundle.open[job.job_id] = job.attempt
+        bundle.points += job.points
 
     def renew_all(self, until: float) -> None:
         """Give every lease a full period: the shard has just been taken."""

@@ -222,9 +222,11 @@ class Companions:
             return LONGEST
         if job.phase is Phase.WAITING:
             return forecast(shard, job, now)[1].mid
-        ahead = 0.0 if sent else shard.queue_of(job.pool).seconds
-        later = 0.0 if sent else max(0, job.not_before_ms - now.wall_ms) / 1000
-        return later + shard.guard.eta(job.pool, ahead, job.cost, now).mid
+        if sent:
+            return shard.run_seconds(job)
+        later = max(0, job.not_before_ms - now.wall_ms) / 1000
+        ahead = shard.waiting_seconds(job.pool)
+        return later + shard.guard.eta(job.pool, ahead, shard.run_seconds(job), now).mid
 
     def _answer(self, job: Job, words: Words, terms: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its prepared answer; what a worker has of it goes on, for comparison."""

@@ -107,16 +107,24 @@ class Etas:
         self._pools: dict[str, _Pool] = {}
 
     def predict(
-        self, pool: str, work_ahead: float, service_seconds: float, now: float, *, capacity: float = 1.0
+        self,
+        pool: str,
+        work_ahead: float,
+        service_seconds: float,
+        now: float,
+        *,
+        capacity: float = 1.0,
+        begun: float = 0.0,
     ) -> Eta:
         """Return when a job that is queued now will have its result.
 
         Args:
             pool: name.
-            work_ahead: backend seconds that leave the queue before it.
+            work_ahead: what leaves the queue before it, in the unit of :meth:`drained`.
             service_seconds: of the job itself.
             now: monotonic or seen seconds.
-            capacity: backend seconds a second, believed until the drain rate has been measured.
+            capacity: work a second, believed until the drain rate has been measured.
+            begun: seconds until the first of what has left the queue makes room.
 
         """
         known = self._pools.get(pool) or _Pool()
@@ -125,14 +133,15 @@ class Etas:
             if known.rate.known
             else max(0.0, work_ahead) / capacity
         )
+        wait += begun
         mid = _tame(wait + service_seconds)
         kind = bisect_left(_KINDS, wait / max(service_seconds, _FINEST))
         low, high = known.calibrations[kind].cuts(known.rate.unsteadiness)
         return Eta(min(mid, _tame(mid * math.exp(low))), mid, max(mid, _tame(mid * math.exp(high))), kind)
 
-    def drained(self, pool: str, backend_seconds: float, now: float, *, more: bool = True) -> None:
+    def drained(self, pool: str, work: float, now: float, *, more: bool = True) -> None:
         """Note work that left the queue of a pool; ``more`` says whether more waits."""
-        self._of(pool).rate.add(backend_seconds, now, more=more)
+        self._of(pool).rate.add(work, now, more=more)
 
     def halted(self, pool: str) -> None:
         """Note that nothing leaves a pool's queue from now on, for reasons that are not its pace."""

@@ -69,7 +69,7 @@ class Floor:
         shard.touch(*shard.guard.advance(now))
         if event.adverts is None:
             return []
-        waiting = {pool: queue.seconds for pool, queue in shard.queues.items()}
+        waiting = {pool: shard.waiting_seconds(pool) for pool in shard.queues}
         views = shard.guard.look(event.adverts, waiting, shard.standing.paused, now)
         if views is None:
             return []
@@ -184,6 +184,8 @@ class Floor:
             now.wall_ms + int(settings.start_seconds * 1000),
             lease_until=now.seen + settings.start_seconds + START_MARGIN_MS / 1000,
             purpose=purpose,
+            points=sum(job.points for job in jobs),
+            sent_at=now.seen,
         )
         for job in jobs:
             job.bundle_id = bundle.bundle_id
@@ -210,7 +212,7 @@ class Floor:
         if bundle.purpose == RUN:
             guard.retries.dispatched(pool, sum(job.attempt == 1 for job in jobs))
             more = self._shard.queues[pool].length > 0
-            guard.etas.drained(pool, sum(job.cost for job in jobs), now.seen, more=more)
+            guard.etas.drained(pool, bundle.points, now.seen, more=more)
 
 
 def _first(free: Sequence[Credit], most: int) -> list[Credit]:

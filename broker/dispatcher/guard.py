@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.breaker import BreakerView, Report
 from shotbus.broker.dispatcher.breakers import Breakers, CommonBreakers
+from shotbus.broker.dispatcher.bundles import NOTHING_ALOFT, Aloft
 from shotbus.broker.dispatcher.eta import Eta, Etas, Forecasts
 from shotbus.broker.dispatcher.health import PoolHealth, PoolState, Standing, view
 from shotbus.broker.dispatcher.retry_budget import RetryBudget
 from shotbus.broker.dispatcher.shedding import Shed, Shedder
+from shotbus.broker.dispatcher.speeds import Speeds
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.facts import PoolView
 from shotbus.broker.policy.windows import Window
@@ -63,12 +65,20 @@ class Guard:
         config: of the pools, and what is shed when.
         windows: named windows, for opening hours.
         shards: how many share the pools' waiting work.
+        speeds: what a point takes there.
 
     """
 
-    def __init__(self, config: Config, windows: Mapping[str, Window], shards: int) -> None:
+    def __init__(
+        self, config: Config, windows: Mapping[str, Window], shards: int, speeds: Speeds | None = None
+    ) -> None:
         self._config, self._windows, self._shards = config, windows, shards
+        self._speeds = speeds or Speeds({})
         self._crowd: Crowd = _own
+        #: By pool, what workers had of this shard at the last look; and who tells it, at a time seen.
+        self.aloft: Mapping[str, Aloft] = {}
+        self.aloft_by: Callable[[float], Mapping[str, Aloft]] = lambda _: {}
+        self._aloft_of: Callable[[str], Aloft] = self._own_aloft
         self.breakers = Breakers({name: pool.breaker for name, pool in config.pools.items()})
         self.shedder = Shedder(config.pools, config.shedding, shards)
         self.etas = Etas()
@@ -82,21 +92,33 @@ class Guard:
         #: Pools whose repeats have to let fresh work go first.
         self._held_back: dict[str, None] = {}
 
-    def share(self, breakers: CommonBreakers | None, shedder: Shedder, crowd: Crowd) -> None:
+    def share(
+        self,
+        breakers: CommonBreakers | None,
+        shedder: Shedder,
+        crowd: Crowd,
+        aloft: Callable[[str], Aloft],
+    ) -> None:
         """Know pools together with others from now on.
 
         Args:
             breakers: theirs; None is own ones again.
             shedder: theirs.
             crowd: returns what waits in the mean of all of them, of a pool of which so much waits here.
+            aloft: returns what workers of a pool have of all of them.
 
         """
         self.breakers.use(breakers)
-        self.shedder, self._crowd = shedder, crowd
+        self.shedder, self._crowd, self._aloft_of = shedder, crowd, aloft
 
     def alone(self) -> None:
         """Know pools by own sight again."""
-        self.share(None, Shedder(self._config.pools, self._config.shedding, self._shards), _own)
+        self.share(
+            None, Shedder(self._config.pools, self._config.shedding, self._shards), _own, self._own_aloft
+        )
+
+    def _own_aloft(self, pool: str) -> Aloft:
+        return self.aloft.get(pool, NOTHING_ALOFT)
 
     def reconfigure(self, config: Config, windows: Mapping[str, Window]) -> None:
         """Take other opening hours."""
@@ -158,7 +180,7 @@ class Guard:
 
         Args:
             adverts: of the workers that are alive.
-            waiting: estimated backend seconds that wait, by pool.
+            waiting: backend seconds that wait, by pool, by what a point takes now.
             paused: pools that get no work by somebody's wish.
             now: both clocks.
 
@@ -166,6 +188,7 @@ class Guard:
         if now.seen < self._due and self._health:
             return None
         self._due = now.seen + _VIEW_SECONDS
+        self.aloft = self.aloft_by(now.seen)
         halted = frozenset(paused)
         for pool, seconds in waiting.items():
             crowd = self._crowd(pool, seconds)
@@ -195,9 +218,12 @@ class Guard:
         health = self._health[pool]
         wait = self.eta(pool, seconds, 0.0, now)
         there = max(0.0, health.provider_queue_seconds)
+        speed = self._speeds.measured.get(pool)
         return PoolView(
             state=_WORDS.get(health.state, "ready"),
             wait=(wait.low + there, wait.mid + there, wait.high + there) if health.workers else None,
+            seconds_per_point=speed.mean if speed else None,
+            least_seconds_per_point=speed.least if speed else None,
             calibration_age_seconds=health.calibration_age if health.calibration_age >= 0 else None,
             fidelity=health.fidelity,
             t1_us=health.t1_us,
@@ -225,10 +251,21 @@ class Guard:
         return self.shedder.decide(pool, priority)
 
     def eta(self, pool: str, ahead: float, service: float, now: Now) -> Eta:
-        """Return when a job with so much work ahead of it has its result, seconds from now."""
+        """Return when a job with so much work ahead of it has its result, seconds from now.
+
+        ``ahead`` and ``service`` are seconds by what a point takes now. What workers have comes before it,
+        where there is more of that than slots.
+        """
         health = self._health.get(pool)
         slots = max(1, health.slots if health else 1)
-        return self.etas.predict(pool, ahead, service, now.seen, capacity=float(slots))
+        aloft, speed = self._aloft_of(pool), self._speeds.by_pool.get(pool, 1.0)
+        begun = aloft.seconds / slots if aloft.bundles >= slots else 0.0
+        # Counted in points: what a point takes may be another when they have left than when they came.
+        return self.etas.predict(pool, ahead / speed, service, now.seen, capacity=slots / speed, begun=begun)
+
+    def is_measured(self, pool: str) -> bool:
+        """Tell whether anything is known of how long jobs take on a pool, but what is configured."""
+        return pool in self._speeds.measured
 
     def samples(self, pool: str, now: Now) -> bool:
         """Tell whether it is time to predict the wait of a pool's job and to see what becomes of that."""

@@ -305,8 +305,7 @@ class Judge:
             answer = Answer(work, spent, timings.seconds("lease"), blamed)
             shard.counters.answered.append((bundle.pool, answer))
             if not item["error_class"]:
-                known = shard.speed.get(bundle.pool, spent / job.points)
-                shard.speed[bundle.pool] = known + 0.1 * (spent / job.points - known)
+                shard.touch(*shard.speeds.observe(bundle.pool, spent / job.points))
 
     def expire_leases(self, now: Now) -> list[Any]:
         """Take back what workers have had for too long."""

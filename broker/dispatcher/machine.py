@@ -39,6 +39,7 @@ from shotbus.broker.dispatcher.rows import encode_row
 from shotbus.broker.dispatcher.sessions import is_session_key
 from shotbus.broker.dispatcher.setback import SetBack
 from shotbus.broker.dispatcher.shard import Shard
+from shotbus.broker.dispatcher.speeds import is_speed_key
 from shotbus.broker.dispatcher.standing import is_standing_key
 from shotbus.broker.machine import Now
 from shotbus.broker.treasury.allowance import is_allowance_key
@@ -163,6 +164,7 @@ class Dispatcher:
             _Keeper(is_place_key, places.snapshot, places.restore),
             _Keeper(is_session_key, sessions.snapshot, sessions.restore),
             _Keeper(is_history_key, shard.measured.snapshot, shard.measured.restore),
+            _Keeper(is_speed_key, shard.speeds.snapshot, shard.speeds.restore),
             _Keeper(is_reloaded_key, shard.reloaded.snapshot, lambda _, row: shard.take_policy(row)),
         )
 

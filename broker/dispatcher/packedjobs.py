@@ -107,6 +107,7 @@ class Glance(NamedTuple):
     experiment: str
     phase: Phase | None
     cost: float
+    points: int
     deadline_ms: int
     not_before_ms: int
     accepted_us: int
@@ -312,6 +313,7 @@ class PackedJobs:
             str(experiment),
             _PHASES[values[_REFERENCES + 2]],
             numbers[_COST],
+            numbers[_POINTS],
             numbers[_DEADLINE],
             numbers[_NOT_BEFORE],
             numbers[_ACCEPTED],
@@ -344,8 +346,8 @@ class PackedJobs:
         return found or ""
 
 
-_COST, _DEADLINE, _NOT_BEFORE, _ACCEPTED = (
-    1 + list(_PLAIN).index(name) for name in ("cost", "deadline_ms", "not_before_ms", "accepted_us")
+_COST, _POINTS, _DEADLINE, _NOT_BEFORE, _ACCEPTED = (
+    1 + list(_PLAIN).index(name) for name in ("cost", "points", "deadline_ms", "not_before_ms", "accepted_us")
 )
 
 

@@ -1,7 +1,7 @@
 """The shards of one dispatcher process as one: common clocks, credits in turn, one sight of pools. Pure.
 
 What one of them decides depends on the others only through what they have in common (virtual times, breakers,
-watermarks, measured histories) and through the credits in its
+watermarks, measured histories and speeds) and through the credits in its
 :class:`~shotbus.broker.dispatcher.messages.Dispatch`: the same interleaving gives the same decisions.
 A shard that leaves, or begins a new life, takes its contribution with it.
 """
@@ -14,11 +14,13 @@ from functools import partial
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.arbiter import Arbiter, Claim, Dealt, claim_of
 from shotbus.broker.dispatcher.breakers import CommonBreakers
+from shotbus.broker.dispatcher.bundles import NOTHING_ALOFT, Aloft
 from shotbus.broker.dispatcher.clocks import Clocks
 from shotbus.broker.dispatcher.histories import Together
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.shedding import Shedder
+from shotbus.broker.dispatcher.speeds import Speeds
 from shotbus.broker.machine import Now
 
 
@@ -39,6 +41,7 @@ class Peers:
         self._breakers = CommonBreakers({name: pool.breaker for name, pool in pools.items()})
         self._shedder = Shedder(pools, config.shedding, partitions)
         self._measured = Together()
+        self._speeds: list[Speeds] = []
         #: The shards that have all their jobs: they have looked at what waits.
         self._looking: dict[int, Shard] = {}
 
@@ -48,15 +51,20 @@ class Peers:
         self._shards[shard.number] = shard
         for pool, clocks in self._clocks.items():
             shard.queue_of(pool).use(clocks)
-        shard.guard.share(self._breakers, self._shedder, partial(self._crowd, shard))
+        shard.guard.share(self._breakers, self._shedder, partial(self._crowd, shard), self._aloft)
+        shard.speeds.join(self._speeds)
         self._measured.of[shard.number] = shard.measured.view
         shard.router.history = self._measured
 
     def _crowd(self, shard: Shard, pool: str, _: float) -> float:
         """Return the seconds of work that wait for a pool, in the mean of the shards that are here."""
         self._looking[shard.number] = shard
-        queues = [one.queue_of(pool) for one in self._looking.values()]
-        return sum(queue.seconds for queue in queues) / len(queues)
+        return sum(one.waiting_seconds(pool) for one in self._looking.values()) / len(self._looking)
+
+    def _aloft(self, pool: str) -> Aloft:
+        """Return what workers of a pool have of all shards that are here."""
+        found = [one.guard.aloft.get(pool, NOTHING_ALOFT) for one in self._shards.values()]
+        return Aloft(sum(one.bundles for one in found), sum(one.seconds for one in found))
 
     def leave(self, number: int) -> None:
         """Let go of a shard; one that is not here is none."""
@@ -66,6 +74,7 @@ class Peers:
             for pool in self._clocks:
                 shard.queue_of(pool).use(Clocks())
             shard.guard.alone()
+            shard.speeds.leave()
             del self._measured.of[number]
             self._looking.pop(number, None)
             shard.router.history = shard.measured.view

@@ -28,6 +28,12 @@ def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     position, eta = forecast(shard, job, now)
     stands = stands_still(shard, job.pool)
     told = {"pool": job.pool, "reason": stands or _place(position), "position": position}
+    if not stands and not shard.guard.is_measured(job.pool):
+        # An interval would be the configuration's guess, with a probability of which nothing is known.
+        return {
+            **told,
+            "reason": f"{told['reason']}; nothing has ended on {job.pool} yet by which to tell when",
+        }
     if stands:
         # Nobody knows when the pool goes on: an interval would be that of a pool that does.
         return told
@@ -50,8 +56,12 @@ _ENDS = ("eta_low_ms", "eta_mid_ms", "eta_high_ms")
 
 def forecast(shard: Shard, job: Job, now: Now) -> tuple[int, Eta]:
     """Return the jobs before a waiting one, and when it ends, seconds from now."""
-    ahead = shard.queues[job.pool].position(job, shard.key(job))
-    return ahead.jobs, shard.guard.eta(job.pool, ahead.seconds, job.cost, now)
+    queue = shard.queues[job.pool]
+    ahead = queue.position(job, shard.key(job))
+    # Each cost is what was known when its job came: together they are taken for what they are now.
+    now_seconds = shard.waiting_seconds(job.pool)
+    seconds = ahead.seconds * now_seconds / queue.seconds if queue.seconds > 0 else now_seconds
+    return ahead.jobs, shard.guard.eta(job.pool, seconds, shard.run_seconds(job), now)
 
 
 def follow(shard: Shard, job: Job, now: Now) -> None:
@@ -59,7 +69,11 @@ def follow(shard: Shard, job: Job, now: Now) -> None:
 
     Of a pool that stands still nothing is predicted: it would be counted as an error of predictions.
     """
-    if shard.guard.samples(job.pool, now) and not stands_still(shard, job.pool):
+    if (
+        shard.guard.samples(job.pool, now)
+        and shard.guard.is_measured(job.pool)
+        and not stands_still(shard, job.pool)
+    ):
         _, eta = forecast(shard, job, now)
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 

@@ -84,7 +84,9 @@ class Restoring:
         if job.phase in COMPUTE:
             shard.sharing.lead(shard.jobs.cache_key(key), job.job_id)
         if job.phase is Phase.WAITING:
-            shard.queue_of(job.pool).push(job, key)
+            queue = shard.queue_of(job.pool)
+            queue.push(job, key)
+            queue.points += job.points
             if "impatient_ms" in extras:
                 shard.patience.restore(shard.jobs.at(key), key)
         elif job.phase in WITH_A_WORKER:

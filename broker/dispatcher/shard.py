@@ -60,12 +60,15 @@ class Shard(Books):
 
     def _push(self, job: Job) -> None:
         key = self.key(job)
-        self.queue_of(job.pool).push(job, key)
+        queue = self.queue_of(job.pool)
+        queue.push(job, key)
+        queue.points += job.points
         if job.extras:
             self.patience.begin(job, key, job.queued_us)
 
     def leave_queue(self, job: Job, now: Now) -> None:
         """Note that a job, which its queue has given, goes to a worker."""
+        self.queues[job.pool].points -= job.points
         job.leave_queue(now.wall_ms * 1000)
         if job.extras:
             self.patience.end(job, self.key(job))
@@ -88,7 +91,9 @@ class Shard(Books):
         """Take a job that is at hand from where it waits; whoever calls moves it on."""
         if job.phase is Phase.WAITING:
             key = self.key(job)
-            self.queues[job.pool].remove(job, key)
+            queue = self.queues[job.pool]
+            queue.remove(job, key)
+            queue.points -= job.points
             self.patience.end(job, key)
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
@@ -309,7 +314,9 @@ class Shard(Books):
     def change_class(self, job: Job, priority: str, now: Now, **terms: Any) -> None:
         """Give a job another class; one that waits keeps its place in time."""
         if job.phase is Phase.WAITING:
-            self.queues[job.pool].remove(job, self.key(job))
+            queue = self.queues[job.pool]
+            queue.remove(job, self.key(job))
+            queue.points -= job.points
         before = job.priority
         self.jobs.change_class(job, intern(priority))
         if job.phase is Phase.WAITING:

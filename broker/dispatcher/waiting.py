@@ -126,6 +126,9 @@ class WaitingQueue:
         self._risen: dict[tuple[str, str], int] = {}
         self.length = 0
         self.seconds = 0.0
+        #: Points of what waits, counted by whoever puts jobs in and takes them out: in them costs of
+        #: different times, each as it was estimated then, can be compared.
+        self.points = 0
 
     # --- in and out ---
 

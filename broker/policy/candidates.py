@@ -120,6 +120,8 @@ def look(
     """Return the pool's numbers for the job, without any judgement."""
     per_point = settings.seconds_per_point if view.seconds_per_point is None else view.seconds_per_point
     run = asked.points * per_point
+    # A job is late only if it is in the best case: other jobs of the pool may take much longer than this.
+    least = run if view.least_seconds_per_point is None else asked.points * view.least_seconds_per_point
     new_session = bool(asked.session) and asked.session_pool != pool
     price = estimate(
         settings.price if view.price is None else view.price,
@@ -134,7 +136,7 @@ def look(
     eta = None if view.wait is None else (view.wait[0], view.wait[1], view.wait[2])
     if eta is not None:
         # What waits there now is done while the job waits for the window: the longer of the two counts.
-        eta = (max(delay, eta[0]) + run, max(delay, eta[1]) + run, max(delay, eta[2]) + run)
+        eta = (max(delay, eta[0]) + least, max(delay, eta[1]) + run, max(delay, eta[2]) + run)
     device = settings.device
     numbers = {
         "fidelity": device.fidelity or None if view.fidelity is None else view.fidelity,

@@ -98,12 +98,14 @@ class PoolView:
     """A pool as it is now.
 
     ``wait``: seconds that a job waits there (low, middle, high), its queue at the provider included.
+    ``least_seconds_per_point``: in the best case, None for as many as usual.
     ``seconds_per_point``, ``fidelity``, ``t1_us``, ``t2_us`` and ``price`` replace what is configured.
     """
 
     state: str = "ready"
     wait: tuple[float, float, float] | None = None
     seconds_per_point: float | None = None
+    least_seconds_per_point: float | None = None
     calibration_age_seconds: float | None = None
     fidelity: float | None = None
     t1_us: float | None = None

@@ -217,6 +217,11 @@ def look(driver):
     driver.machine.handle(Dispatch({}, [ADVERT]), driver.now)
 
 
+def measured(driver, seconds=2.0):
+    """Something has ended on the pool."""
+    driver.machine.shard.speeds.observe("aer", seconds)
+
+
 @pytest.mark.parametrize(
     ("level", "refused"), [(SheddingConfig(refuse=("bulk",)), True), (SheddingConfig(defer=("bulk",)), False)]
 )
@@ -241,6 +246,7 @@ def test_an_overloaded_pool_takes_a_class_later_or_not_at_all(level, refused):
 def test_a_waiting_job_is_told_its_place_its_end_and_what_it_waits_for():
     driver = driver_of({"seconds_per_point": 2.0})
     driver.free = {}
+    measured(driver)
     driver.run(job(1), job(2), job(3, deadline_ms=START_MS + 60_000))
     look(driver)
     (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
@@ -251,6 +257,7 @@ def test_a_waiting_job_is_told_its_place_its_end_and_what_it_waits_for():
 def test_a_job_in_a_pool_that_stands_still_has_a_place_and_no_end():
     driver = driver_of({"seconds_per_point": 2.0})
     driver.free = {}
+    measured(driver)
     driver.run(job(1), job(2))
     look(driver)
     driver.run(commanded("pause", "aer", target="pool"))
@@ -267,6 +274,7 @@ def test_a_job_in_a_pool_that_stands_still_has_a_place_and_no_end():
 
 def test_nothing_is_predicted_of_a_job_that_comes_to_a_paused_pool():
     driver = driver_of({"seconds_per_point": 2.0})
+    measured(driver)
     driver.free = {}
     look(driver)
     driver.run(commanded("pause", "aer", target="pool"))
@@ -307,6 +315,7 @@ STOPS = {
 def test_what_was_predicted_before_its_pool_stopped_is_no_error_of_predictions(stop):
     hours = {"day": CronWindowConfig(cron="0 0 * * *", minutes=1_380)}
     driver = driver_of({"seconds_per_point": 2.0, "access": AccessConfig(hours="day")}, windows=hours)
+    measured(driver)
     driver.free = {}
     look(driver)
     driver.run(job(1))

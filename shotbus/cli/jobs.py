@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from shotbus.broker.bus.base import BusError
 from shotbus.cli.answers import print_result
 from shotbus.cli.common import Options, aside, come_back, command_options, emit, printable, run_async
-from shotbus.cli.inputs import parse_bindings, parse_options, read_text
+from shotbus.cli.inputs import Bindings, parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
+from shotbus.cli.requestfile import is_request_file, read_submission
 from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
@@ -22,6 +24,8 @@ from shotbus.producers.queueing import QueueInfo, info_of
 from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 
+#: What an option is called where that is not its name with the client.
+_AS_CLIENT = {"options_": "options", "quality_": "quality", "bind": "bindings"}
 _NOT_WAITING = ("RUNNING", "DONE", "ERROR", "CANCELLED")
 _PROSPECT_SECONDS = 2.0
 _ACCEPT_SECONDS = 5.0
@@ -92,7 +96,7 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
 
 
 @click.command()
-@click.argument("circuit", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--bind", multiple=True, metavar="NAME=V[,V…]", help="Values of a parameter, one a point.")
 @submission_options
 @click.option("--idempotency-key", default="", help="The same key and payload again is the same job.")
@@ -106,23 +110,42 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait, with --wait.")
 @command_options
-def submit(options: Options, circuit: Path, *, wait: bool, timeout: float | None, **given: Any) -> None:
-    """Submit CIRCUIT, a file with OpenQASM 3 or 2; - reads standard input.
+def submit(options: Options, file: Path, *, wait: bool, timeout: float | None, **given: Any) -> None:
+    """Submit FILE: a circuit in OpenQASM 3 or 2 (- reads standard input), or a request.
+
+    A request (.toml, .json) names its circuit and says what the options say, and options go over it; it can
+    also state the problem behind the circuit, for a solver. policy explain reads the same file.
 
     Prints the job's id. Nothing is started or published when anything is wrong; everything that is wrong is
     said at once.
     """
-    run_async(_submit(options, circuit, given, wait=wait, timeout=timeout))
+    run_async(_submit(options, file, given, chosen(), wait=wait, timeout=timeout))
+
+
+def chosen() -> frozenset[str]:
+    """Return the parameters that the command line really names, as the client calls them."""
+    context = click.get_current_context()
+    named = {
+        one for one in context.params if context.get_parameter_source(one) is not ParameterSource.DEFAULT
+    }
+    return frozenset(_AS_CLIENT.get(one, one) for one in named)
 
 
 async def _submit(
-    options: Options, circuit: Path, given: dict[str, Any], *, wait: bool, timeout: float | None
+    options: Options,
+    file: Path,
+    given: dict[str, Any],
+    said: frozenset[str],
+    *,
+    wait: bool,
+    timeout: float | None,
 ) -> None:
     bindings, problems = parse_bindings(given.pop("bind"))
     problems += check_timeout(timeout, wait=wait) + complete(given)
     async with unconnected(options) as client:
         try:
-            program = await client.check(read_text(circuit), bindings or None, **given)
+            text, bindings = _circuit(file, bindings, given, said)
+            program = await client.check(text, bindings or None, **given)
         except ShotbusError as error:
             problems += error.problems
         await refuse(client, problems, given["backend"])
@@ -132,6 +155,25 @@ async def _submit(
             await _print_when_done(options, job, timeout, tenant=given["tenant"])
         else:
             await _print_receipt(options, job, given["tenant"])
+
+
+def _circuit(
+    file: Path, bindings: Bindings, given: dict[str, Any], said: frozenset[str]
+) -> tuple[str, Bindings]:
+    """Return circuit and bindings; what a request file says besides goes where the options are silent."""
+    if not is_request_file(file):
+        return read_text(file), bindings
+    request, told = read_submission(file)
+    bindings = {**told.pop("bindings", {}), **bindings}
+    if "observables" in told:
+        told["observables"] = observables_of(told["observables"])
+    if "family" in told:
+        told["family"], _, told["family_version"] = told["family"].partition("@")
+    for name in ("options", "quality"):
+        given[name] = {**told.pop(name, {}), **given[name]}
+    silent = said | {"family_version"} if "family" in said else said
+    given |= {name: value for name, value in told.items() if name not in silent}
+    return request.program or read_text(file.parent / request.circuit), bindings
 
 
 async def _print_receipt(options: Options, job: AsyncJob, tenant: str) -> None:

@@ -30,7 +30,7 @@ from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
 _DEFAULT_SHOTS = 1_024
 _NOBODY = "0" * 32
 # What the other submission options say does not count for routing.
-_IRRELEVANT = ("seed", "precision", "options_", "quality_")
+_IRRELEVANT = ("max_result_age", "seed", "precision", "options_", "quality_")
 
 
 @click.group()
@@ -42,7 +42,6 @@ def policy() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @submission_options
 @click.option("--points", type=click.IntRange(1), help="Points of its bindings [default: 1].")
-@click.option("--session", help="Session it belongs to.")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Switch a flag: on, off, percent.")
 @click.option("--at", metavar="TIME", help="As if it were then, such as 2026-12-24T22:00+01:00.")
 @quick_command_options

@@ -38,6 +38,8 @@ _SUBMISSION = (
     ),
     click.option("--deadline", type=float, metavar="SECONDS", help="From now; later it is of no use."),
     tenant_option,
+    click.option("--session", default="", metavar="NAME", help="Session it belongs to."),
+    click.option("--role", "roles", multiple=True, help="A role that you have; repeat it for several."),
     click.option("--experiment", default="", help="Experiment it belongs to."),
     click.option(
         "--intent",
@@ -56,6 +58,9 @@ _SUBMISSION = (
         multiple=True,
         metavar="STEP",
         help="When its pool cannot answer: POOL, cache:SECONDS, defer:WINDOW, demote:CLASS, review.",
+    ),
+    click.option(
+        "--max-result-age", type=float, metavar="SECONDS", help="An earlier result up to this old will do."
     ),
     click.option("--top-up", is_flag=True, help="Earlier shots of the same work count."),
     click.option("--tolerance", type=float, help="An earlier estimate with this standard error is enough."),

@@ -12,7 +12,7 @@ from typing import Any
 
 from shotbus.broker.config import Config, PriceConfig
 from shotbus.broker.config_parse import parse
-from shotbus.broker.policy.facts import Histories, History, PoolView, Views
+from shotbus.broker.policy.facts import IDLE, Histories, History, PoolView, Views
 from shotbus.broker.policy.rulebook import as_plain, canonical
 
 #: What the door checks a request against, besides what decisions follow from.
@@ -33,12 +33,19 @@ class InForce:
     history: Histories
     session_pool: str = ""
 
+    def view(self, pool: str) -> PoolView:
+        """Return a pool as routing sees it."""
+        return self.views.get(pool, IDLE)
+
     def as_text(self, family: str) -> str:
         """Return it as JSON; of what was measured only that of one circuit family."""
         door = {name: as_plain(getattr(self.config, name)) for name in _DOOR}
         pairs = {pool: self.history.get((family, pool)) for pool in self.config.pools}
+        config = canonical(self.config) | door
+        for name, pool in self.config.pools.items():
+            config["pools"][name]["attempt_seconds"] = pool.attempt_seconds
         told = {
-            "config": canonical(self.config) | door,
+            "config": config,
             "views": {pool: asdict(view) for pool, view in self.views.items()},
             "flags": dict(self.flags),
             "history": {pool: asdict(history) for pool, history in pairs.items() if history is not None},

@@ -14,12 +14,10 @@ import click
 from click.core import ParameterSource
 
 from shotbus.broker.config import Config
-from shotbus.broker.policy.check import check_step
 from shotbus.broker.policy.decision import Decision
-from shotbus.broker.policy.facts import Asked
-from shotbus.broker.policy.policy import Policy
 from shotbus.cli.common import Options, command_options, emit, printable, quick_command_options
-from shotbus.cli.live import live_views
+from shotbus.cli.explaining import asked_of, decide, envelope, wrong
+from shotbus.cli.live import About, source_of
 from shotbus.cli.policybudgets import Covering, covering
 from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
 from shotbus.cli.steps import step_lines
@@ -27,8 +25,6 @@ from shotbus.cli.submission import submission_options
 from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
 
-_DEFAULT_SHOTS = 1_024
-_NOBODY = "0" * 32
 # What the other submission options say does not count for routing.
 _IRRELEVANT = ("max_result_age", "seed", "precision", "options_", "quality_")
 
@@ -44,31 +40,36 @@ def policy() -> None:
 @click.option("--points", type=click.IntRange(1), help="Points of its bindings [default: 1].")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Switch a flag: on, off, percent.")
 @click.option("--at", metavar="TIME", help="As if it were then, such as 2026-12-24T22:00+01:00.")
+@click.option("--offline", is_flag=True, help="Ask no broker: the configuration counts, pools are idle.")
 @quick_command_options
 def explain(options: Options, file: Path, **given: Any) -> None:
-    """Say what would become of FILE under the current configuration, without running it.
+    """Say what would become of FILE now, without running it.
 
     FILE is a circuit (OpenQASM 3 or 2; - reads standard input) with the options of submit, or a request
-    (.toml or .json) that says the same; options go over it. The pools are taken as a broker that runs tells
-    them, else as idle, which is said. Of budgets only the limits are looked at, not what is left.
+    (.toml or .json) that says the same; options go over it. A broker that runs is asked what it decides
+    with: the policy in force, flags, pools, what was measured. Without one the configuration counts and
+    pools are idle, which is said. Of budgets only the limits are looked at, not what is left.
     """
-    at, flags = given.pop("at"), _flags(given.pop("flags"))
+    at, offline, flags = given.pop("at"), given.pop("offline"), _flags(given.pop("flags"))
     request = _request(file, given)
     now_ms = _moment(at)
-    problems = _wrong(request, flags, options.config)
-    circuit = _circuit(file, request, options.config, problems)
+    family = request.family.partition("@")[0]
+    source = source_of(options, About(request.tenant, request.session, family), offline=offline)
+    config, problems = source.force.config, list[Problem]()
+    has_circuit = bool(request.program or request.circuit)
+    fields = envelope(request, has_circuit=has_circuit, now_ms=now_ms, problems=problems)
+    problems += wrong(fields, flags, config, now_ms)
+    circuit = _circuit(file, request, config, problems) if has_circuit else None
     if problems:
         raise ShotbusError(problems)
-    views, source, live = live_views(options)
-    asked = _asked(request, circuit, now_ms)
-    compiled = Policy.compile(options.config)
-    decision = compiled.decide(asked, views, flags=flags, now_ms=now_ms)
-    budgets = covering(options.config, asked, decision.pool, now_ms)
-    data = {"decision": _data(decision), "trail": decision.trail, "pools": source, "live": live}
+    asked = asked_of(fields, request, circuit, source.force)
+    decision = decide(asked, fields, source.force, flags, now_ms)
+    budgets = covering(config, asked, decision.pool, source.force.view(decision.pool), now_ms)
+    data = {"decision": _data(decision), "trail": decision.trail, "pools": source.words, "live": source.live}
     data["budgets"] = budgets.as_json()
     if circuit is not None:
         data["circuit"] = _facts(circuit)
-    emit(options, data, "\n".join([*_page(decision, budgets, now_ms), source]))
+    emit(options, data, "\n".join([*_page(decision, budgets, now_ms), source.words]))
 
 
 def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
@@ -89,9 +90,7 @@ def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
 def _circuit(
     file: Path, request: RequestFile, config: Config, problems: list[Problem]
 ) -> CircuitFacts | None:
-    """Inspect the circuit; None for a request without one. What is wrong with it is added to ``problems``."""
-    if not (request.program or request.circuit):
-        return None
+    """Inspect the circuit. What is wrong with it is added to ``problems``."""
     text = request.program or _text(file, request.circuit)
     try:
         return inspect(text, CircuitLimits(bytes=config.limits.max_circuit_bytes))
@@ -108,30 +107,6 @@ def _text(file: Path, name: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise fail("SB-2003", str(path), detail=str(error), hint="check the path") from error
-
-
-def _wrong(request: RequestFile, flags: Mapping[str, float], config: Config) -> list[Problem]:
-    """Return what the door would refuse before it asks the policy."""
-    problems = []
-    if request.priority not in config.classes:
-        names = ", ".join(config.classes)
-        problems.append(Problem("SB-1101", "$.priority", limit=names, actual=request.priority))
-    if request.window and request.window not in config.windows:
-        limit = ", ".join(config.windows) or "no window is configured"
-        problems.append(Problem("SB-2002", "$.window", limit=limit, actual=request.window))
-    if not 1 <= request.points <= config.limits.max_points:
-        limit = f"1 to {config.limits.max_points}"
-        problems.append(Problem("SB-1305", "$.points", limit=limit, actual=str(request.points)))
-    if request.shots > config.limits.max_shots:
-        limit = f"0 to {config.limits.max_shots}"
-        problems.append(Problem("SB-1103", "$.shots", limit=limit, actual=str(request.shots)))
-    for text in request.fallback:
-        problems += check_step("$.fallback", text, config)
-    for name in flags:
-        if name not in config.flags:
-            limit = ", ".join(config.flags) or "no flag is configured"
-            problems.append(Problem("SB-2002", "--flag", limit=limit, actual=name))
-    return problems
 
 
 def _flags(pairs: tuple[str, ...]) -> dict[str, float]:
@@ -153,34 +128,6 @@ def _moment(at: str | None) -> int:
         return int(datetime.fromisoformat(at).timestamp() * 1000)
     except ValueError:
         raise fail("SB-2002", "--at", limit="such as 2026-12-24T22:00+01:00", actual=at) from None
-
-
-def _asked(request: RequestFile, circuit: CircuitFacts | None, now_ms: int) -> Asked:
-    family, _, version = request.family.partition("@")
-    estimates = bool(request.observables) or circuit is None
-    shots = request.shots if request.shots >= 0 else 0 if estimates else _DEFAULT_SHOTS
-    kept = {name: getattr(request, name) for name in _SAME}
-    return Asked(
-        job_id=_NOBODY,
-        family=family,
-        family_version=version,
-        mode="estimate" if estimates else "sample",
-        shots=shots,
-        circuits=max(1, len(request.observables)),
-        has_problem=request.problem,
-        only_problem=estimates and not request.observables,
-        deadline_ms=None if request.deadline is None else now_ms + int(request.deadline * 1000),
-        not_before_ms=0 if request.not_before is None else now_ms + int(request.not_before * 1000),
-        circuit=circuit,
-        **kept,
-    )
-
-
-_SAME = (
-    *("tenant", "principal", "roles", "priority", "intent", "data_class", "experiment", "session", "tags"),
-    *("backend", "window", "points", "value", "value_per_second", "confidence", "max_cost", "fallback"),
-    *("session_pool", "satisfied"),
-)
 
 
 def _data(decision: Decision) -> dict[str, Any]:

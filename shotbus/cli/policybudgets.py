@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from shotbus.broker.config import Config
-from shotbus.broker.policy.facts import Asked
+from shotbus.broker.policy.facts import Asked, PoolView
 from shotbus.schemas.errors import Problem
 
 
@@ -32,8 +32,11 @@ class Covering(NamedTuple):
         yield from map(str, self.problems)
 
 
-def covering(config: Config, asked: Asked, pool: str, now_ms: int) -> Covering:
-    """Return the budgets that a job on a pool takes from; ``pool`` empty: it takes nothing yet."""
+def covering(config: Config, asked: Asked, pool: str, view: PoolView, now_ms: int) -> Covering:
+    """Return the budgets that a job on a pool takes from; ``pool`` empty: it takes nothing yet.
+
+    ``view``: of the pool, with what a point takes there where that has been measured.
+    """
     settings = config.pools.get(pool)
     if settings is None or not config.budgets:
         return Covering()
@@ -43,14 +46,15 @@ def covering(config: Config, asked: Asked, pool: str, now_ms: int) -> Covering:
     from shotbus.broker.treasury.prices import estimate
     from shotbus.broker.treasury.refusals import hopeless
 
+    measured = view.seconds_per_point
+    per_point = settings.seconds_per_point if measured is None else measured
     cost = estimate(
         settings.price,
         points=asked.points,
         shots=asked.shots,
         circuits=asked.circuits,
-        seconds=asked.points * settings.seconds_per_point,
+        seconds=HEADROOM * asked.points * per_point,
         sessions=int(bool(asked.session) and asked.session_pool != pool),
-        headroom=HEADROOM,
     )
     found = Budgets(config.budgets).of(Claim(asked.tenant, asked.experiment, pool, cost), now_ms)
     wrong = (hopeless(purse, units, budget.limit) for budget, purse, units in found)

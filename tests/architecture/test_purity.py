@@ -78,6 +78,7 @@ MACHINES = [
             "diff",
             "facts",
             "families",
+            "inforce",
             "policy",
             "rulebook",
             "shares",

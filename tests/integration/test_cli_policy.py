@@ -95,7 +95,13 @@ def test_everything_that_is_wrong_with_a_request_is_said_at_once(folder):
     )
     problems = explained(folder, "request.toml", "--flag", "old=on", code=2)["errors"]
     assert {one["code"] for one in problems} >= {"SB-1101", "SB-2002", "SB-1305"}
-    assert {one["path"] for one in problems} >= {"$.priority", "$.window", "$.fallback", "--flag", "$.points"}
+    assert {one["path"] for one in problems} >= {
+        "$.priority",
+        "$.window",
+        "$.fallback[0]",
+        "--flag",
+        "$.points",
+    }
     (folder / "request.toml").write_text("prioriti = 'bulk'")
     (problem,) = explained(folder, "request.toml", code=2)["errors"]
     assert (problem["code"], problem["hint"]) == ("SB-2001", "did you mean 'priority'?")

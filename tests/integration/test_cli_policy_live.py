@@ -1,0 +1,136 @@
+"""``shotbus policy explain`` beside a broker: it says what a submission of the same then does."""
+
+import pytest
+from cli_kit import invoke, said, told
+from embedded_kit import BELL, Broker, eventually
+
+from shotbus import Client
+from shotbus.broker.config_loader import load_config
+
+CONFIG = """
+[pools.other]
+adapter = "noop"
+kind = "none"
+breaker = { min_calls = 1, pause_seconds = 600.0, pause_cap = 600.0 }
+[flags]
+new = false
+[families.vqe]
+[routing]
+default = "noop"
+min_history = 3
+[[routing.rules]]
+name = "new way"
+flag = "new"
+when = { tags = ["flagged"] }
+then = { pools = ["other"] }
+[[routing.rules]]
+name = "known to be good"
+when = { families = ["vqe"] }
+then = { pools = ["other", "noop"], unknown = "next" }
+where = { success = "0.5.." }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explained")
+    (folder / "data").mkdir()
+    text = f'[broker]\nurl = "sqlite:///{folder / "data"}"\n{CONFIG}'
+    for place in (folder, folder / "data"):
+        (place / "shotbus.toml").write_text(text)
+    (folder / "bell.qasm").write_text(BELL)
+    with Broker(folder / "data", "noop", "other"):
+        eventually(lambda: explained(folder)["live"])
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    config = load_config(folder / "shotbus.toml").config
+    with Client(config.broker.url, config=config) as client:
+        yield client
+
+
+def explained(folder, *words):
+    return told(folder, "policy", "explain", "bell.qasm", *words)
+
+
+def decided(folder, *words):
+    decision = explained(folder, *words)["decision"]
+    return decision["pool"], decision["rule"]
+
+
+def went(client, **options):
+    """Where a submission of the same really went, and by which rule."""
+    job = client.submit(BELL, shots=1, **options)
+    rule = job.result(30).rule
+    return job.events()[-1]["pool"], rule
+
+
+def test_without_history_and_with_it_it_says_where_a_job_of_the_family_goes(folder, client):
+    words = ("--family", "vqe")
+    assert decided(folder, *words) == went(client, family="vqe") == ("noop", "(default)")
+    for _ in range(3):
+        client.submit(BELL, shots=1, family="vqe", backend="other").result(30)
+    found = eventually(lambda: _ruled(decided(folder, *words)))
+    assert found == went(client, family="vqe") == ("other", "known to be good")
+    assert decided(folder, *words, "--offline") == ("noop", "(default)")
+
+
+def _ruled(found):
+    return found if found[1] != "(default)" else None
+
+
+def test_a_flag_that_was_switched_counts_and_one_that_is_tried_goes_over_it(folder, client):
+    words = ("--tag", "flagged")
+    assert decided(folder, *words)[0] == "noop"
+    said(folder, "flag", "new", "on", "--reason", "a test")
+    assert decided(folder, *words) == went(client, tags=["flagged"]) == ("other", "new way")
+    assert decided(folder, *words, "--flag", "new=off")[0] == "noop"
+    said(folder, "flag", "new", "default", "--reason", "it is over")
+
+
+def test_a_policy_that_was_applied_is_the_one_that_is_explained(folder, client):
+    before = explained(folder)["decision"]["version"]
+    (folder / "new.toml").write_text(
+        CONFIG + '[[routing.rules]]\nname = "all"\nthen = { pools = ["other"] }\n'
+    )
+    version = told(folder, "policy", "apply", "new.toml", "--reason", "a test")["version"]
+    found = explained(folder)
+    assert found["decision"]["version"] == version != before
+    assert decided(folder) == went(client) == ("other", "all")
+    assert found["pools"].startswith(f"from sqlite:///{folder / 'data'}, what shard 0 decides with now")
+    (folder / "old.toml").write_text(CONFIG)
+    told(folder, "policy", "apply", "old.toml", "--reason", "it is over")
+
+
+def test_offline_is_said_with_the_file_in_one_line(folder):
+    text = said(folder, "policy", "explain", "bell.qasm", "--offline")
+    assert text.splitlines()[-1].startswith("from shotbus.toml; no broker was asked (as asked)")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "path"),
+    [
+        (("--deadline", "nan"), "SB-1108", "$.deadline"),
+        (("--deadline", "inf"), "SB-1108", "$.deadline"),
+        (("--deadline", "-1"), "SB-1104", "$.deadline"),
+        (("--not-before", "nan"), "SB-1108", "$.not_before"),
+        (("--not-before", "1e12"), "SB-1108", "$.not_before"),
+        (("--value", "nan"), "SB-1108", "$.value"),
+        (("--max-cost", "nan"), "SB-1108", "$.max_cost"),
+        (("--confidence", "2"), "SB-1108", "$.confidence"),
+        (("--shots", "-5"), "SB-1103", "$.shots"),
+        (("--intent", "fun"), "SB-1108", "$.intent"),
+        (("--flag", "new=nan"), "SB-2002", "--flag"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("where", [(), ("--offline",)])
+def test_what_the_door_refuses_is_refused_without_a_traceback(folder, words, code, path, where):
+    problems = told(folder, "policy", "explain", "bell.qasm", *words, *where, code=2)["errors"]
+    assert [(one["code"], one["path"]) for one in problems] == [(code, path)]
+    if "--flag" not in words:
+        again = invoke(folder, "submit", "bell.qasm", *words, "--json")
+        assert again[0] == 2
+        assert code in again[2]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestFile:
-    """What a request file may say; times are seconds from now, ``shots`` below 0 takes the default.
+    """What a request file may say; times are seconds from now, ``shots`` None takes the default.
 
     ``problem``: it states a problem that a classical pool could solve; in the file it is ``true``, or the
     table of :mod:`shotbus.cli.problemfile`. ``satisfied``: demands that are met.
@@ -48,7 +48,7 @@ class RequestFile:
     backend: str = ""
     window: str = ""
     points: int = 1
-    shots: int = -1
+    shots: int | None = None
     observables: tuple[str, ...] = ()
     problem: bool = False
     value: float | None = None

@@ -4,14 +4,20 @@ import pytest
 from cli_kit import invoke, said, told
 from embedded_kit import BELL, Broker, eventually
 
-from shotbus import Client
+from shotbus import Client, JobFailedError
 from shotbus.broker.config_loader import load_config
 
 CONFIG = """
 [pools.other]
 adapter = "noop"
 kind = "none"
-breaker = { min_calls = 1, pause_seconds = 600.0, pause_cap = 600.0 }
+[pools.broken]
+adapter = "sleep"
+kind = "none"
+attempt_seconds = 0.3
+breaker = { min_calls = 1, error_rate = 0.5, pause_seconds = 600.0, pause_cap = 600.0 }
+[retry]
+max_attempts = 1
 [flags]
 new = false
 [families.vqe]
@@ -39,7 +45,7 @@ def folder(tmp_path_factory):
     for place in (folder, folder / "data"):
         (place / "shotbus.toml").write_text(text)
     (folder / "bell.qasm").write_text(BELL)
-    with Broker(folder / "data", "noop", "other"):
+    with Broker(folder / "data", "noop", "other", "broken"):
         eventually(lambda: explained(folder)["live"])
         yield folder
 
@@ -102,6 +108,24 @@ def test_a_policy_that_was_applied_is_the_one_that_is_explained(folder, client):
     assert found["pools"].startswith(f"from sqlite:///{folder / 'data'}, what shard 0 decides with now")
     (folder / "old.toml").write_text(CONFIG)
     told(folder, "policy", "apply", "old.toml", "--reason", "it is over")
+
+
+def test_a_pool_whose_breaker_is_open_is_called_so_and_waited_for(folder, client):
+    words = ("--backend", "broken")
+    eventually(lambda: not explained(folder, *words)["decision"]["waits"])
+    for tenant in ("ada", "bob"):
+        # What a job may have brought about itself counts when it happens to two tenants.
+        with pytest.raises(JobFailedError):
+            client.submit(BELL, shots=1, backend="broken", tenant=tenant, options={"seconds": "60"}).result(
+                60
+            )
+    found = eventually(lambda: _waits(explained(folder, *words)))
+    assert [step["state"] for step in found["trail"] if step["step"] == "candidate"] == ["breaker_open"]
+    assert "breaker_open" not in said(folder, "policy", "explain", "bell.qasm", *words, "--offline")
+
+
+def _waits(found):
+    return found if found["decision"]["waits"] else None
 
 
 def test_offline_is_said_with_the_file_in_one_line(folder):

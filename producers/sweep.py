@@ -18,6 +18,7 @@ from shotbus.producers.program import Program
 from shotbus.producers.request import Question, check_envelope, mode_of, question_of
 from shotbus.producers.result import JobFailedError, JobResult, JobTimeoutError, RefusedError, read_answer
 from shotbus.producers.session import Session
+from shotbus.producers.shards import shard_key
 from shotbus.producers.wishes import Wishes
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
@@ -216,7 +217,7 @@ def _records(
     for number, (job, question) in enumerate(zip(plan.jobs, questions, strict=True)):
         shard = replace(
             _shard(job, wishes),
-            idempotency_key=f"{sweep_id}/{number}",
+            idempotency_key=shard_key(sweep_id, number),
             sweep_id=sweep_id,
             shard_index=number,
         )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from shotbus.cli.answers import histogram
-from shotbus.cli.common import EXIT_FAILED, Options, aside, come_back, command_options, emit, run_async, table
+from shotbus.cli.common import (
+    EXIT_FAILED,
+    Options,
+    aside,
+    come_back,
+    command_options,
+    emit,
+    printable,
+    run_async,
+    table,
+)
 from shotbus.cli.inputs import read_points, read_text
 from shotbus.cli.jobs import (
     as_tenant,
@@ -24,6 +35,7 @@ from shotbus.cli.progress import follow, way_back
 from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.plan import Reduction
+from shotbus.producers.shards import Reason, reasons_of
 from shotbus.producers.sweep import AsyncSweep
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
@@ -100,7 +112,9 @@ async def _submit(
             return
         count = len(next(iter(bindings.values())))
         with way_back(f"sweep {handle.sweep_id} goes on; come back with: {back}"):
-            _show(options, await _reduction(handle, count, timeout, back))
+            reduction = await _reduction(handle, count, timeout, back)
+            reasons = await _reasons(client, reduction, given["tenant"], given["session"])
+            _show(options, reduction, reasons)
 
 
 async def _reduction(handle: AsyncSweep, points: int, timeout: float | None, back: str) -> Reduction:
@@ -114,22 +128,32 @@ async def _reduction(handle: AsyncSweep, points: int, timeout: float | None, bac
 
 @sweep.command(short_help="Print a sweep's newest reduction.")
 @click.argument("sweep_id")
+@click.option("--session", default="", help="Session it was submitted in, which its jobs' ids tell.")
 @tenant_option
 @command_options
-def status(options: Options, sweep_id: str, tenant: str) -> None:
-    """Print the newest reduction of SWEEP_ID; exit code 1 when a shard failed."""
-    run_async(_status(options, sweep_id, tenant))
+def status(options: Options, sweep_id: str, session: str, tenant: str) -> None:
+    """Print the newest reduction of SWEEP_ID, and why shards failed; exit code 1 when one did."""
+    run_async(_status(options, sweep_id, session, tenant))
 
 
-async def _status(options: Options, sweep_id: str, tenant: str) -> None:
+async def _status(options: Options, sweep_id: str, session: str, tenant: str) -> None:
     async with connect(options) as client:
-        newest = await _newest(client, sweep_id, tenant)
+        newest = await newest_reduction(client, sweep_id, tenant)
+        reasons = await _reasons(client, newest, tenant, session) if newest else []
     if newest is None:
         raise fail("SB-4007", "$.sweep_id", actual=sweep_id)
-    _show(options, newest)
+    _show(options, newest, reasons)
 
 
-async def _newest(client: AsyncClient, sweep_id: str, tenant: str) -> Reduction | None:
+async def _reasons(client: AsyncClient, reduction: Reduction, tenant: str, session: str) -> list[Reason]:
+    """Return why shards failed; of many failures those that the reduction names."""
+    if not reduction.failed_shards:
+        return []
+    shards = reduction.failed_shards
+    return await reasons_of(client.session, reduction.sweep_id, shards, tenant=tenant, group=session)
+
+
+async def newest_reduction(client: AsyncClient, sweep_id: str, tenant: str) -> Reduction | None:
     """Return a tenant's newest reduction: of the store when it is final, else of the bus."""
     stored = await client.session.read_model(f"reduction:{sweep_id}")
     if stored is None or not decode(stored, "sweep_reduction")[1]["final"]:
@@ -173,7 +197,7 @@ async def _known(client: AsyncClient, sweep_id: str, tenant: str, *, wanted: boo
     Raises ShotbusError (SB-4007) when one is wanted and there is none.
     """
     deadline = time.monotonic() + _ARRIVAL_SECONDS
-    while (newest := await _newest(client, sweep_id, tenant)) is None and wanted:
+    while (newest := await newest_reduction(client, sweep_id, tenant)) is None and wanted:
         if time.monotonic() > deadline:
             hint = "check the id and the tenant; jobs of it that arrive within ten minutes are cancelled"
             raise fail("SB-4007", "$.sweep_id", actual=sweep_id, hint=hint)
@@ -181,14 +205,17 @@ async def _known(client: AsyncClient, sweep_id: str, tenant: str, *, wanted: boo
     return newest
 
 
-def _show(options: Options, reduction: Reduction) -> None:
+def _show(options: Options, reduction: Reduction, reasons: Sequence[Reason]) -> None:
     """Print a reduction; exit code 1 when a shard failed, 2 when the declaration was refused."""
     refused = [Problem.from_record(one) for one in reduction.meta.get("problems", ())]
     if refused:
         raise ShotbusError(refused)
     data = {name: getattr(reduction, name) for name in _SHOWN}
-    text = "\n".join([*(f"{name:11} {value}" for name, value in data.items()), *_values(reduction)])
-    emit(options, data | {"arrays": reduction.arrays, "failed_shards": reduction.failed_shards}, text)
+    head = [f"{name:11} {value}" for name, value in data.items()]
+    why = [printable(f"  {one}") for one in reasons]
+    data |= {"failed_shards": reduction.failed_shards, "reasons": [one.as_json() for one in reasons]}
+    text = "\n".join([*head, *why, *_values(reduction)])
+    emit(options, data | {"arrays": reduction.arrays}, text)
     if reduction.failed:
         raise SystemExit(EXIT_FAILED)
 

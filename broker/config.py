@@ -21,6 +21,8 @@ from shotbus.broker.policy.config import (
 )
 
 MODES = ("sample", "estimate")
+#: By what a budget sets aside what depends on time.
+BOUNDS = ("attempt", "measured")
 #: What budgets count. Of ``jobs`` and ``queued`` what counts is how many there are at a time.
 RESOURCES = ("money", "backend_seconds", "shots", "jobs", "queued")
 GAUGES = ("jobs", "queued")
@@ -384,7 +386,8 @@ class BudgetConfig:
 
     ``tenant``, ``experiment`` and ``pool`` say whose: a name; empty for all together; ``*`` for each one by
     itself. Days and months are those of UTC. ``alerts`` are parts of the limit; ``block`` is the part that a
-    dispatcher's shard may take in advance.
+    dispatcher's shard may take in advance. ``bound`` says what is set aside of what depends on time: the
+    longest that an attempt may take, or what is measured, which may not be enough.
     """
 
     tenant: str = ""
@@ -395,6 +398,7 @@ class BudgetConfig:
     period: str = "total"
     alerts: tuple[float, ...] = (0.5, 0.8, 1.0)
     block: float = 0.05
+    bound: str = "attempt"
 
 
 @dataclass(frozen=True, slots=True)

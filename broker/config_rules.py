@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from shotbus.broker.config import GAUGES, LIMITED, MODES, PERIODS, RESOURCES, Config
+from shotbus.broker.config import BOUNDS, GAUGES, LIMITED, MODES, PERIODS, RESOURCES, Config
 from shotbus.broker.policy.check import check_policy
 from shotbus.schemas.errors import Problem
 
@@ -104,6 +104,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "period": _words(*PERIODS),
         "alerts": _Rule("above 0, at most 10, each", lambda value: all(0 < part <= 10 for part in value)),
         "block": _from(0, 1),
+        "bound": _words(*BOUNDS),
     },
     "limits": {
         "max_shots": _from(1),

@@ -63,6 +63,7 @@ IDS: Mapping[int, SchemaKey] = {
     1039: SchemaKey("place", 1),
     1040: SchemaKey("pool_status", 3),
     1041: SchemaKey("located", 4),
+    1042: SchemaKey("treasury_row", 2),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -79,8 +79,11 @@ class ChildProcess:
         process = self._process if self._process is not None else await self.start()
         self.runs += counts
         try:
-            async with asyncio.timeout(seconds):
-                return await converse(process)
+            async with asyncio.timeout(seconds) as limit:
+                answer = await converse(process)
+                # A busy loop may hear of an answer first: then it has taken longer than may be billed.
+                _in_time(limit)
+                return answer
         except TimeoutError as error:
             await self.kill()
             # A conversation may have limits of its own, and says which.
@@ -132,6 +135,12 @@ class ChildProcess:
         _close_input(process)
         # Not to be cancelled half-way: a child that nobody waits for stays as a zombie.
         await asyncio.shield(process.wait())
+
+
+def _in_time(limit: asyncio.Timeout) -> None:
+    ends = limit.when()
+    if ends is not None and ends < asyncio.get_running_loop().time():
+        raise TimeoutError
 
 
 def _close_input(process: Process) -> None:

@@ -15,7 +15,7 @@ from shotbus.broker.treasury.budgets import Budgets, Claim
 from shotbus.broker.treasury.prices import MICRO, Cost, Usage, actual, estimate
 from shotbus.broker.treasury.refusals import hopeless
 
-#: Backend seconds are estimated: so many times as much is set aside.
+#: Where a budget sets aside what is measured instead of the longest attempt: so many times as much.
 HEADROOM = 2.0
 #: A job that needs units which have been asked for looks again after this long.
 LOOK_AGAIN_MS = 250
@@ -55,10 +55,9 @@ class Funds:
         """
         if not self._budgets.limits(job.tenant):
             return ""
-        cost = self._cost(job, pool, seconds, opens=opens, headroom=HEADROOM)
-        claim = Claim(job.tenant, job.experiment, pool, cost)
+        claim = self._claim(job, pool, seconds, opens=opens)
         wrong = (
-            hopeless(purse, units, budget.limit)
+            hopeless(purse, units, budget.limit, bounding=self._budgets.bounding(purse, claim))
             for budget, purse, units in self._budgets.of(claim, now.wall_ms)
         )
         problem = next((one for one in wrong if one is not None), None)
@@ -76,7 +75,7 @@ class Funds:
         allowance = self.allowance
         if allowance is None or not allowance.limits(job.tenant):
             return None
-        claim = Claim(job.tenant, job.experiment, job.pool, self._estimate(job))
+        claim = self._claim(job, job.pool, job.cost, opens=_opens(job, job.pool))
         answer = allowance.reserve(job.job_id, claim, now)
         return answer if isinstance(answer, Waits | Refused) else None
 
@@ -105,9 +104,9 @@ class Funds:
             self.allowance.left_queue(job.job_id)
 
     def forfeit(self, job: Job) -> None:
-        """Charge what a job was to cost: an attempt of it is lost, and nobody will ask what it took."""
+        """Charge all that is set aside: an attempt of a job is lost, and nobody will ask what it took."""
         if self.allowance is not None:
-            self.allowance.charge(job.job_id, self._estimate(job))
+            self.allowance.charge(job.job_id, None)
 
     def release(self, job: Job) -> None:
         """Free what is left of a job's units."""
@@ -127,10 +126,14 @@ class Funds:
         if self.allowance is not None:
             self.allowance.restore(key, row)
 
-    def _estimate(self, job: Job) -> Cost:
-        return self._cost(job, job.pool, job.cost, opens=_opens(job, job.pool), headroom=HEADROOM)
+    def _claim(self, job: Job, pool: str, seconds: float, *, opens: bool) -> Claim:
+        """Return what an attempt costs at most, since workers end it then, and by what was measured."""
+        longest = self._pools.get(pool, _UNKNOWN_POOL).attempt_seconds
+        most = self._cost(job, pool, longest, opens=opens)
+        measured = self._cost(job, pool, min(HEADROOM * seconds, longest), opens=opens)
+        return Claim(job.tenant, job.experiment, pool, most, measured)
 
-    def _cost(self, job: Job, pool: str, seconds: float, *, opens: bool, headroom: float = 1.0) -> Cost:
+    def _cost(self, job: Job, pool: str, seconds: float, *, opens: bool) -> Cost:
         """Estimate as the policy does, see :func:`shotbus.broker.policy.candidates.look`."""
         return estimate(
             self._pools.get(pool, _UNKNOWN_POOL).price,
@@ -139,7 +142,6 @@ class Funds:
             circuits=circuits_of(job.traits),
             seconds=seconds,
             sessions=int(opens),
-            headroom=headroom,
         )
 
 

@@ -64,8 +64,9 @@ CATALOG: dict[str, Invariant] = {
     "I7": Invariant(
         "spend and reservations stay within the limit",
         "what the Treasury has given to the shards is within the limit whenever it gives, what a shard "
-        "has used and reserved is within what it was given; the running sum of a tenant's bills never "
-        "passes its limit",
+        "has used and reserved is within what it was given; where a budget sets aside the longest that "
+        "an attempt may take, nothing is spent beyond; the running sum of a tenant's bills never passes "
+        "its limit",
         ("treasury-ledger",),
         "the bills, without the provider's ledger and the tenants' limits",
     ),

@@ -21,6 +21,8 @@ class Purses:
         self._findings = findings
         #: What each shard has of a purse, granted and not returned.
         self._held: dict[Purse, dict[int, int]] = {}
+        #: What each shard has spent beyond, by both ledgers.
+        self._overdrawn: dict[tuple[Purse, int], int] = {}
         #: Since when more is given than may be, and what that looked like.
         self._over: dict[Purse, tuple[int, str]] = {}
 
@@ -34,6 +36,7 @@ class Purses:
         if fields is None or fields["shard"] == WHOLE:
             return
         purse = purse_of(fields)
+        self._overdraft(fields, purse)
         held = self._held.setdefault(purse, {})
         before, now = held.get(fields["shard"], 0), fields["granted"] - fields["returned"]
         held[fields["shard"]] = now
@@ -52,10 +55,20 @@ class Purses:
         fields = _purse_row(record)
         if fields is None:
             return
+        self._overdraft(fields, purse_of(fields))
         gone = fields["used"] + fields["returned"] + fields["reserved"]
         seen = f"shard {fields['shard']} has used, returned or reserved {gone} of {fields['granted']} granted"
         holds = gone <= fields["granted"]
         self._findings.judge("I7", "reserved-within-the-grant", fields["budget"], seen, holds=holds)
+
+    def _overdraft(self, fields: Mapping[str, Any], purse: Purse) -> None:
+        """Judge that nothing is spent beyond a budget that sets aside the most; told once a shard's total."""
+        place, overdrawn = (purse, fields["shard"]), fields["overdrawn"]
+        if fields["bound"] == "attempt":
+            told = self._overdrawn.get(place, 0)
+            seen = f"shard {fields['shard']} has spent {overdrawn - told} units beyond what it was given"
+            self._findings.judge("I7", "spent-within-the-limit", purse.budget, seen, holds=overdrawn <= told)
+        self._overdrawn[place] = max(overdrawn, self._overdrawn.get(place, 0))
 
     def finish(self, look: Look) -> None:
         """Judge what is given beyond a limit even now."""

@@ -81,6 +81,7 @@ class Account:
     purse: Purse
     limit: int
     alerted: float = 0.0
+    bound: str = ""
     shares: dict[int, Share] = field(default_factory=dict)
     round: Round | None = None
 
@@ -135,6 +136,7 @@ class Account:
             limit=self.limit,
             shard=shard,
             alerted=self.alerted if share is None else 0.0,
+            bound=self.bound,
             counts=counts,
         )
 

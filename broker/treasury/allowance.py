@@ -99,17 +99,19 @@ class Allowance:
         self._wait_no_more(job_id)
         return self._try(job_id, claim, now, now.seen + ANSWER_SECONDS)
 
-    def charge(self, job_id: str, cost: Cost) -> Settled:
+    def charge(self, job_id: str, cost: Cost | None) -> Settled:
         """Spend out of a job's reservation and keep the rest: an attempt was billed, another may follow.
 
         More than was reserved is spent all the same, as it is owed: out of what is free here, else overdrawn.
+        ``cost`` None is all that is reserved.
         """
         reservation = self._reserved.get(job_id)
         if reservation is None:
             return Settled(())
         overdrawn = []
         for purse, reserved in reservation.parts.items():
-            units = units_spent(purse.resource, units_of(cost, purse.resource))
+            taken = reserved if cost is None else units_of(cost, purse.resource)
+            units = units_spent(purse.resource, taken)
             # A purse of which nothing is left may be gone with its period.
             missing = self._holding(purse).charge(reserved, units)
             reservation.parts[purse] = reserved - min(reserved, units)
@@ -213,7 +215,9 @@ class Allowance:
             return encode("ledger_page", {"kind": "meta", "data": str(self._number).encode()})
         if key.startswith(_PURSE):
             purse = self._by_key.get(key.removeprefix(_PURSE))
-            return None if purse is None else self._holdings[purse].row(self._shard)
+            if purse is None:
+                return None
+            return self._holdings[purse].row(self._shard, self._budgets.bound(purse))
         reservation = self._reserved.get(key.removeprefix(_JOB).decode())
         if reservation is None:
             return None
@@ -277,7 +281,8 @@ class Allowance:
                 continue
             short = holding.refused_for(missing, now)
             if short:
-                refusals.append(refusal(purse, units, short, now))
+                pool = self._budgets.bounding(purse, claim)
+                refusals.append(refusal(purse, units, short, now, bounding=pool))
             else:
                 lacking.append((holding, more))
         if refusals:

@@ -20,12 +20,16 @@ _IN_MICRO = ("money", "backend_seconds")
 
 
 class Claim(NamedTuple):
-    """Whose job it is, where it is to run, and what it takes at most."""
+    """Whose job it is, where it is to run, and what it takes at most.
+
+    ``cost`` is what an attempt can never exceed, ``measured`` what it is not expected to; None is the same.
+    """
 
     tenant: str
     experiment: str
     pool: str
     cost: Cost
+    measured: Cost | None = None
 
 
 class Purse(NamedTuple):
@@ -92,6 +96,11 @@ class Budget:
         return f"{self.config.resource}/{self.config.period}"
 
     @property
+    def is_strict(self) -> bool:
+        """Tell whether the longest that an attempt may take is set aside: then it is never overdrawn."""
+        return self.config.bound == "attempt"
+
+    @property
     def identity(self) -> tuple[str, str]:
         """Name and measure, with which its purses begin."""
         return self.name, self.measure
@@ -104,6 +113,11 @@ class Budget:
             and mine.experiment in ("", _EACH, claim.experiment)
             and mine.pool in ("", _EACH, claim.pool)
         )
+
+    def units(self, claim: Claim) -> int:
+        """Return what a job takes of it, by what its bound says."""
+        cost = claim.cost if self.is_strict or claim.measured is None else claim.measured
+        return units_of(cost, self.config.resource)
 
     def purse(self, claim: Claim, now_ms: int) -> Purse:
         """Return the purse that a job takes from now."""
@@ -142,8 +156,20 @@ class Budgets:
         return [
             (budget, budget.purse(claim, now_ms), units)
             for budget in self._of_tenant.get(claim.tenant, self._general)
-            if budget.covers(claim) and (units := units_of(claim.cost, budget.config.resource))
+            if budget.covers(claim) and (units := budget.units(claim))
         ]
+
+    def bound(self, purse: Purse) -> str:
+        """Return by what a purse sets aside; empty when its budget is not configured (any more)."""
+        budget = self._by_name.get(purse.budget)
+        return budget.config.bound if budget is not None and budget.measure == purse.measure else ""
+
+    def bounding(self, purse: Purse, claim: Claim) -> str:
+        """Return the pool whose longest attempt makes a job take more of a purse than is measured, if so."""
+        if claim.measured is None or self.bound(purse) != "attempt":
+            return ""
+        measured, most = (units_of(cost, purse.resource) for cost in (claim.measured, claim.cost))
+        return claim.pool if measured < most else ""
 
     def covers(self, claim: Claim, resource: str) -> bool:
         """Tell whether a job falls under a budget of one resource, whatever it takes of it."""

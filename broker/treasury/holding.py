@@ -150,7 +150,7 @@ class Holding:
             return "request"
         return "recalled" if self.owes_answer else "return" if self.gives_back else "settle"
 
-    def row(self, shard: int) -> bytes:
+    def row(self, shard: int, bound: str) -> bytes:
         """Return the ledger row; what is reserved follows from the jobs' own rows."""
         counts = {
             "heard": self.heard,
@@ -161,7 +161,7 @@ class Holding:
             "reserved": self.reserved,
             "wanted": int(self.expects),
         }
-        return row(self.purse, limit=0, shard=shard, counts=counts)
+        return row(self.purse, limit=0, shard=shard, bound=bound, counts=counts)
 
 
 def holding_of(fields: Mapping[str, Any], purse: Purse) -> Holding:

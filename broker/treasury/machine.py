@@ -305,7 +305,7 @@ class Treasury:
         budget = self._budgets.get(purse.budget)
         if budget is not None and budget.measure == purse.measure:
             limit = budget.limit
-        account = self._accounts[purse] = Account(purse, limit)
+        account = self._accounts[purse] = Account(purse, limit, bound=self._budgets.bound(purse))
         self._by_key[purse.key] = purse
         return account
 

@@ -57,26 +57,22 @@ def estimate(
     seconds: float,
     circuits: int,
     sessions: int,
-    headroom: float = 1.0,
 ) -> Cost:
-    """Return what to reserve for a job; it should be an upper bound.
+    """Return what a job costs that takes so long.
 
     Args:
         price: of the pool.
         points: rows of the binding matrix.
         shots: of each point and circuit; 0 is exact mode, which takes none.
-        seconds: estimated backend time of the whole job.
+        seconds: backend time of the whole job.
         circuits: measured circuits a point, at most one an observable.
         sessions: 1 when the job opens its session on this pool.
-        headroom: how many times ``seconds`` is reserved, 1 or more.
 
     Raises:
         ValueError: for a negative or not finite number.
 
     """
-    return actual(
-        price, Usage(shots=points * shots * circuits, seconds=seconds * headroom, sessions=sessions)
-    )
+    return actual(price, Usage(shots=points * shots * circuits, seconds=seconds, sessions=sessions))
 
 
 def actual(price: PriceConfig, usage: Usage, *, billed: float | None = None) -> Cost:

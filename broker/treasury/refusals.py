@@ -16,6 +16,7 @@ PLACE_RETRY_MS = 5_000
 UNCHECKED_RETRY_MS = 5_000
 _QUOTA, _BUDGET, _UNCHECKED = "SB-1120", "SB-1121", "SB-1122"
 _SMALLER = "make the job smaller, or ask for a higher limit"
+_SHORTER = 'an attempt on {0} may take that long: lower attempt_seconds of the pool, or bound = "measured"'
 
 
 class Refusal(NamedTuple):
@@ -25,8 +26,11 @@ class Refusal(NamedTuple):
     retry_after_ms: int
 
 
-def refusal(purse: Purse, units: int, short: Short, now: Now) -> Refusal:
-    """Say no to a job that takes ``units`` from a purse."""
+def refusal(purse: Purse, units: int, short: Short, now: Now, *, bounding: str = "") -> Refusal:
+    """Say no to a job that takes ``units`` from a purse.
+
+    ``bounding``: the pool whose longest attempt they are for, where less would do by what is measured.
+    """
     if short.reason != "short":
         return unchecked(purse, short.reason)
     retry = _retry_after(purse, units, short, now)
@@ -34,17 +38,18 @@ def refusal(purse: Purse, units: int, short: Short, now: Now) -> Refusal:
     limit = f"{shown(resource, short.limit)}{_period(purse)}: {shown(resource, short.spent)} spent"
     limit += f", {shown(resource, short.held)} held by jobs"
     return Refusal(
-        Problem(_code(resource), _path(purse), limit, _wanted(purse, units), _hint(retry, now)), retry
+        Problem(_code(resource), _path(purse), limit, _wanted(purse, units), _hint(retry, now, bounding)),
+        retry,
     )
 
 
-def hopeless(purse: Purse, units: int, limit: int) -> Problem | None:
+def hopeless(purse: Purse, units: int, limit: int, *, bounding: str = "") -> Problem | None:
     """Say no to a job that alone exceeds a purse's limit, whatever is left of that; None when it does not."""
     if units <= limit:
         return None
     resource = purse.resource
     told = f"{shown(resource, limit)}{_period(purse)}"
-    return Problem(_code(resource), _path(purse), told, _wanted(purse, units), _SMALLER)
+    return Problem(_code(resource), _path(purse), told, _wanted(purse, units), _too_much(bounding))
 
 
 def unchecked(purse: Purse, why: str) -> Refusal:
@@ -80,7 +85,11 @@ def _retry_after(purse: Purse, units: int, short: Short, now: Now) -> int:
     return rest
 
 
-def _hint(retry_ms: int, now: Now) -> str:
+def _too_much(bounding: str) -> str:
+    return _SHORTER.format(bounding) if bounding else _SMALLER
+
+
+def _hint(retry_ms: int, now: Now, bounding: str) -> str:
     if not retry_ms:
-        return _SMALLER
+        return _too_much(bounding)
     return f"submit again after {stamp(now.wall_ms + retry_ms + 999)}"

@@ -21,6 +21,7 @@ def row(
     limit: int,
     shard: int = WHOLE,
     alerted: float = 0.0,
+    bound: str = "",
     counts: Mapping[str, int] | None = None,
 ) -> bytes:
     """Return a row; ``counts`` are those of :data:`TOTALS` and :data:`WANTS` that are not zero."""
@@ -29,6 +30,7 @@ def row(
         "limit": limit,
         "shard": shard,
         "alerted": alerted,
+        "bound": bound,
         **_NOTHING,
         **(counts or {}),
     }

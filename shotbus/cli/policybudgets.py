@@ -48,14 +48,23 @@ def covering(config: Config, asked: Asked, pool: str, view: PoolView, now_ms: in
 
     measured = view.seconds_per_point
     per_point = settings.seconds_per_point if measured is None else measured
-    cost = estimate(
-        settings.price,
-        points=asked.points,
-        shots=asked.shots,
-        circuits=asked.circuits,
-        seconds=HEADROOM * asked.points * per_point,
-        sessions=int(bool(asked.session) and asked.session_pool != pool),
+    longest = settings.attempt_seconds
+    most, expected = (
+        estimate(
+            settings.price,
+            points=asked.points,
+            shots=asked.shots,
+            circuits=asked.circuits,
+            seconds=seconds,
+            sessions=int(bool(asked.session) and asked.session_pool != pool),
+        )
+        for seconds in (longest, min(HEADROOM * asked.points * per_point, longest))
     )
-    found = Budgets(config.budgets).of(Claim(asked.tenant, asked.experiment, pool, cost), now_ms)
-    wrong = (hopeless(purse, units, budget.limit) for budget, purse, units in found)
+    budgets = Budgets(config.budgets)
+    claim = Claim(asked.tenant, asked.experiment, pool, most, expected)
+    found = budgets.of(claim, now_ms)
+    wrong = (
+        hopeless(purse, units, budget.limit, bounding=budgets.bounding(purse, claim))
+        for budget, purse, units in found
+    )
     return Covering(tuple(budget.name for budget, _, _ in found), tuple(one for one in wrong if one))

@@ -13,7 +13,6 @@ from treasury_kit import fresh
 
 from shotbus.broker.dispatcher.breaker import Gate
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN
-from shotbus.broker.dispatcher.funds import HEADROOM
 from shotbus.broker.dispatcher.ladders import UNSURE_WHEN_PAID
 from shotbus.broker.dispatcher.messages import Bury, Commanded, Reported, Revoke, Submitted
 from shotbus.broker.dispatcher.standing import INTENT_SECONDS
@@ -248,9 +247,8 @@ class Witness:
         if life.fields["tenant"] != "ada":
             return True
         price, shots = self.config.pools["paid"].price, life.fields["shots"]
-        wanted = estimate(
-            price, points=1, shots=shots, seconds=0.5, circuits=1, sessions=0, headroom=HEADROOM
-        ).money
+        longest = self.config.pools["paid"].attempt_seconds
+        wanted = estimate(price, points=1, shots=shots, seconds=longest, circuits=1, sessions=0).money
         held = machine.shard.funds.allowance.reserved(item.job_id)
         return sum(units for purse, units in held.items() if purse.resource == "money") >= wanted
 

@@ -20,7 +20,7 @@ from dispatcher_kit import (
 )
 from funded_kit import Funded, with_money
 
-from shotbus.broker.config import PriceConfig
+from shotbus.broker.config import BudgetConfig, PriceConfig
 from shotbus.broker.dispatcher.job import shared_chain
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.schemas.ids import affine_route
@@ -294,3 +294,51 @@ def test_a_session_is_billed_with_the_job_that_opens_it_and_only_once():
         (sent,) = forwards(driver.bank())
         (told,) = emitted(driver.run(finished(sent)), "circuit_result")
         assert told["cost"] == (8.0 if number == 1 else 1.0)
+
+
+def by_the_second(limit, bound):
+    """A shard on whose pool ``aer`` an attempt takes 10 s at most; ada has so many backend seconds."""
+    settings = with_money(1_000.0)
+    settings.pools["aer"] = replace(settings.pools["aer"], attempt_seconds=10.0, price=PriceConfig())
+    seconds = BudgetConfig(tenant="ada", resource="backend_seconds", limit=limit, block=0.0, bound=bound)
+    made = Funded(replace(settings, budgets={"seconds": seconds}))
+    made.free = FREE
+    return made
+
+
+def ran_for(driver, number, sent, seconds):
+    told = item(job_id(number), 1) | {"backend_seconds": seconds}
+    driver.run(reported("finished", sent.bundle_id, items=[told]))
+
+
+def test_the_longest_that_an_attempt_may_take_is_set_aside_and_what_it_did_not_take_is_free_again():
+    driver = by_the_second(25.0, "attempt")
+    driver.run(job(1), job(2), job(3))
+    told = driver.bank()
+    assert [who for who, _, _ in refusals(told)] == [job_id(3)]
+    first, _ = forwards(told)
+    ran_for(driver, 1, first, 10.0)
+    # Until then the last refusal is repeated.
+    driver.pass_time(2)
+    driver.run(job(4))
+    (problem,) = [one for told in emitted(driver.bank(), "refusal") for one in told["problems"]]
+    assert problem["actual"] == "10 s backend_seconds wanted"
+    assert problem["limit"] == "25 s: 10 s spent, 15 s held by jobs"
+
+
+def test_a_limit_that_no_attempt_is_within_says_what_could_be_lowered():
+    driver = by_the_second(5.0, "attempt")
+    driver.run(job(1))
+    ((refused,),) = [one["problems"] for one in emitted(driver.bank(), "refusal")]
+    assert refused["hint"].endswith('lower attempt_seconds of the pool, or bound = "measured"')
+
+
+def test_by_what_is_measured_more_jobs_go_at_once_and_may_overdraw():
+    driver = by_the_second(5.0, "measured")
+    driver.run(job(1), job(2), job(3))
+    told = driver.bank()
+    assert not refusals(told)
+    for number, sent in enumerate(forwards(told), 1):
+        ran_for(driver, number, sent, 10.0)
+    allowance = driver.machine.shard.funds.allowance
+    assert sum(one.overdrawn for one in allowance._holdings.values()) > 0

@@ -82,6 +82,18 @@ def test_what_is_returned_may_stand_behind_what_is_given_in_one_transaction():
     assert broken(treasury=rows) == []
 
 
+@pytest.mark.parametrize(("bound", "found"), [("attempt", 1), ("measured", 0), ("", 0)])
+def test_what_is_spent_beyond_a_budget_that_sets_aside_the_most_is_told_once(bound, found):
+    counts = {"granted": 50, "used": 50, "overdrawn": 7}
+    value = row(PURSE, limit=100, shard=0, bound=bound, counts=counts)
+    told = [
+        record("jobs", b"allowance/purse/x", value, 0),
+        record("jobs", b"allowance/purse/x", value, 1),
+    ]
+    seen = broken(jobs=told, treasury=[record("treasury-ledger", b"a/0", value, 0)])
+    assert seen == ["shard 0 has spent 7 units beyond what it was given"] * found
+
+
 @pytest.mark.parametrize(("reserved", "sound"), [(20, True), (21, False)])
 def test_a_shard_reserves_no_more_than_it_was_given(reserved, sound):
     counts = {"granted": 50, "used": 20, "returned": 10, "reserved": reserved}

@@ -28,8 +28,8 @@ def test_shots_are_those_of_all_points_and_circuits_and_a_session_is_billed_once
     )
 
 
-def test_headroom_is_reserved_on_backend_seconds_and_on_what_they_cost():
-    cost = estimate(PriceConfig(per_second=1.6), points=1, shots=0, seconds=10.0, headroom=1.5, **PLAIN)
+def test_backend_seconds_are_counted_and_so_is_what_they_cost():
+    cost = estimate(PriceConfig(per_second=1.6), points=1, shots=0, seconds=15.0, **PLAIN)
     assert cost == Cost(24_000_000, 15_000_000, 0)
 
 

@@ -51,6 +51,7 @@ GOLDEN = {
     1039: ("place", 1),
     1040: ("pool_status", 3),
     1041: ("located", 4),
+    1042: ("treasury_row", 2),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

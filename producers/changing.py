@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.change import unknown_window
 from shotbus.producers.asking import Wish, ask
 from shotbus.producers.coerce import wall_ms
 from shotbus.producers.session import Session
@@ -126,7 +127,8 @@ async def change(session: Session, wish: Wish, *, timeout: float) -> Changed:
 
     Raises:
         TimeoutError: a shard did not answer in time; the wish is durable and will be heeded.
-        ShotbusError: no shard has anything live that is meant (SB-4001; SB-4007 of a sweep).
+        ShotbusError: no shard has anything live that is meant (SB-4001; SB-4007 of a sweep), or none knows
+            the window (SB-1108).
 
     """
     partitions: Sequence[int] = range(session.topics.partitions)
@@ -143,4 +145,9 @@ async def change(session: Session, wish: Wish, *, timeout: float) -> Changed:
         code = "SB-4007" if wish.target == "sweep" else "SB-4001"
         hint = "what has ended cannot be changed; check the name and the tenant"
         raise ShotbusError([Problem(code, f"$.{wish.target}", actual=wish.name, hint=hint)])
+    nowhere = unknown_window(())
+    if not changed and all(told.startswith(nowhere) for told in problems):
+        # A mistake in the wish, as an unknown pool is, and no state of the jobs.
+        limit = next(iter(problems)).removeprefix(nowhere) or "no window is configured"
+        raise ShotbusError([Problem("SB-1108", "$.window", limit=limit, actual=wish.arguments["window"])])
     return Changed(changed, tuple(problems.most_common()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -60,14 +60,19 @@ _ARGUMENTS = {
 }
 
 
+def unknown_window(names: Iterable[str]) -> str:
+    """Return why no job can be changed to a window that is none of ``names``; with none, how that begins."""
+    return f"unknown window, known: {', '.join(sorted(names))}"
+
+
 def check_change(shard: Shard, job: Job, change: Change, now: Now) -> str:
     """Return why a job cannot be changed like that; empty when it can."""
     until = _until(shard, change, now)
     deadline = change.deadline_ms or job.deadline_ms or MAX_YEAR_MS
     checks = (
-        (job.phase not in AT_HAND, "a worker has it"),
         (change.priority is not None and change.priority not in shard.config.classes, "unknown class"),
-        (change.window is not None and change.window not in shard.windows, "unknown window"),
+        (change.window is not None and change.window not in shard.windows, unknown_window(shard.windows)),
+        (job.phase not in AT_HAND, "a worker has it"),
         (change.deadline_ms is not None and change.deadline_ms <= now.wall_ms, "the deadline has passed"),
         (until and job.phase in ASIDE, "it stands aside, waiting for an answer"),
         (until and deadline <= until, "its deadline is earlier"),

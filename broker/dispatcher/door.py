@@ -20,6 +20,7 @@ from shotbus.broker.dispatcher.reuse import forget_place, remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.dispatcher.traits import traits_of
+from shotbus.broker.dispatcher.wishes import check_names
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import PUBLIC
@@ -47,6 +48,8 @@ class Door:
         if known is not None:
             return known
         problems = [*event.contradictions, *check_request(request, shard.config, now_ms=now.wall_ms)]
+        if request["window"] or request["fallback"]:
+            problems += check_names(request, shard.config)
         if asks_for_earlier(request):
             problems += check_reuse(request)
         if not event.reference.topic.endswith(f"requests.{request['priority']}"):
@@ -114,8 +117,10 @@ class Door:
         shard.router.book.put(event.inspected)
         commands: list[Any] = []
         if event.inspected.facts is None:
+            found = event.inspected.problems
+            problems = [one if one.path != "$" else one.under("$.circuit") for one in found]
             for job_id in list(shard.validating.get(name, ())):
-                commands += self._turn_away(shard.live(job_id), event.inspected.problems, now)
+                commands += self._turn_away(shard.live(job_id), problems, now)
             return commands
         for submission in event.submissions:
             job = shard.jobs.get(submission.request["job_id"])
@@ -174,8 +179,7 @@ class Door:
     def _turn_away(
         self, job: Job, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
     ) -> list[Any]:
-        told = [problem if problem.path != "$" else problem.under("$.circuit") for problem in problems]
-        self._shard.refuse(job, problems=records_of(told))
+        self._shard.refuse(job, problems=records_of(problems))
         fields = {
             "job_id": job.job_id,
             "tenant": job.tenant,
@@ -185,7 +189,7 @@ class Door:
         }
         return [
             self._shard.reports.refusal(
-                fields, told, now, retry_after_ms=retry_after_ms, traceparent=job.traceparent
+                fields, problems, now, retry_after_ms=retry_after_ms, traceparent=job.traceparent
             )
         ]
 

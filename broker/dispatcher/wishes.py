@@ -6,11 +6,11 @@ Whatever Avro can hold may stand there; the policy and the machine rely on what 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
-from shotbus.broker.config import LimitsConfig
+from shotbus.broker.config import Config, LimitsConfig
 from shotbus.broker.policy.steps import Step
 from shotbus.schemas.errors import Problem
 
@@ -59,6 +59,36 @@ def check_wishes(request: Mapping[str, Any], limits: LimitsConfig) -> list[Probl
         # A client leaves out what has a default.
         request = {**_NONE, **request}
     return [*_lengths(request, limits), *_values(request)]
+
+
+def check_names(request: Mapping[str, Any], config: Config) -> Iterator[Problem]:
+    """Yield a problem for each name in a request's wishes that nothing is configured under.
+
+    Those who decide later leave out a window or a step that they do not know: a policy that is applied while
+    jobs wait may take it away. SB-1101 an unknown class, SB-1102 a pool, SB-1108 a window.
+    """
+    window = request["window"]
+    if window and window not in config.windows:
+        yield _unknown("SB-1108", "$.window", window, config.windows)
+    known: Mapping[str, tuple[str, Collection[str]]] = {
+        "pool": ("SB-1102", config.pools),
+        "defer": ("SB-1108", config.windows),
+        "demote": ("SB-1101", config.classes),
+    }
+    for number, text in enumerate(request["fallback"]):
+        try:
+            step = Step.parse(text)
+        except ValueError:
+            # What it is instead has been told.
+            continue
+        code, names = known.get(step.kind, ("", ()))
+        if code and step.name not in names:
+            yield _unknown(code, f"$.fallback[{number}]", text, names)
+
+
+def _unknown(code: str, path: str, actual: str, names: Collection[str]) -> Problem:
+    limit = ", ".join(sorted(names)) or "none is configured"
+    return Problem(code, path, limit=limit, actual=actual, hint="use one of limit, or leave it out")
 
 
 def _lengths(request: Mapping[str, Any], limits: LimitsConfig) -> Iterator[Problem]:

@@ -414,7 +414,7 @@ class Deciding:
         self._trail.append({"step": step, **told})
 
 
-#: Term of a job that does not fit -> code and place.
+#: Term of a job that does not fit -> code and place: the field that would have to be another one.
 _MISFITS = {
     "mode": ("SB-1110", "$.mode"),
     "problem": ("SB-1110", "$.problem"),
@@ -422,6 +422,10 @@ _MISFITS = {
     "qubits": ("SB-1116", "$.circuit"),
     "depth": ("SB-1117", "$.circuit"),
     "native": ("SB-1118", "$.circuit"),
+    "role": ("SB-1110", "$.roles"),
+    "price": ("SB-1110", "$.max_cost"),
+    "opening hours": ("SB-1110", "$.window"),
+    "gain": ("SB-1110", "$.value"),
 }
 
 
@@ -431,5 +435,5 @@ def _problem(pool: str, reason: Reason) -> Problem:
     if reason.term == "data class":
         limit = f"{pool}: {reason.limit}"
         return Problem("SB-1153", "$.data_class", limit=limit, actual=reason.actual)
-    code, path = _MISFITS.get(reason.term, ("SB-1110", "$"))
+    code, path = _MISFITS.get(reason.term, ("SB-1110", "$.backend"))
     return Problem(code, path, limit=f"{pool}: {reason.term} {reason.limit}", actual=reason.actual)

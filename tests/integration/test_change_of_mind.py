@@ -69,6 +69,16 @@ def test_what_cannot_be_changed_is_told_with_the_reason(place, client):
     assert "classical" in found["problems"][0]["problem"]
 
 
+def test_a_window_that_is_not_configured_is_refused_in_a_wish_and_in_a_submission(place, client):
+    words = ["--window", "nosuch", "--reason", "r"]
+    (error,) = told(place.directory, "reprioritise", submitted(client).job_id, *words, code=2)["errors"]
+    assert (error["code"], error["path"], error["actual"]) == ("SB-1108", "$.window", "nosuch")
+    with pytest.raises(ShotbusError) as refused:
+        client.submit(PROGRAM, shots=5, backend="noop", window="nosuch", fallback=["nowhere"]).result(30)
+    paths = [(one.code, one.path) for one in refused.value.problems]
+    assert paths == [("SB-1108", "$.window"), ("SB-1102", "$.fallback[0]")]
+
+
 def failed(folder, *words):
     code, out, err = invoke(folder, *words, "--json")
     assert code == 1, err

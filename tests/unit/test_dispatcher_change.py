@@ -105,7 +105,7 @@ def test_a_sweep_is_changed_where_it_can_be_and_the_rest_is_explained(driver):
     [
         ({"priority": "royal"}, "1: unknown class"),
         ({"pool": "nowhere"}, "1: nowhere is not configured"),
-        ({"window": "night"}, "1: unknown window"),
+        ({"window": "night"}, "1: unknown window, known: always, noon"),
         ({"deadline_ms": "5"}, "1: the deadline has passed"),
         ({"deadline_ms": "soon"}, "deadline_ms is wall time in milliseconds"),
         ({"colour": "red"}, "unknown argument colour"),

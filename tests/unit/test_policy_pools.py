@@ -89,6 +89,11 @@ def test_a_circuit_that_is_too_deep_for_every_pool_is_refused_with_the_numbers()
     assert decision.problems[0].limit == "cheap: depth 20000"
 
 
+def test_a_job_that_asks_too_little_money_is_refused_at_that_field():
+    problems = decide(rule('then = { pools = ["secret"] }'), job(max_cost=-1.0)).problems
+    assert [(one.code, one.path) for one in problems] == [("SB-1110", "$.max_cost")]
+
+
 def test_a_deadline_that_no_pool_can_meet_is_refused_with_the_numbers():
     views = {"cheap": busy(20.0), "good": busy(40.0)}
     decision = decide(rule(f"then = {{ {BOTH} }}"), job(deadline_ms=NOW + 5_000), views)

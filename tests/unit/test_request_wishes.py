@@ -1,12 +1,14 @@
 """What few requests wish for: every wrong value is found, with its place, and nothing is asked of a request without any."""
 
+import dataclasses
 import math
 
 import pytest
 from avro_values import request_fields
 
-from shotbus.broker.config import LimitsConfig
-from shotbus.broker.dispatcher.wishes import check_wishes
+from shotbus.broker.config import Config, LimitsConfig
+from shotbus.broker.dispatcher.wishes import check_names, check_wishes
+from shotbus.broker.policy.config import CronWindowConfig
 from shotbus.schemas.codec import decode, encode
 
 
@@ -42,6 +44,33 @@ def test_what_is_right_is_taken(changes):
 )
 def test_a_wrong_value_is_told_with_its_place(changes, expected):
     assert found(**changes) == [("SB-1108", path) for path in expected]
+
+
+def test_every_name_that_is_not_configured_is_told_with_those_that_are():
+    fields = request_fields(
+        window="nosuch",
+        fallback=[
+            "noop",
+            "defer:nosuch",
+            "demote:nosuch",
+            "nowhere",
+            "cache:5",
+            "review",
+            "defer:night",
+            "a:b",
+        ],
+    )
+    config = dataclasses.replace(Config(), windows={"night": CronWindowConfig(cron="0 22 * * *", minutes=60)})
+    assert [(one.code, one.path, one.actual) for one in check_names(fields, config)] == [
+        ("SB-1108", "$.window", "nosuch"),
+        ("SB-1108", "$.fallback[1]", "defer:nosuch"),
+        ("SB-1101", "$.fallback[2]", "demote:nosuch"),
+        ("SB-1102", "$.fallback[3]", "nowhere"),
+    ]
+    window, _, urgency, pool = check_names(fields, config)
+    assert (window.limit, urgency.limit.split(", ")) == ("night", sorted(config.classes))
+    assert pool.limit.split(", ") == sorted(config.pools)
+    assert list(check_names(request_fields(window="night", fallback=["none"]), config)) == []
 
 
 def test_what_is_too_long_is_told():

@@ -9,7 +9,7 @@ from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_pool, check_request
-from shotbus.broker.policy.check import check_step
+from shotbus.broker.dispatcher.wishes import check_names
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import Asked
 from shotbus.broker.policy.inforce import InForce
@@ -82,13 +82,7 @@ def wrong(
     problems = check_request(fields, config, now_ms=now_ms)
     if fields["intent"] not in _INTENTS:
         problems.append(Problem("SB-1108", "$.intent", limit=", ".join(_INTENTS), actual=fields["intent"]))
-    told = {problem.path for problem in problems}
-    if fields["window"] and fields["window"] not in config.windows and "$.window" not in told:
-        limit = ", ".join(config.windows) or "no window is configured"
-        problems.append(Problem("SB-2002", "$.window", limit=limit, actual=fields["window"]))
-    for number, text in enumerate(fields["fallback"]):
-        path = f"$.fallback[{number}]"
-        problems += check_step(path, text, config) if path not in told else ()
+    problems += check_names(fields, config)
     for name, value in flags.items():
         limit = ", ".join(config.flags) or "no flag is configured"
         if name not in config.flags:

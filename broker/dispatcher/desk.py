@@ -9,7 +9,7 @@ from typing import Any
 from shotbus.broker.dispatcher.answers import owner_mark
 from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
-from shotbus.broker.dispatcher.endings import give_up
+from shotbus.broker.dispatcher.endings import give_up, last_failure
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
@@ -106,7 +106,8 @@ class Desk:
             return commands + steps
         problem = Problem("SB-4010", "$", actual=control["principal"], detail=control["reason"])
         told = {"problems": [problem.as_record()]}
-        return commands + self._shard.end(job, Cause.FAIL, "failed", now, told, **_wisher(control))
+        terms = {**last_failure(job), **_wisher(control)}
+        return commands + self._shard.end(job, Cause.FAIL, "failed", now, told, **terms)
 
     def _reprioritise(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Change what waits of a job, a sweep or an experiment; says how many, and why not the others."""

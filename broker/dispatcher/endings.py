@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Bury, Revoke
+from shotbus.broker.dispatcher.moves import passed_over
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import AT_HAND, Cause, Phase
 from shotbus.broker.machine import Now
@@ -39,8 +40,7 @@ def end_failed(shard: Shard, job: Job, failure: Failure, now: Now) -> list[Any]:
     if job.extras and "companions" in job.extras and shard.beside.hold(job, failure, now):
         return []
     answer, codes = {"problems": list(failure.problems)}, [one["code"] for one in failure.problems]
-    over = (job.extras or {}).get("passed_over")
-    terms = {"codes": codes, "why": failure.why, **({"passed_over": over} if over else {})}
+    terms = {"codes": codes, "why": failure.why, **passed_over(job)}
     commands = shard.end(job, Cause.FAIL, failure.outcome, now, answer, **terms)
     if failure.outcome == "dead_lettered" and job.phase is Phase.ERROR and not is_companion(job):
         problem = Problem.from_record(failure.problems[0])
@@ -99,7 +99,15 @@ def end_called_off(
     problem = Problem(_CODES[why], "$", actual=by, detail=where)
     answer = {"problems": [problem.as_record()]}
     told_by = {"newer": by} if by else {}
-    return shard.end(job, cause, _OUTCOMES[why], now, answer, where=where, **told_by, **terms)
+    return shard.end(
+        job, cause, _OUTCOMES[why], now, answer, where=where, **told_by, **last_failure(job), **terms
+    )
+
+
+def last_failure(job: Job) -> dict[str, Any]:
+    """Return, as terms of its end, how a job failed last and which pools did not take it since, with why."""
+    failed = (job.extras or {}).get("failed")
+    return {**({"failed": failed} if failed else {}), **passed_over(job)}
 
 
 def called_off(job: Job) -> tuple[Cause, str] | None:

@@ -171,6 +171,14 @@ def test_an_approved_job_runs(driver):
     assert results(driver.run(finished(sent))) == [("succeeded", "")]
 
 
+def test_the_end_of_a_rejected_job_tells_how_it_had_failed_and_which_pool_did_not_take_it(driver):
+    driver.run(job())
+    driver.run(with_chain(driver, "review", "nowhere"))
+    last = events(driver.run(commanded("reject", job_id(1))))[-1]["detail"]
+    assert '"failed":"TRANSIENT"' in last
+    assert '"passed_over":{"nowhere":"is not configured"}' in last
+
+
 def test_a_rejected_job_fails_with_the_reason(driver):
     review(driver)
     event = commanded("reject", job_id(1))

@@ -57,6 +57,8 @@ class Books:
         self.number, self.partitions, self.config = number, partitions, config
         self._weights = {name: entry.weight for name, entry in config.classes.items()}
         self.jobs = JobBook()
+        #: What the shards of this process know, itself included: some limits count in all of them together.
+        self.neighbours: Mapping[int, Books] = {number: self}
         #: Jobs with workers, where that is limited.
         self.running = Concurrency(config.limits.concurrency, number, partitions)
         self.queues: dict[str, WaitingQueue] = {}

@@ -214,16 +214,23 @@ class Door:
         return reports.refusal(event.request, problems, now, retry_after_ms=retry_after_ms, **about)
 
     def _full(self, tenant: str) -> list[Problem]:
-        """Return why no more can be taken in now: all together, or of this tenant."""
+        """Return why no more can be taken in now: all together, or of this tenant.
+
+        Each process has the part of its shards, and counts in all of them.
+        """
         shard, limits = self._shard, self._shard.config.limits
-        most = max(1, limits.max_waiting // shard.partitions)
-        if len(shard.jobs) >= most:
-            return [Problem("SB-1111", "$", limit=str(most), actual=str(len(shard.jobs)))]
-        own, most = shard.jobs.of_tenant(tenant), max(1, limits.max_waiting_tenant // shard.partitions)
+        here = shard.neighbours.values()
+        held, most = sum(len(one.jobs) for one in here), self._part(limits.max_waiting)
+        if held >= most:
+            return [Problem("SB-1111", "$", limit=str(most), actual=str(held))]
+        own, most = sum(one.jobs.of_tenant(tenant) for one in here), self._part(limits.max_waiting_tenant)
         if own >= most:
             hint = "other tenants' jobs are taken; submit again after retry_after"
             return [Problem("SB-1111", "$.tenant", limit=str(most), actual=str(own), hint=hint)]
         return []
+
+    def _part(self, limit: int) -> int:
+        return max(1, limit * len(self._shard.neighbours) // self._shard.partitions)
 
     def _taken(self, mark: str, policy: str) -> list[Problem]:
         """Return why a unique key that a live job has already speaks against another one."""

@@ -49,6 +49,7 @@ class Peers:
         """Have a shard that begins a life share what is common; it replaces the one of that number."""
         self.leave(shard.number)
         self._shards[shard.number] = shard
+        shard.neighbours = self._shards
         for pool, clocks in self._clocks.items():
             shard.queue_of(pool).use(clocks)
         shard.guard.share(self._breakers, self._shedder, partial(self._crowd, shard), self._aloft)
@@ -70,6 +71,7 @@ class Peers:
         """Let go of a shard; one that is not here is none."""
         shard = self._shards.pop(number, None)
         if shard is not None:
+            shard.neighbours = {number: shard}
             self._arbiter.forget(number)
             for pool in self._clocks:
                 shard.queue_of(pool).use(Clocks())

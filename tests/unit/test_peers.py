@@ -102,6 +102,18 @@ def test_a_shard_that_begins_again_has_no_place_twice():
     assert (clock.offered, clock._tenants) == (0, {})
 
 
+def test_room_is_what_all_shards_of_the_process_have_left():
+    limited = config(bundle_jobs=1, max_waiting=44)
+    process = Process(settings=replace(limited, limits=replace(limited.limits, max_waiting_tenant=24)))
+    first = process.machines[0]
+    for number in range(101, 107):
+        process.submit(first, number, tenant="ada")
+    assert first.shard.jobs.of_tenant("ada") == 14
+    process.peers.leave(1)
+    process.submit(first, 107, tenant="bob")
+    assert len(first.live) == 24
+
+
 def looks(process, number, seen=1.0):
     """A shard sees what waits; returns what it says about pools."""
     now, shard = Now(START_MS + int(1000 * seen), seen), process.machines[number].shard

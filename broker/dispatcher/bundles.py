@@ -56,13 +56,23 @@ class Bundle:
 
 
 class Aloft(NamedTuple):
-    """What workers of a pool have: bundles, and the seconds that these take yet as far as is known."""
+    """What workers have: bundles, seconds of work in them, and what is left of that if each has begun."""
 
     bundles: int
     seconds: float
+    left: float
+
+    def per_slot(self, slots: int) -> float:
+        """Return the seconds until a slot is free, in the mean.
+
+        With more bundles than slots nobody knows which have begun: what ran of them is not taken off.
+        """
+        if self.bundles < slots:
+            return 0.0
+        return (self.left if self.bundles == slots else self.seconds) / slots
 
 
-NOTHING_ALOFT = Aloft(0, 0.0)
+NOTHING_ALOFT = Aloft(0, 0.0, 0.0)
 
 
 class BundleBook:
@@ -94,9 +104,10 @@ class BundleBook:
             if bundle.purpose != RUN:
                 continue
             elapsed = 0.0 if bundle.sent_at is None else seen - bundle.sent_at
-            left = max(0.0, bundle.points * speed.get(bundle.pool, 0.0) - elapsed)
-            before = found.get(bundle.pool, NOTHING_ALOFT)
-            found[bundle.pool] = Aloft(before.bundles + 1, before.seconds + left)
+            seconds = bundle.points * speed.get(bundle.pool, 0.0)
+            bundles, total, left = found.get(bundle.pool, NOTHING_ALOFT)
+            left += max(0.0, seconds - elapsed)
+            found[bundle.pool] = Aloft(bundles + 1, total + seconds, left)
         return found
 
     def add(self, bundle: Bundle) -> None:

@@ -259,7 +259,7 @@ class Guard:
         health = self._health.get(pool)
         slots = max(1, health.slots if health else 1)
         aloft, speed = self._aloft_of(pool), self._speeds.by_pool.get(pool, 1.0)
-        begun = aloft.seconds / slots if aloft.bundles >= slots else 0.0
+        begun = aloft.per_slot(slots)
         # Counted in points: what a point takes may be another when they have left than when they came.
         return self.etas.predict(pool, ahead / speed, service, now.seen, capacity=slots / speed, begun=begun)
 

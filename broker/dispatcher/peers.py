@@ -65,7 +65,7 @@ class Peers:
     def _aloft(self, pool: str) -> Aloft:
         """Return what workers of a pool have of all shards that are here."""
         found = [one.guard.aloft.get(pool, NOTHING_ALOFT) for one in self._shards.values()]
-        return Aloft(sum(one.bundles for one in found), sum(one.seconds for one in found))
+        return Aloft(*map(sum, zip(*found, strict=True))) if found else NOTHING_ALOFT
 
     def leave(self, number: int) -> None:
         """Let go of a shard; one that is not here is none."""

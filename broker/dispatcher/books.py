@@ -177,7 +177,7 @@ class Books:
         """
         if not job.extras or "max_cost" not in job.extras:
             return ""
-        seconds = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+        seconds = self.run_seconds(job, pool)
         price = self.funds.price(job, pool, seconds=seconds, opens=self.opens_session(job, pool))
         most, spent = job.extras["max_cost"], job.extras.get("spent", _NOTHING).get("cost", 0.0)
         told = f"costs {price:g}" + (f" after {spent:g}" if spent else "")
@@ -218,16 +218,20 @@ class Books:
             )
         return queue
 
-    def run_seconds(self, job: Job) -> float:
-        """Return what a job takes on its pool by what a point takes there now."""
-        return job.points * self.speed.get(job.pool, self.pool(job.pool).seconds_per_point)
+    def point_seconds(self, pool: str) -> float:
+        """Return what a point takes on a pool now: as measured, else as configured."""
+        return self.speed.get(pool, self.pool(pool).seconds_per_point)
+
+    def run_seconds(self, job: Job, pool: str) -> float:
+        """Return what a job takes on a pool by what a point takes there now."""
+        return job.points * self.point_seconds(pool)
 
     def waiting_seconds(self, pool: str) -> float:
         """Return what a pool's waiting jobs take by what a point takes there now.
 
         Their costs say what was known when each of them was admitted.
         """
-        return self.queue_of(pool).points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+        return self.queue_of(pool).points * self.point_seconds(pool)
 
     def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
         """Tell a job's change of state with the terms of the decision, and have its row written."""

@@ -90,7 +90,7 @@ def _unpaid(shard: Shard, job: Job, pool: str, now: Now) -> str:
     """Return which budget could never pay for a job on another pool; what is only short may be waited for."""
     if pool == job.pool:
         return ""
-    seconds = job.points * shard.speed.get(pool, shard.pool(pool).seconds_per_point)
+    seconds = shard.run_seconds(job, pool)
     return shard.funds.never(job, pool, now, seconds=seconds, opens=shard.opens_session(job, pool))
 
 

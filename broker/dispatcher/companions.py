@@ -128,7 +128,7 @@ class Companions:
         shard.touch(job.job_id.encode())
         recalls = source.startswith("cache:")
         made.pool = job.pool if recalls else intern(source)
-        made.cost = made.points * shard.speed.get(made.pool, shard.pool(made.pool).seconds_per_point)
+        made.cost = shard.run_seconds(made, made.pool)
         made.accepted_us = job.accepted_us
         shard.jobs.add(made)
         if recalls:
@@ -223,10 +223,10 @@ class Companions:
         if job.phase is Phase.WAITING:
             return forecast(shard, job, now)[1].mid
         if sent:
-            return shard.run_seconds(job)
+            return shard.run_seconds(job, job.pool)
         later = max(0, job.not_before_ms - now.wall_ms) / 1000
         ahead = shard.waiting_seconds(job.pool)
-        return later + shard.guard.eta(job.pool, ahead, shard.run_seconds(job), now).mid
+        return later + shard.guard.eta(job.pool, ahead, shard.run_seconds(job, job.pool), now).mid
 
     def _answer(self, job: Job, words: Words, terms: Mapping[str, Any], now: Now) -> list[Any]:
         """End a job with its prepared answer; what a worker has of it goes on, for comparison."""

@@ -310,7 +310,7 @@ class Door:
         """Note where the policy sends a job, and what it says besides."""
         shard, decision = self._shard, event.decision
         job.pool = intern(event.pool)
-        job.cost = job.points * shard.speed.get(job.pool, shard.pool(job.pool).seconds_per_point)
+        job.cost = shard.run_seconds(job, job.pool)
         job.traits = traits_of(event.request, event.facts.qubits if event.facts else 0)
         job.cache_key = event.cache_key
         remember(job, event)

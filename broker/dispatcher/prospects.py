@@ -61,7 +61,7 @@ def forecast(shard: Shard, job: Job, now: Now) -> tuple[int, Eta]:
     # Each cost is what was known when its job came: together they are taken for what they are now.
     now_seconds = shard.waiting_seconds(job.pool)
     seconds = ahead.seconds * now_seconds / queue.seconds if queue.seconds > 0 else now_seconds
-    return ahead.jobs, shard.guard.eta(job.pool, seconds, shard.run_seconds(job), now)
+    return ahead.jobs, shard.guard.eta(job.pool, seconds, shard.run_seconds(job, job.pool), now)
 
 
 def follow(shard: Shard, job: Job, now: Now) -> None:

@@ -201,7 +201,7 @@ class Shard(Books):
             self.funds.opens(job, pool)
         job.pool, job.cache_key = intern(pool), ""
         forget_place(job)
-        job.cost = job.points * self.speed.get(pool, self.pool(pool).seconds_per_point)
+        job.cost = self.run_seconds(job, pool)
 
     def replace(self, job: Job, now: Now) -> None:
         """Put a waiting job back into its queue, where its class or deadline now puts it."""

@@ -88,7 +88,7 @@ def begin(shard: Shard, job: Job, event: Submitted) -> None:
     job.not_before_ms = event.request["not_before_ms"] or 0
     job.pool, job.cache_key = intern(stages[0]["pool"]), ""
     forget_place(job)
-    job.cost = job.points * shard.speed.get(job.pool, shard.pool(job.pool).seconds_per_point)
+    job.cost = shard.run_seconds(job, job.pool)
 
 
 def stages_here(job: Job) -> list[Stage]:

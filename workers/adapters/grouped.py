@@ -37,6 +37,21 @@ class Program(NamedTuple):
         return self.parsed.facts.clbits + measured
 
 
+def program_of(compiler: Compiler, batch: Batch, key: GroupKey) -> Program:
+    """Return a group's circuit, compiled. Raises ShotbusError for what cannot be run."""
+    record = batch.circuits.get(key.circuit_id)
+    if record is None:
+        raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
+    entering("compile")
+    estimated = key.mode == "estimate"
+    parsed = compiler.parse(key.circuit_id, record, anew=key.anew)
+    if not estimated and not parsed.facts.measurements:
+        raise fail("SB-1218", "$.circuit", hint="measure something, or ask for observables")
+    observables = _observables(key, parsed) if estimated else None
+    body = compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated, anew=key.anew)
+    return Program(parsed, body, observables, len(record["text"]), key.shots == 0)
+
+
 class GroupedAdapter(ABC):
     """Runs batches group by group with one compiler."""
 
@@ -94,19 +109,10 @@ class GroupedAdapter(ABC):
         return key._replace(options=self._compiler.options_for(key.options, exact=key.shots == 0))
 
     def _compile(self, batch: Batch, key: GroupKey) -> Program:
-        record = batch.circuits.get(key.circuit_id)
-        if record is None:
-            raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
-        entering("compile")
-        estimated = key.mode == "estimate"
-        parsed = self._compiler.parse(key.circuit_id, record, anew=key.anew)
-        if not estimated and not parsed.facts.measurements:
-            raise fail("SB-1218", "$.circuit", hint="measure something, or ask for observables")
-        observables = _observables(key, parsed) if estimated else None
-        body = self._compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated, anew=key.anew)
-        told = {**key.as_dict(), **body.facts, "compiled": self._compiler.origin}
+        program = program_of(self._compiler, batch, key)
+        told = {**key.as_dict(), **program.body.facts, "compiled": self._compiler.origin}
         self._ran[key.circuit_id] = told
-        return Program(parsed, body, observables, len(record["text"]), key.shots == 0)
+        return program
 
     def _run_call(self, program: Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:
         try:

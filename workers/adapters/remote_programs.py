@@ -19,7 +19,7 @@ from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import inspect
 from shotbus.schemas.packed import Array
-from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates, unpack_observables
+from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates
 from shotbus.workers.adapters.aer_compile import Compiler, Transpiled
 from shotbus.workers.adapters.aer_estimate import check_size
 from shotbus.workers.adapters.aer_jobs import GroupKey, Part, check_names, key_of, part_of
@@ -27,10 +27,10 @@ from shotbus.workers.adapters.aer_run import refusals
 from shotbus.workers.adapters.base import Batch, BatchItem, check_payload
 from shotbus.workers.adapters.bases import Basis, constants_of, group, moments
 from shotbus.workers.adapters.entries import Entries, read_entries
+from shotbus.workers.adapters.grouped import program_of
 from shotbus.workers.adapters.remote_answers import Expected
 from shotbus.workers.adapters.remote_device import RemoteCalibration
 from shotbus.workers.compiled.cache import Origin
-from shotbus.workers.entering import entering
 
 _WIDEST = 100_000
 _KEPT = 64
@@ -125,16 +125,7 @@ class Programs:
         return _key(item)
 
     def _compile(self, batch: Batch, key: GroupKey) -> Written:
-        record = batch.circuits.get(key.circuit_id)
-        if record is None:
-            raise fail("SB-1219", "$.circuit_id", actual=key.circuit_id, hint="send the circuit again")
-        entering("compile")
-        estimated = key.mode == "estimate"
-        parsed = self.compiler.parse(key.circuit_id, record, anew=key.anew)
-        if not estimated and not parsed.facts.measurements:
-            raise fail("SB-1218", "$.circuit", hint="measure something, or ask for observables")
-        observables = _observables(key, parsed.facts.qubits) if estimated else None
-        body = self.compiler.transpile(key.circuit_id, parsed, key.options, bare=estimated, anew=key.anew)
+        parsed, body, observables, *_ = program_of(self.compiler, batch, key)
         names = tuple(sorted(parsed.parameters))
         if observables is None:
             texts, bits = (_text(body.circuit, names),), (int(body.circuit.num_clbits),)
@@ -149,14 +140,6 @@ def _key(item: BatchItem) -> GroupKey:
         raise fail("SB-1110", "$.mode", limit="sampled estimates", actual="exact values", hint=hint)
     # How a simulator would compute it means nothing to a device.
     return key._replace(options=replace(key.options, method="automatic"))
-
-
-def _observables(key: GroupKey, qubits: int) -> PauliSums:
-    observables = unpack_observables(key.observables)
-    if observables.qubits != qubits:
-        limit, actual = f"{qubits} qubits", f"{observables.qubits} qubits"
-        raise fail("SB-1402", "$.observables", limit=limit, actual=actual)
-    return observables
 
 
 def _in_bases(body: Transpiled, observables: PauliSums, names: tuple[str, ...]) -> Written:

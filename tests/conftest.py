@@ -4,6 +4,7 @@ The controller (or the only process) makes a folder for the run, hands it to the
 and ends at the end whatever was started in it. A service that cannot be had is a failure, never a skip.
 """
 
+import asyncio
 import os
 import pathlib
 import shutil
@@ -102,3 +103,17 @@ def redis_url():
 def kafka_jars():
     """The folder under which brokers of single tests find their jars."""
     return jar_cache()
+
+
+@pytest.fixture
+async def sockets_closed():
+    """Wait until what a test gave up is closed: TLS takes a round trip, and aiokafka does not wait for it.
+
+    A connection that nobody closes fails the test that left it, not the one during which it is collected.
+    """
+    yield
+    # The loop's own map: nothing public tells of connections that no object holds any more.
+    held = asyncio.get_running_loop()._selector.get_map()
+    async with asyncio.timeout(30):
+        while len(held) > 1:
+            await asyncio.sleep(0.01)

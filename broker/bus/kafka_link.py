@@ -67,21 +67,36 @@ class Link:
                 return
             logging.getLogger("aiokafka.conn").addFilter(_REDACT)
             logging.getLogger("aiokafka").addHandler(_UNHEARD)
-            client = AIOKafkaClient(**client_options(self._settings))
-            connecting = asyncio.ensure_future(client.bootstrap())
-            try:
-                await asyncio.shield(connecting)
-            except UNREACHABLE as error:
-                await client.close()
-                raise BusError(await _diagnosis(self._settings)) from error
-            except asyncio.CancelledError:
-                # Cancelled midway it would leave a connection behind that nobody else knows of.
-                await asyncio.wait([connecting], timeout=_LAST_SECONDS)
-                connecting.cancel()
-                await asyncio.gather(connecting, return_exceptions=True)
-                await client.close()
-                raise
-            self._client = client
+            self._client = await self._connected()
+
+    async def _connected(self) -> Any:
+        """Return a client that knows brokers: a cluster that comes back may have none for a moment."""
+        deadline = time.monotonic() + CALL_SECONDS
+        while True:
+            client = await self._bootstrapped()
+            if client.cluster.brokers():
+                return client
+            await client.close()
+            if time.monotonic() > deadline:
+                raise BusError(await _diagnosis(self._settings))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _bootstrapped(self) -> Any:
+        client = AIOKafkaClient(**client_options(self._settings))
+        connecting = asyncio.ensure_future(client.bootstrap())
+        try:
+            await asyncio.shield(connecting)
+        except UNREACHABLE as error:
+            await client.close()
+            raise BusError(await _diagnosis(self._settings)) from error
+        except asyncio.CancelledError:
+            # Cancelled midway it would leave a connection behind that nobody else knows of.
+            await asyncio.wait([connecting], timeout=_LAST_SECONDS)
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await client.close()
+            raise
+        return client
 
     async def close(self) -> None:
         """Close every connection, for good."""
@@ -203,6 +218,6 @@ async def _diagnosis(settings: KafkaSettings) -> str:
             reasons.append(f"{host}:{port}: {error or type(error).__name__}")
         else:
             await connection.close()
-            reasons.append(f"{host}:{port}: connected, but gave no cluster metadata")
+            reasons.append(f"{host}:{port}: connected, but it named no broker that takes requests")
     what = f"cannot reach Kafka as {settings.identity}; check address, protocol and TLS files"
     return f"{what}: {'; '.join(reasons)}"

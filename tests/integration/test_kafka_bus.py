@@ -19,7 +19,7 @@ from shotbus.broker.bus.kafka import KafkaBus, KafkaSettings
 from shotbus.broker.bus.kafka_topics import topic_configs
 from shotbus.deploy.services.process import free_port
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("sockets_closed")]
 
 
 @pytest.fixture

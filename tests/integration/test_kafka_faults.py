@@ -6,13 +6,14 @@ import signal
 import uuid
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 
 from shotbus.broker.bus.base import BusError, CommitUnknownError, Outgoing, TopicPartition, TopicSpec
 from shotbus.broker.bus.kafka import KafkaBus, KafkaSettings
 from shotbus.deploy.services import start_kafka, stop
 from shotbus.deploy.services.process import running
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("sockets_closed")]
 
 
 class OwnKafka:
@@ -118,6 +119,22 @@ async def test_commit_to_a_broker_that_stands_still_has_an_unknown_end_and_nothi
     await again.commit([Outgoing(topic, 0, None, b"after")])
     values = await values_to_end(bus, TopicPartition(topic, 0))
     assert values in ([b"after"], [b"maybe", b"after"])
+
+
+async def test_a_cluster_that_names_no_broker_for_a_moment_is_asked_again(own_kafka, bus, topic, monkeypatch):
+    """What a controller says that has fenced its only broker, which stood still for too long."""
+    real, empty = ClusterMetadata.update_metadata, iter([True, True])
+
+    def update(cluster, response):
+        if next(empty, False):
+            response.brokers = []
+        real(cluster, response)
+
+    monkeypatch.setattr(ClusterMetadata, "update_metadata", update)
+    writer = await bus.fence(f"{topic}.shard")
+    await writer.commit([Outgoing(topic, 0, None, b"all the same")])
+    assert next(empty, None) is None
+    assert await values_to_end(bus, TopicPartition(topic, 0)) == [b"all the same"]
 
 
 async def test_poll_says_when_no_broker_answers_for_long(own_kafka, bus, topic, monkeypatch):

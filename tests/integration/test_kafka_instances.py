@@ -13,7 +13,7 @@ from kafka_member import Member
 from shotbus.broker.bus.base import BusError, TopicPartition
 from shotbus.deploy.cluster import Cluster
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("sockets_closed")]
 
 # Far below a session: what takes no longer cannot have waited for one to time out.
 AT_ONCE = kafka_member.SESSION_MS / 1000 / 4

@@ -10,7 +10,7 @@ from shotbus.broker.bus.base import BusError, FencedError, Outgoing, TopicPartit
 from shotbus.broker.bus.kafka import KafkaBus, KafkaSettings
 from shotbus.deploy.services import start_kafka, stop
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("sockets_closed")]
 
 PASSWORD = "correct horse battery staple"
 WRONG = "incorrect-donkey-secret"

@@ -64,6 +64,7 @@ IDS: Mapping[int, SchemaKey] = {
     1040: SchemaKey("pool_status", 3),
     1041: SchemaKey("located", 4),
     1042: SchemaKey("treasury_row", 2),
+    1043: SchemaKey("work_bundle", 3),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

@@ -156,11 +156,13 @@ def test_a_bytes_field_that_is_left_out_or_that_an_older_writer_did_not_know_is_
     item = {"job_id": "j", "attempt": 1, "seed": 1, "traceparent": "", "request": b"r"}
     numbers = dict.fromkeys(("shard", "start_by_ms", "lease_ms", "sent_us"), 0)
     bundle = {"bundle_id": "b", "pool": "p", **numbers, "items": [item]}
-    first = SchemaKey("work_bundle", 1)
-    stream = io.BytesIO()
-    fastavro.schemaless_writer(stream, registry.parsed_schema(first), bundle)
-    older = struct.pack(">bI", 0, schema_id(first)) + stream.getvalue()
-    for record in (older, encode("work_bundle", bundle)):
+    for record in (written(1, bundle), written(2, bundle), encode("work_bundle", bundle)):
         fields = decode(record)[1]
-        assert fields["items"][0]["prior"] == b""
+        assert (fields["items"][0]["prior"], fields["items"][0]["deadline_ms"]) == (b"", 0)
         assert decode(encode("work_bundle", fields))[1] == fields
+
+
+def written(version, bundle):
+    """A bundle as a dispatcher of that version wrote it."""
+    key = SchemaKey("work_bundle", version)
+    return encode_with(struct.pack(">bI", 0, schema_id(key)), registry.parsed_schema(key), bundle)

@@ -9,18 +9,21 @@ beside the job's own: both hold, so neither can loosen the other.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shotbus.broker.policy.config import Span
-from shotbus.schemas.errors import Problem
+from shotbus.schemas.errors import MAX_PROBLEMS, Problem
 
 OWN, RULE = "quality.", "quality.rule."
 KEYS = ("max_stderr", "range", "outcomes", "share", "parity")
 MAX_OUTCOMES = 256
 _SAMPLED = frozenset({"outcomes", "share", "parity"})
+#: A name is compared with others in time that grows with its length, and may have a megabyte.
+_LONGEST = 64
 ANY = (-math.inf, math.inf)
 
 
@@ -99,11 +102,7 @@ _PLACE = f"$.options.{OWN}"
 
 def parse_gate(given: Mapping[str, str], place: str) -> tuple[Gate, list[Problem]]:
     """Read a gate from its keys without their prefix; ``place`` goes before them in the problems' paths."""
-    problems = [
-        Problem("SB-1108", place + name, limit=", ".join(KEYS), actual=name, hint="there is no such gate")
-        for name in given
-        if name not in KEYS
-    ]
+    problems = [_unknown(name, place) for name in given if name not in KEYS][:MAX_PROBLEMS]
     fields: dict[str, Any] = {}
     for name, (read, limit) in _READERS.items():
         if name not in given:
@@ -116,6 +115,12 @@ def parse_gate(given: Mapping[str, str], place: str) -> tuple[Gate, list[Problem
         if name in given and other not in given:
             problems.append(Problem("SB-1107", place + other, hint=f"{name} goes with it"))
     return Gate(place, **fields), problems
+
+
+def _unknown(name: str, place: str) -> Problem:
+    near = difflib.get_close_matches(name[:_LONGEST], KEYS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "there is no such gate"
+    return Problem("SB-1108", place + name, limit=", ".join(KEYS), actual=name, hint=hint)
 
 
 def _positive(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from shotbus.broker.config import Config, LimitsConfig, PoolConfig
 from shotbus.broker.dispatcher.traits import ESTIMATE, OBSERVABLES, PROBLEM, qubits_of
 from shotbus.broker.dispatcher.wishes import check_wishes
+from shotbus.broker.job_options import unknown_options
 from shotbus.broker.quality import check_quality
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import affine_route, route_of
@@ -47,6 +48,7 @@ def check_request(request: Mapping[str, Any], config: Config, *, now_ms: int) ->
     problems += check_wishes(request, limits)
     if request["options"]:
         problems += check_quality(request)
+        problems += unknown_options(request["options"])
     if request["priority"] not in config.classes:
         names = ", ".join(config.classes)
         problems.append(Problem("SB-1101", "$.priority", limit=names, actual=request["priority"]))

@@ -102,6 +102,7 @@ MACHINES = [
         )
     ),
     "shotbus.broker.audit",
+    "shotbus.broker.job_options",
     "shotbus.broker.quality",
     "shotbus.broker.quality_judge",
     "shotbus.broker.timeouts",

@@ -9,6 +9,7 @@ from provider_kit import Provider
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.broker.config import Config
+from shotbus.broker.job_options import READ_BY
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_result
 from shotbus.workers.adapters.base import (
@@ -139,6 +140,31 @@ def test_a_calibration_is_fetched_by_its_content_address_and_named_by_what_ran_u
     if name := calibration_of(adapter):
         assert content_address(adapter.calibration(name)) == name
         assert adapter.calibration("0" * 64) is None
+
+
+class Watched(dict):
+    """Options that note which of them are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = set()
+
+    def get(self, name, default=None):
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def test_a_request_may_have_just_the_options_that_the_adapter_reads(adapter):
+    told = batch([item(GOOD, number=200)], TEXT)
+    told.items[0].request["options"] = options = Watched()
+    adapter.run(told)
+    if adapter.capabilities.executed_on == "faulty":
+        adapter.look_up(told)
+    assert sorted(options.read) == sorted(READ_BY[adapter.capabilities.pool])
+
+
+def test_every_adapter_says_which_options_of_a_request_it_reads():
+    assert sorted(READ_BY) == sorted(REGISTRY)
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))

@@ -74,6 +74,15 @@ def test_a_request_with_bad_headers_is_refused(place, client, item):
     still_works(client)
 
 
+def test_a_request_of_another_language_is_told_all_its_unknown_options_at_once(place, client):
+    job, odd = new_id(), {"optimisation_levle": "1", "shots_per_cal": "9", "method": "automatic"}
+    request = encode("circuit_request", request_fields(job_id=job, options=odd))
+    place.publish((REQUESTS, partition_of(job, place.partitions), b"k", request, ()))
+    ((record, told),) = eventually(lambda: answers(place, job), seconds=SECONDS)
+    assert (record, told) == ("refusal", ["SB-1119"] * 2)
+    still_works(client)
+
+
 def send_batch(place, partition, batch):
     """Send a batch as it is, as any program can that speaks Kafka's protocol."""
     from aiokafka.client import AIOKafkaClient

@@ -44,12 +44,15 @@ def write(folder: pathlib.Path, name, text):
         (["missing.qasm"], {"SB-2003"}),
         (["binary.qasm"], {"SB-2003"}),
         (["bell.qasm", "--observable", "ZZZ"], {"SB-1402"}),
+        (["bell.qasm", "--option", "optimisation_levle=1", "--shots", "0"], {"SB-1119", "SB-1103"}),
+        (["request.toml"], {"SB-1119"}),
     ],
 )
 def test_the_command_refuses_with_exit_code_2_and_publishes_nothing(broker, tmp_path, words, expected):
     write(tmp_path, "bell.qasm", BELL)
     write(tmp_path, "rotated.qasm", ROTATED)
     write(tmp_path, "gate.qasm", QASM + "hadamard q[0];\nc = measure q;")
+    write(tmp_path, "request.toml", 'circuit = "bell.qasm"\noptions = { shots_per_cal = "5" }\n')
     (tmp_path / "binary.qasm").write_bytes(b"\xff\xfe\x00")
     before = published(broker.url)
     code, out, err = shotbus("submit", "--json", "--data", broker.directory, *words, cwd=tmp_path)

@@ -112,6 +112,12 @@ WRONG = {
         {"options": {"optimization_level": 1}},
         {"SB-1108": "$.options"},
     ),
+    "options that nobody reads": (
+        BELL,
+        None,
+        {"options": {"optimisation_levle": "1", "shots_per_cal": "9", "method": "automatic"}, "seed": -1},
+        {"SB-1119": "$.options.optimisation_levle", "SB-1108": "$.seed"},
+    ),
     "an age below zero": (BELL, None, {"max_result_age": -1}, {"SB-1108": "$.max_result_age_ms"}),
     "a trace that is none": (BELL, None, {"traceparent": "00-zz"}, {"SB-1108": "$.traceparent"}),
     "a value that is no number": (BELL, None, {"value": NAN}, {"SB-1108": "$.value"}),

@@ -11,6 +11,7 @@ from shotbus.broker.config import Config
 from shotbus.broker.dispatcher.admission import check_request
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.routing import Router
+from shotbus.broker.job_options import KNOWN
 from shotbus.schemas.codec import decode, encode
 
 LONGS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, 1, -1, 2**31, START_MS + 5_000])
@@ -31,7 +32,7 @@ REQUESTS = st.fixed_dictionaries(
         "intent": st.sampled_from(["explore", "test", "benchmark", "production"]),
         "top_up": st.booleans(),
         "fallback": st.lists(STEPS, max_size=3),
-        "options": st.dictionaries(TEXTS, TEXTS, max_size=2),
+        "options": st.dictionaries(TEXTS | st.sampled_from(sorted(KNOWN)), TEXTS, max_size=2),
         **dict.fromkeys(("roles", "tags"), st.lists(TEXTS, max_size=2)),
         **dict.fromkeys(("deadline_ms", "not_before_ms", "max_result_age_ms", "seed"), LONGS),
         **dict.fromkeys(

@@ -56,7 +56,8 @@ def test_a_good_request_has_no_problem():
         ({"experiment": "x" * 65}, "SB-1105", "$.experiment"),
         ({"sweep_id": "x" * 65}, "SB-1105", "$.sweep_id"),
         ({"tags": ["a", "b", "c"]}, "SB-1105", "$.tags"),
-        ({"options": {"a": "", "b": "", "c": ""}}, "SB-1105", "$.options"),
+        ({"options": {"method": "", "layout": "", "seconds": ""}}, "SB-1105", "$.options"),
+        ({"options": {"shots_per_cal": "5"}}, "SB-1119", "$.options.shots_per_cal"),
     ],
     ids=str,
 )

@@ -47,7 +47,12 @@ def wish(**changes):
 
 def test_a_request_is_valid_avro_from_the_outside():
     wishes = wish(
-        tags=["a"], options={"k": "v"}, problem=PROBLEM, seed=1, value=2.5, deadline_ms=NOW_US // 1000 + 9
+        tags=["a"],
+        options={"layout": "v"},
+        problem=PROBLEM,
+        seed=1,
+        value=2.5,
+        deadline_ms=NOW_US // 1000 + 9,
     )
     fields = built(question(), wishes)
     assert decode_untrusted(encode("circuit_request", fields), "circuit_request")["tags"] == ["a"]
@@ -136,8 +141,8 @@ PAYLOAD = [
     {"wishes": {"seed": 2}},
     {"wishes": {"backend": "aer"}},
     {"wishes": {"intent": "test"}},
-    {"wishes": {"options": {"a": "b"}}},
-    {"wishes": {"options": {"a": "c"}}},
+    {"wishes": {"options": {"layout": "b"}}},
+    {"wishes": {"options": {"layout": "c"}}},
     {"wishes": {"problem": PROBLEM}},
 ]
 LABELS = [

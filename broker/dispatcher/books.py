@@ -6,6 +6,7 @@ What changes jobs is in :mod:`shotbus.broker.dispatcher.shard`, which builds on 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,8 @@ class Books:
         self.reloaded = Reloaded(config, self.router.policy.version)
         self.hours = Hours(config, self.windows)
         self.speeds = Speeds({name: pool.seconds_per_point for name, pool in config.pools.items()})
-        #: Seconds of a point by pool: measured, else configured.
-        self.speed = self.speeds.by_pool
         self.guard = Guard(config, self.windows, partitions, self.speeds)
-        self.guard.aloft_by = lambda seen: self.bundles.aloft(self.speed, seen)
+        self.guard.aloft_by = lambda seen: self.bundles.aloft(self.point_seconds, seen)
         self.counters = Counters()
         #: Taken a moment ago: what waits for answers has to be asked for again.
         self.fresh = False
@@ -218,20 +217,24 @@ class Books:
             )
         return queue
 
-    def point_seconds(self, pool: str) -> float:
-        """Return what a point takes on a pool now: as measured, else as configured."""
-        return self.speed.get(pool, self.pool(pool).seconds_per_point)
+    def point_seconds(self, pool: str, work: int) -> float:
+        """Return what a point of a class of work takes on a pool now.
+
+        As measured of the class, else of all classes together, else as configured.
+        """
+        known = self.speeds.of(pool, work)
+        return self.pool(pool).seconds_per_point if known is None else known.mean
 
     def run_seconds(self, job: Job, pool: str) -> float:
         """Return what a job takes on a pool by what a point takes there now."""
-        return job.points * self.point_seconds(pool)
+        return job.points * self.point_seconds(pool, job.work)
 
     def waiting_seconds(self, pool: str) -> float:
         """Return what a pool's waiting jobs take by what a point takes there now.
 
         Their costs say what was known when each of them was admitted.
         """
-        return self.queue_of(pool).points * self.point_seconds(pool)
+        return self.queue_of(pool).load.seconds(partial(self.point_seconds, pool))
 
     def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
         """Tell a job's change of state with the terms of the decision, and have its row written."""

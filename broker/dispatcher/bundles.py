@@ -6,7 +6,7 @@ lease lapses. Leases are measured in time seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,8 +33,10 @@ class Bundle:
     lease_until: float = 0.0
     open: dict[str, int] = field(default_factory=dict)
     purpose: str = RUN
-    #: Of all its jobs, and when they were sent, in time seen; None where that is not known.
+    #: Of all its jobs, and their class of work: they run one circuit.
     points: int = 0
+    work: int = 0
+    #: When they were sent, in time seen; None where that is not known.
     sent_at: float | None = None
 
     @property
@@ -97,14 +99,17 @@ class BundleBook:
         """Return the number of a pool's attempts whose outcome is open."""
         return sum(len(bundle.open) for bundle in self._bundles.values() if bundle.pool == pool)
 
-    def aloft(self, speed: Mapping[str, float], seen: float) -> dict[str, Aloft]:
-        """Return by pool what workers have to do yet; ``speed``: seconds of a point by pool."""
+    def aloft(self, pace: Callable[[str, int], float], seen: float) -> dict[str, Aloft]:
+        """Return by pool what workers have to do yet.
+
+        ``pace`` gives the seconds of a point by pool and class of work.
+        """
         found: dict[str, Aloft] = {}
         for bundle in self._bundles.values():
             if bundle.purpose != RUN:
                 continue
             elapsed = 0.0 if bundle.sent_at is None else seen - bundle.sent_at
-            seconds = bundle.points * speed.get(bundle.pool, 0.0)
+            seconds = bundle.points * pace(bundle.pool, bundle.work)
             bundles, total, left = found.get(bundle.pool, NOTHING_ALOFT)
             left += max(0.0, seconds - elapsed)
             found[bundle.pool] = Aloft(bundles + 1, total + seconds, left)
@@ -162,6 +167,7 @@ class BundleBook:
             self.add(bundle)
         bundle.open[job.job_id] = job.attempt
         bundle.points += job.points
+        bundle.work = job.work
 
     def renew_all(self, until: float) -> None:
         """Give every lease a full period: the shard has just been taken."""

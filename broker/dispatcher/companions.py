@@ -372,7 +372,8 @@ def _companion(job: Job, role: str, number: str) -> Job:
         "shard_index": -1,
     }
     made = Job(fields, job.reference, job.pool)
-    made.seed, made.traits, made.bytes_in, made.rule = job.seed, job.traits, job.bytes_in, job.rule
+    made.seed, made.traits, made.work = job.seed, job.traits, job.work
+    made.bytes_in, made.rule = job.bytes_in, job.rule
     made.traceparent = job.traceparent
     made.keep(companion_of=job.job_id, role=role, home=[job.sweep_id, job.shard_index])
     for name in ("data_class", "quality"):

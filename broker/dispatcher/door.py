@@ -19,11 +19,12 @@ from shotbus.broker.dispatcher.reports import records_of
 from shotbus.broker.dispatcher.reuse import forget_place, remember
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
-from shotbus.broker.dispatcher.traits import traits_of
+from shotbus.broker.dispatcher.traits import circuits_of, traits_of
 from shotbus.broker.dispatcher.wishes import check_names
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import PUBLIC
+from shotbus.broker.policy.work import work_class
 from shotbus.broker.quality import never_met, quality_of
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Waits
 from shotbus.schemas.errors import Problem
@@ -310,8 +311,9 @@ class Door:
         """Note where the policy sends a job, and what it says besides."""
         shard, decision = self._shard, event.decision
         job.pool = intern(event.pool)
-        job.cost = shard.run_seconds(job, job.pool)
         job.traits = traits_of(event.request, event.facts.qubits if event.facts else 0)
+        job.work = work_class(event.facts, job.shots, circuits_of(job.traits))
+        job.cost = shard.run_seconds(job, job.pool)
         job.cache_key = event.cache_key
         remember(job, event)
         if decision is None:

@@ -185,6 +185,7 @@ class Floor:
             lease_until=now.seen + settings.start_seconds + START_MARGIN_MS / 1000,
             purpose=purpose,
             points=sum(job.points for job in jobs),
+            work=jobs[0].work,
             sent_at=now.seen,
         )
         for job in jobs:
@@ -212,7 +213,8 @@ class Floor:
         if bundle.purpose == RUN:
             guard.retries.dispatched(pool, sum(job.attempt == 1 for job in jobs))
             more = self._shard.queues[pool].length > 0
-            guard.etas.drained(pool, bundle.points, now.seen, more=more)
+            worth = bundle.points * self._shard.point_seconds(pool, bundle.work)
+            guard.drained(pool, worth, now, more=more)
 
 
 def _first(free: Sequence[Credit], most: int) -> list[Credit]:

@@ -218,12 +218,13 @@ class Guard:
         health = self._health[pool]
         wait = self.eta(pool, seconds, 0.0, now)
         there = max(0.0, health.provider_queue_seconds)
-        speed = self._speeds.measured.get(pool)
+        speed = self._speeds.of(pool)
         return PoolView(
             state=_WORDS.get(health.state, "ready"),
             wait=(wait.low + there, wait.mid + there, wait.high + there) if health.workers else None,
             seconds_per_point=speed.mean if speed else None,
             least_seconds_per_point=speed.least if speed else None,
+            works=self._speeds.works(pool),
             calibration_age_seconds=health.calibration_age if health.calibration_age >= 0 else None,
             fidelity=health.fidelity,
             t1_us=health.t1_us,
@@ -258,14 +259,24 @@ class Guard:
         """
         health = self._health.get(pool)
         slots = max(1, health.slots if health else 1)
-        aloft, speed = self._aloft_of(pool), self._speeds.by_pool.get(pool, 1.0)
-        begun = aloft.per_slot(slots)
-        # Counted in points: what a point takes may be another when they have left than when they came.
-        return self.etas.predict(pool, ahead / speed, service, now.seen, capacity=slots / speed, begun=begun)
+        begun, unit = self._aloft_of(pool).per_slot(slots), self._unit(pool)
+        return self.etas.predict(pool, ahead / unit, service, now.seen, capacity=slots / unit, begun=begun)
+
+    def drained(self, pool: str, worth: float, now: Now, *, more: bool) -> None:
+        """Note work that left a pool's queue, in seconds by what a point takes now; whether more waits."""
+        self.etas.drained(pool, worth / self._unit(pool), now.seen, more=more)
+
+    def _unit(self, pool: str) -> float:
+        """Return the seconds of a mean point, in which the pace of a pool's queue is counted.
+
+        What a point takes may be another when jobs have left than when they came.
+        """
+        known = self._speeds.of(pool)
+        return 1.0 if known is None else known.mean
 
     def is_measured(self, pool: str) -> bool:
         """Tell whether anything is known of how long jobs take on a pool, but what is configured."""
-        return pool in self._speeds.measured
+        return self._speeds.is_measured(pool)
 
     def samples(self, pool: str, now: Now) -> bool:
         """Tell whether it is time to predict the wait of a pool's job and to see what becomes of that."""

@@ -70,6 +70,7 @@ class Job:
         "think_us",
         "traceparent",
         "traits",
+        "work",
     )
 
     def __init__(self, fields: Mapping[str, Any], reference: Reference, pool: str) -> None:
@@ -99,6 +100,8 @@ class Job:
         self.rule = ""
         #: What a pool must be able to do for it; see :mod:`shotbus.broker.dispatcher.traits`.
         self.traits = 0
+        #: Its class of work; see :mod:`shotbus.broker.policy.work`.
+        self.work = 0
         self.predicted_us = 0
         #: What few jobs have, as it stands in the row; None for most.
         self.extras: dict[str, Any] | None = None
@@ -167,7 +170,7 @@ def job_of_row(fields: Mapping[str, Any]) -> tuple[Job, Seat]:
     job = Job(fields, reference, fields["pool"])
     for name in ("attempt", "failures", "deaths", "bundle_id", "cost", "seed", "cache_key", "traceparent"):
         setattr(job, name, fields[name])
-    names = ("accepted_us", "bytes_in", "admit_us", "queued_us", "queue_us", "traits", "predicted_us")
+    names = ("accepted_us", "bytes_in", "admit_us", "queued_us", "queue_us", "traits", "predicted_us", "work")
     for name in names:
         setattr(job, name, fields[name])
     job.chain, job.rule = shared_chain(tuple(fields["chain"])), intern(fields["rule"])

@@ -305,7 +305,7 @@ class Judge:
             answer = Answer(work, spent, timings.seconds("lease"), blamed)
             shard.counters.answered.append((bundle.pool, answer))
             if not item["error_class"]:
-                shard.touch(*shard.speeds.observe(bundle.pool, spent / job.points))
+                shard.touch(*shard.speeds.observe(bundle.pool, spent / job.points, job.work))
 
     def expire_leases(self, now: Now) -> list[Any]:
         """Take back what workers have had for too long."""

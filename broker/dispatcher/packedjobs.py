@@ -33,7 +33,8 @@ _PLAIN = {
     "cost": "d",
     "shard_index": "i",
     **dict.fromkeys(("points", "shots", "prepare_us", "think_us", "seed", "bytes_in", "traits"), "I"),
-    **dict.fromkeys(("attempt", "failures", "deaths"), "H"),
+    "work": "H",
+    **dict.fromkeys(("attempt", "failures", "deaths"), "B"),
 }
 NUMBERS: Final = (
     Number("reference.offset", "q", "request_offset"),
@@ -108,6 +109,7 @@ class Glance(NamedTuple):
     phase: Phase | None
     cost: float
     points: int
+    work: int
     deadline_ms: int
     not_before_ms: int
     accepted_us: int
@@ -314,6 +316,7 @@ class PackedJobs:
             _PHASES[values[_REFERENCES + 2]],
             numbers[_COST],
             numbers[_POINTS],
+            numbers[_WORK],
             numbers[_DEADLINE],
             numbers[_NOT_BEFORE],
             numbers[_ACCEPTED],
@@ -346,8 +349,9 @@ class PackedJobs:
         return found or ""
 
 
-_COST, _POINTS, _DEADLINE, _NOT_BEFORE, _ACCEPTED = (
-    1 + list(_PLAIN).index(name) for name in ("cost", "points", "deadline_ms", "not_before_ms", "accepted_us")
+_COST, _POINTS, _WORK, _DEADLINE, _NOT_BEFORE, _ACCEPTED = (
+    1 + list(_PLAIN).index(name)
+    for name in ("cost", "points", "work", "deadline_ms", "not_before_ms", "accepted_us")
 )
 
 

@@ -86,7 +86,7 @@ class Restoring:
         if job.phase is Phase.WAITING:
             queue = shard.queue_of(job.pool)
             queue.push(job, key)
-            queue.points += job.points
+            queue.load.add(job)
             if "impatient_ms" in extras:
                 shard.patience.restore(shard.jobs.at(key), key)
         elif job.phase in WITH_A_WORKER:

@@ -27,7 +27,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     "cost": "d",
     **dict.fromkeys(("points", "shots", "seed", "bytes_in", "prepare_us", "think_us", "traits"), "I"),
     "shard_index": "i",
-    **dict.fromkeys(("attempt", "failures", "deaths"), "H"),
+    **dict.fromkeys(("attempt", "failures", "deaths", "work"), "H"),
 }
 #: Names of the texts: the phase and the seat, those of the job, and what is JSON.
 TEXTS: Final = (

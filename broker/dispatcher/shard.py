@@ -62,13 +62,13 @@ class Shard(Books):
         key = self.key(job)
         queue = self.queue_of(job.pool)
         queue.push(job, key)
-        queue.points += job.points
+        queue.load.add(job)
         if job.extras:
             self.patience.begin(job, key, job.queued_us)
 
     def leave_queue(self, job: Job, now: Now) -> None:
         """Note that a job, which its queue has given, goes to a worker."""
-        self.queues[job.pool].points -= job.points
+        self.queues[job.pool].load.take(job)
         job.leave_queue(now.wall_ms * 1000)
         if job.extras:
             self.patience.end(job, self.key(job))
@@ -93,7 +93,7 @@ class Shard(Books):
             key = self.key(job)
             queue = self.queues[job.pool]
             queue.remove(job, key)
-            queue.points -= job.points
+            queue.load.take(job)
             self.patience.end(job, key)
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
@@ -316,7 +316,7 @@ class Shard(Books):
         if job.phase is Phase.WAITING:
             queue = self.queues[job.pool]
             queue.remove(job, self.key(job))
-            queue.points -= job.points
+            queue.load.take(job)
         before = job.priority
         self.jobs.change_class(job, intern(priority))
         if job.phase is Phase.WAITING:

@@ -27,6 +27,7 @@ from shotbus.broker.config import FairnessConfig
 from shotbus.broker.dispatcher.clocks import Clocks
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.lanes import Line, PriorityClass, SessionOf
+from shotbus.broker.dispatcher.load import Load
 from shotbus.broker.dispatcher.sortedrun import PLACE_BITS, Entry, rank_of
 
 
@@ -128,7 +129,7 @@ class WaitingQueue:
         self.seconds = 0.0
         #: Points of what waits, counted by whoever puts jobs in and takes them out: in them costs of
         #: different times, each as it was estimated then, can be compared.
-        self.points = 0
+        self.load = Load()
 
     # --- in and out ---
 

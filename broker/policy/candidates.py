@@ -118,10 +118,9 @@ def look(
     calendar: Calendar,
 ) -> Candidate:
     """Return the pool's numbers for the job, without any judgement."""
-    per_point = settings.seconds_per_point if view.seconds_per_point is None else view.seconds_per_point
-    run = asked.points * per_point
+    mean, best = view.pace(asked.work, settings.seconds_per_point)
     # A job is late only if it is in the best case: other jobs of the pool may take much longer than this.
-    least = run if view.least_seconds_per_point is None else asked.points * view.least_seconds_per_point
+    run, least = asked.points * mean, asked.points * best
     new_session = bool(asked.session) and asked.session_pool != pool
     price = estimate(
         settings.price if view.price is None else view.price,

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shotbus.broker.config import PriceConfig
+from shotbus.broker.policy.work import work_class
 from shotbus.schemas.openqasm import CircuitFacts
 
 #: Data that any pool may see.
@@ -78,6 +79,11 @@ class Asked:
             | more
         )
 
+    @property
+    def work(self) -> int:
+        """Its class of work."""
+        return work_class(self.circuit, self.shots, self.circuits)
+
 
 def measured_circuits(request: Mapping[str, Any]) -> int:
     """Return the measured circuits a point of a decoded ``circuit_request``, at most one an observable."""
@@ -100,6 +106,8 @@ class PoolView:
     ``wait``: seconds that a job waits there (low, middle, high), its queue at the provider included.
     ``least_seconds_per_point``: in the best case, None for as many as usual.
     ``seconds_per_point``, ``fidelity``, ``t1_us``, ``t2_us`` and ``price`` replace what is configured.
+    ``works``: seconds of a point by class of work (:mod:`shotbus.broker.policy.work`), where that has been
+    measured: the mean, and the best case.
     """
 
     state: str = "ready"
@@ -111,6 +119,15 @@ class PoolView:
     t1_us: float | None = None
     t2_us: float | None = None
     price: PriceConfig | None = None
+    works: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+
+    def pace(self, work: int, configured: float) -> tuple[float, float]:
+        """Return the seconds of a point of a class of work: the mean, and in the best case."""
+        if work in self.works:
+            mean, least = self.works[work]
+            return mean, least
+        mean = configured if self.seconds_per_point is None else self.seconds_per_point
+        return mean, mean if self.least_seconds_per_point is None else self.least_seconds_per_point
 
 
 @dataclass(frozen=True, slots=True)

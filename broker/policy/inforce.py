@@ -12,6 +12,7 @@ from typing import Any
 
 from shotbus.broker.config import Config, PriceConfig
 from shotbus.broker.config_parse import parse
+from shotbus.broker.policy.doorview import UNASKED, DoorView, revived
 from shotbus.broker.policy.facts import IDLE, Histories, History, PoolView, Views
 from shotbus.broker.policy.rulebook import as_plain, canonical
 
@@ -21,7 +22,7 @@ _DOOR = ("classes", "limits", "inspection", "budgets")
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What routing looks at.
+    """What routing looks at, and ``door``: what the door does besides.
 
     ``config``: read back it holds what decisions and the door's checks depend on, of the rest the defaults.
     ``flags``: those switched at run time, as percentages. ``session_pool``: of the session asked about.
@@ -32,6 +33,7 @@ class InForce:
     flags: Mapping[str, float]
     history: Histories
     session_pool: str = ""
+    door: DoorView = UNASKED
 
     def view(self, pool: str) -> PoolView:
         """Return a pool as routing sees it."""
@@ -51,6 +53,7 @@ class InForce:
             "history": {pool: asdict(history) for pool, history in pairs.items() if history is not None},
             "family": family,
             "session_pool": self.session_pool,
+            "door": self.door.as_plain(),
         }
         return json.dumps(told, separators=(",", ":"))
 
@@ -67,7 +70,9 @@ def in_force(text: str) -> InForce:
     )
     history = {(told["family"], pool): _revived(History, one) for pool, one in told["history"].items()}
     views = {pool: _revived(PoolView, one) for pool, one in told["views"].items()}
-    return InForce(config, views, told["flags"], history, told["session_pool"])
+    # A dispatcher of an earlier version says nothing of its door.
+    door = revived(told["door"]) if "door" in told else UNASKED
+    return InForce(config, views, told["flags"], history, told["session_pool"], door)
 
 
 def _revived(shape: Any, told: Mapping[str, Any]) -> Any:
@@ -75,6 +80,8 @@ def _revived(shape: Any, told: Mapping[str, Any]) -> Any:
     known = {field.name: told[field.name] for field in fields(shape) if field.name in told}
     if known.get("price") is not None:
         known["price"] = parse(PriceConfig, known["price"])
+    if "works" in known:
+        known["works"] = {int(work): tuple(pace) for work, pace in known["works"].items()}
     return shape(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
     )

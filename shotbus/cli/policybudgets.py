@@ -46,8 +46,7 @@ def covering(config: Config, asked: Asked, pool: str, view: PoolView, now_ms: in
     from shotbus.broker.treasury.prices import estimate
     from shotbus.broker.treasury.refusals import hopeless
 
-    measured = view.seconds_per_point
-    per_point = settings.seconds_per_point if measured is None else measured
+    per_point, _ = view.pace(asked.work, settings.seconds_per_point)
     longest = settings.attempt_seconds
     most, expected = (
         estimate(

@@ -291,7 +291,7 @@ def test_a_bundle_is_bounded_by_jobs_seconds_and_bytes():
     (bundle,) = forwards(submit(driver, *range(1, 1_001)))
     assert len(bundle.items) == 250, "half a second at 2 ms a point"
     driver = driver_of(settings, bundles=1)
-    driver.machine.shard.speed["aer"] = 1e-6
+    driver.machine.shard.speeds.observe("aer", 1e-6, 0)
     large = [dataclasses.replace(submitted(request(n), offset=n), size=200_000) for n in range(1, 9)]
     (bundle,) = forwards(driver.run(*large))
     assert len(bundle.items) == 3

@@ -219,7 +219,7 @@ def look(driver):
 
 def measured(driver, seconds=2.0):
     """Something has ended on the pool."""
-    driver.machine.shard.speeds.observe("aer", seconds)
+    driver.machine.shard.speeds.observe("aer", seconds, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What runs took decides where jobs go, what is too late or too dear, what is full, and which ends are told."""
 
+from dataclasses import replace
+
 import pytest
 from asking_kit import job, phase
 from dispatcher_kit import (
@@ -22,6 +24,7 @@ from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit, Dispatch
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.stages import Timings
+from shotbus.schemas.openqasm import inspect
 
 POOLS = """
 [routing]
@@ -157,15 +160,15 @@ def test_points_that_wait_are_those_of_the_jobs_that_wait():
     driver = driver_of()
     driver.run(*(job(number, pool="slow", backend="slow", points=number) for number in (1, 2, 4, 8)))
     queue = driver.machine.shard.queues["slow"]
-    assert queue.points == 15
+    assert queue.load.points == 15
     driver.run(commanded("cancel", job_id(2)))
     move = commanded("reprioritise", job_id(4))
     move.control["arguments"] = {"class": "bulk"}
     driver.run(move)
-    assert queue.points == 13
+    assert queue.load.points == 13
     driver.free = {"slow": [Credit("slow", 0, 1)]}
     driver.run()
-    assert queue.points in (12, 9, 5)
+    assert queue.load.points in (12, 9, 5)
     assert phase(driver, 1) in (Phase.FORWARDED, Phase.WAITING)
 
 
@@ -176,6 +179,46 @@ def test_no_end_is_told_of_a_pool_on_which_nothing_has_ended():
     (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
     assert (place["position"], place.get("eta_mid_ms", 0)) == (1, 0)
     assert place["reason"] == "others go first; nothing has ended on slow yet by which to tell when"
-    driver.machine.shard.speeds.observe("slow", 2.0)
+    driver.machine.shard.speeds.observe("slow", 2.0, 0)
     (place,) = emitted(driver.run(commanded("locate", job_id(2))), "located")
     assert place["eta_mid_ms"] == pytest.approx(START_MS + 1_000 + 4_000, abs=50)
+
+
+def circuit(qubits):
+    """Facts of a register of so many qubits, each turned and measured."""
+    return inspect(f"OPENQASM 3;\nqubit[{qubits}] q;\nbit[{qubits}] c;\nU(1, 2, 3) q;\nc = measure q;\n")
+
+
+def of_size(number, qubits, **changes):
+    """A submission whose circuit has been inspected."""
+    return replace(job(number, pool="slow", backend="slow", **changes), facts=circuit(qubits))
+
+
+def test_a_job_costs_what_work_of_its_size_took():
+    driver = driver_of()
+    for number, (qubits, seconds) in enumerate([(4, 0.01), (20, 9.0)], 1):
+        driver.free = {"slow": [Credit("slow", 0, 1)]}
+        (bundle,) = forwards(driver.run(of_size(number, qubits)))
+        driver.free = {}
+        driver.run(ran(bundle, seconds))
+    driver.run(of_size(11, 4), of_size(12, 20), of_size(13, 12), of_size(14, 4, points=5))
+    costs = [driver.machine.live[job_id(number)].cost for number in (11, 12, 13, 14)]
+    assert costs == pytest.approx([0.01, 9.0, 4.505, 0.05])
+    shard = driver.machine.shard
+    assert shard.waiting_seconds("slow") == pytest.approx(sum(costs))
+    driver.restart()
+    assert driver.machine.shard.waiting_seconds("slow") == pytest.approx(sum(costs))
+
+
+def test_a_deadline_that_larger_circuits_have_met_is_held_against_what_such_a_circuit_takes():
+    driver = driver_of()
+    driver.free = {"slow": [Credit("slow", 0, 1)]}
+    for number, (qubits, seconds) in enumerate([(4, 0.01), (20, 9.0)], 1):
+        (bundle,) = forwards(driver.run(of_size(number, qubits)))
+        driver.run(ran(bundle, seconds))
+    look(driver)
+    asked = request(50, backend="slow", deadline_ms=driver.wall_ms + 5_000)
+    router = driver.machine.shard.router
+    assert router.decide(asked, circuit(20), driver.wall_ms).refused
+    assert not router.decide(asked, circuit(4), driver.wall_ms).refused
+    assert not router.decide(asked, circuit(12), driver.wall_ms).refused

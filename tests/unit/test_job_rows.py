@@ -61,18 +61,18 @@ def test_both_forms_say_the_same():
 
 
 def test_a_row_of_an_older_version_has_blanks_and_one_of_a_newer_version_is_read_as_far_as_known():
-    job = job_with(extras={"a": 1}, deaths=2)
+    job = job_with(extras={"a": 1}, work=2)
     fields = decode(encode_row(job, SEAT))[1]
     older = fields | {"numbers": fields["numbers"][:-2], "texts": fields["texts"].rpartition("\x1f")[0]}
     newer = fields | {"numbers": fields["numbers"] + b"\x07" * 8, "texts": fields["texts"] + "\x1fcolour"}
     found = row_fields(encode("packed_job", older))
-    assert (found["deaths"], found["extras"], found["tenant"]) == (0, "", job.tenant)
+    assert (found["work"], found["extras"], found["tenant"]) == (0, "", job.tenant)
     assert row_fields(encode("packed_job", newer)) == row_fields(encode("packed_job", fields))
 
 
 def test_the_columns_stay_where_they_are():
     # Append only: a process of another version reads these by their places.
-    assert "".join(NUMBERS.values()) == "IqIqqqqqqqqqdIIIIIIIiHHH"
+    assert "".join(NUMBERS.values()) == "IqIqqqqqqqqqdIIIIIIIiHHHH"
     assert list(NUMBERS)[:5] == [
         "target_partition",
         "start_by_ms",

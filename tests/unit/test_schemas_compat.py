@@ -52,6 +52,7 @@ GOLDEN = {
     1040: ("pool_status", 3),
     1041: ("located", 4),
     1042: ("treasury_row", 2),
+    1044: ("job_row", 4),
     1043: ("work_bundle", 3),
 }
 RECORDS = sorted({key.name for key in IDS.values()})

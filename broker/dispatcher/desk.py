@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from shotbus.broker.dispatcher.answers import owner_mark
+from shotbus.broker.dispatcher.answers import owner_mark, unique_mark
 from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
 from shotbus.broker.dispatcher.endings import give_up, last_failure
@@ -20,10 +21,13 @@ from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_flag_value
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
 from shotbus.broker.machine import Now
+from shotbus.broker.policy.doorview import DoorView, Rival
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem, ShotbusError
 from shotbus.schemas.ids import is_job_id
 
 _MAX_TERM = 256
+#: What a unique key's mark is made of, and what those who ask call it.
+_OF_A_KEY = (("session_id", "session"), ("unique_key", "unique_key"))
 
 
 class Desk:
@@ -183,10 +187,19 @@ class Desk:
         if control["target"] == "policy":
             arguments = control["arguments"]
             found = self._shard.router.in_force(tenant, arguments.get("session", ""))
-            text = found.as_text(arguments.get("family", ""))
+            text = replace(found, door=self._door(tenant, arguments)).as_text(arguments.get("family", ""))
             return [self._shard.reports.told(name, now, text, correlation=correlation)]
         count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
         return [self._shard.reports.counted(name, now, *count, correlation=correlation)]
+
+    def _door(self, tenant: str, asked: Mapping[str, str]) -> DoorView:
+        """Return what the door looks at besides routing, for a request with this session and unique key."""
+        shard = self._shard
+        fields = {name: asked.get(argument, "") for name, argument in _OF_A_KEY}
+        holder = shard.uniques.get(unique_mark({"tenant": tenant, **fields}))
+        job = shard.jobs.look(holder) if holder else None
+        rival = Rival(job.job_id, job.phase.name, job.pool) if job and job.phase else None
+        return DoorView(True, shard.guard.shedder.levels(), rival)
 
     def _locate_job(self, job_id: str, tenant: str, now: Now, correlation: str) -> Any:
         """Answer where a job is; another tenant's is not known."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from shotbus.broker.config import PoolConfig, SheddingConfig
+from shotbus.broker.policy.doorview import Level
 
 
 class Watermark:
@@ -82,6 +83,16 @@ class Shedder:
         busy = self._busy.get(pool)
         return busy is not None and busy.engaged
 
+    def levels(self) -> dict[str, list[Level]]:
+        """Return by pool its levels with their marks, as :meth:`decide` goes by them."""
+        return {
+            pool: [
+                _told(name, self._levels[name], mark, self._waiting.get(pool, 0.0)) for name, mark in marks
+            ]
+            for pool, one in self._marks.items()
+            if (marks := list(one.items()))
+        }
+
     def decide(self, pool: str, priority: str) -> Shed | None:
         """Return what happens to a job that arrives, None to take it; refusing goes before deferring."""
         if not self._levels:
@@ -95,3 +106,8 @@ class Shedder:
             after = int(1000 * level.retry_after_seconds)
             found = Shed(action, name, after, self._waiting.get(pool, 0.0), mark.high)
         return found
+
+
+def _told(name: str, level: SheddingConfig, mark: Watermark, waiting: float) -> Level:
+    after = int(1000 * level.retry_after_seconds)
+    return Level(name, level.refuse, level.defer, mark.engaged, waiting, mark.high, mark.low, after)

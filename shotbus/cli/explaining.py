@@ -14,9 +14,10 @@ from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.facts import Asked
 from shotbus.broker.policy.inforce import InForce
 from shotbus.broker.policy.policy import Policy
-from shotbus.broker.quality import never_met
+from shotbus.broker.quality import OWN, never_met
 from shotbus.cli.requestfile import RequestFile
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.ids import job_id
 from shotbus.schemas.openqasm import CircuitFacts
 
 _DEFAULT_SHOTS = 1_024
@@ -26,23 +27,30 @@ _INTENTS = ("explore", "test", "benchmark", "production")
 _SAME = (
     *("tenant", "priority", "intent", "data_class", "experiment", "backend", "window", "points", "value"),
     *("value_per_second", "confidence", "max_cost", "tolerance", "top_up", "speculate"),
+    *("unique_key", "unique_policy"),
 )
 #: What nobody says who only asks.
 _UNSAID: Mapping[str, Any] = {
-    **dict.fromkeys(("idempotency_key", "unique_key", "unique_policy", "sweep_id", "rerun_of"), ""),
+    **dict.fromkeys(("idempotency_key", "sweep_id", "rerun_of"), ""),
     **dict.fromkeys(("seed", "precision", "max_result_age_ms")),
     "code_commit": "",
     "sdk_versions": {},
-    "options": {},
-    "job_id": _NOBODY,
     "circuit_id": "unknown",
 }
 
 
 def envelope(
-    request: RequestFile, *, has_circuit: bool, now_ms: int, problems: list[Problem]
+    request: RequestFile,
+    circuit: CircuitFacts | None,
+    *,
+    has_circuit: bool,
+    now_ms: int,
+    problems: list[Problem],
 ) -> dict[str, Any]:
-    """Return the request's fields as the door decodes them; times that are none are added to ``problems``."""
+    """Return the request's fields as the door decodes them; times that are none are added to ``problems``.
+
+    ``circuit`` None: it has none, or one that is refused.
+    """
     family, _, version = request.family.partition("@")
     estimates = bool(request.observables) or not has_circuit
     shots = request.shots if request.shots is not None else 0 if estimates else _DEFAULT_SHOTS
@@ -50,13 +58,15 @@ def envelope(
         **_UNSAID,
         **{name: getattr(request, name) for name in _SAME},
         "principal": request.principal or "whoever asks",
+        "job_id": _job_id(request),
         "session_id": request.session,
+        "options": request.options | {f"{OWN}{name}": text for name, text in request.quality.items()},
         "family": family,
         "family_version": version,
         "mode": "estimate" if estimates else "sample",
         "shots": shots,
         "observables": request.observables,
-        "expected": {"observables": len(request.observables), "registers": ()},
+        "expected": {"observables": len(request.observables), "registers": _registers(circuit)},
         "problem": {} if request.problem else None,
         "deadline_ms": _when("deadline", request.deadline, now_ms, problems),
         "not_before_ms": _when("not_before", request.not_before, now_ms, problems),
@@ -64,6 +74,17 @@ def envelope(
         "tags": list(request.tags),
         "fallback": list(request.fallback),
     }
+
+
+def _job_id(request: RequestFile) -> str:
+    """Return an id that such a request may have: with a session or a key its route is that of others."""
+    if not (request.session or request.unique_key):
+        return _NOBODY
+    return job_id(request.tenant, session=request.session, unique_key=request.unique_key, entropy=bytes(12))
+
+
+def _registers(circuit: CircuitFacts | None) -> list[dict[str, Any]]:
+    return [{"name": name, "width": width} for name, width in circuit.registers] if circuit else []
 
 
 def _when(name: str, seconds: float | None, now_ms: int, problems: list[Problem]) -> int | None:
@@ -116,8 +137,7 @@ def _unfit(decision: Decision, asked: Asked, fields: Mapping[str, Any], config: 
     if decision.refused:
         return ()
     circuit = asked.circuit
-    registers = [{"name": name, "width": width} for name, width in circuit.registers] if circuit else []
-    if unmet := never_met(decision.quality, {**fields, "expected": {"registers": registers}}):
+    if unmet := never_met(decision.quality, fields):
         return unmet
     size = {"qubits": circuit.qubits, "depth": circuit.depth_bound} if circuit else {}
     return check_pool(fields, decision.pool, config, **size) if decision.pool else ()

@@ -33,11 +33,12 @@ class Source(NamedTuple):
 
 
 class About(NamedTuple):
-    """Of which request is asked: its session has a shard of its own, its family histories."""
+    """Of which request is asked: its session or unique key has a shard of its own, its family histories."""
 
     tenant: str
     session: str
     family: str
+    unique_key: str = ""
 
 
 def source_of(options: Options, about: About, *, offline: bool) -> Source:
@@ -91,17 +92,18 @@ async def _has_dispatcher(address: Address, config: Config) -> bool:
 
 
 async def _ask(options: Options, about: About) -> tuple[InForce, int]:
-    """Ask the shard that the request would go to; without a session any one would do."""
+    """Ask the shard that the request would go to; without a session or a key any one would do."""
     from shotbus.cli.jobs import connect
     from shotbus.producers.asking import Wish, ask
     from shotbus.schemas.ids import partition_of
 
-    arguments = {"session": about.session, "family": about.family}
+    arguments = {"session": about.session, "family": about.family, "unique_key": about.unique_key}
     wish = Wish("locate", "policy", "policy", about.tenant, "", arguments)
     async with connect(options) as client:
         shard = 0
-        if about.session:
-            name = job_id(about.tenant, session=about.session, entropy=bytes(12))
+        if about.session or about.unique_key:
+            key = {"session": about.session, "unique_key": about.unique_key}
+            name = job_id(about.tenant, **key, entropy=bytes(12))
             shard = partition_of(name, client.session.topics.partitions)
         ((answer,),) = await ask(client.session, [wish], [shard], timeout=_ANSWER_SECONDS)
     if not answer["told"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from shotbus.cli.common import Options, command_options, emit, printable, quick_
 from shotbus.cli.explaining import asked_of, decide, envelope, wrong
 from shotbus.cli.live import About, source_of
 from shotbus.cli.policybudgets import Covering, covering
+from shotbus.cli.policydoor import AtTheDoor, at_the_door
 from shotbus.cli.requestfile import RequestFile, is_request_file, read_request
 from shotbus.cli.steps import step_lines
 from shotbus.cli.submission import submission_options
@@ -26,7 +27,9 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 from shotbus.schemas.openqasm import CircuitFacts, CircuitLimits, inspect
 
 # What the other submission options say does not count for routing.
-_IRRELEVANT = ("max_result_age", "seed", "precision", "options_", "quality_")
+_IRRELEVANT = ("max_result_age", "seed", "precision")
+# These go beside the file's own, name by name.
+_TABLES = ("options_", "quality_")
 
 
 @click.group()
@@ -37,6 +40,8 @@ def policy() -> None:
 @policy.command(short_help="Say what would become of a request.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @submission_options
+@click.option("--unique-key", default="", help="Of jobs with one key only one lives at a time.")
+@click.option("--unique-policy", default="", metavar="WHAT", help="existing, reject or supersede.")
 @click.option("--points", type=click.IntRange(1), help="Points of its bindings [default: 1].")
 @click.option("--flag", "flags", multiple=True, metavar="NAME=VALUE", help="Switch a flag: on, off, percent.")
 @click.option("--at", metavar="TIME", help="As if it were then, such as 2026-12-24T22:00+01:00.")
@@ -48,43 +53,66 @@ def explain(options: Options, file: Path, **given: Any) -> None:
     FILE is a circuit (OpenQASM 3 or 2; - reads standard input) with the options of submit, or a request
     (.toml or .json) that says the same; options go over it. A broker that runs is asked what it decides
     with: the policy in force, flags, pools, what was measured. Without one the configuration counts and
-    pools are idle, which is said. Of budgets only the limits are looked at, not what is left.
+    pools are idle, which is said. Of budgets only the limits are looked at, not what is left. It also says
+    which level of shedding strikes the class, who has its unique key, and which quality gates there are.
     """
     at, offline, flags = given.pop("at"), given.pop("offline"), _flags(given.pop("flags"))
     request = _request(file, given)
     now_ms = _moment(at)
     family = request.family.partition("@")[0]
-    source = source_of(options, About(request.tenant, request.session, family), offline=offline)
+    about = About(request.tenant, request.session, family, request.unique_key)
+    source = source_of(options, about, offline=offline)
     config, problems = source.force.config, list[Problem]()
     has_circuit = bool(request.program or request.circuit)
-    fields = envelope(request, has_circuit=has_circuit, now_ms=now_ms, problems=problems)
-    problems += wrong(fields, flags, config, now_ms)
-    circuit = _circuit(file, request, config, problems) if has_circuit else None
+    of_circuit = list[Problem]()
+    circuit = _circuit(file, request, config, of_circuit) if has_circuit else None
+    fields = envelope(request, circuit, has_circuit=has_circuit, now_ms=now_ms, problems=problems)
+    problems += wrong(fields, flags, config, now_ms) + of_circuit
     if problems:
         raise ShotbusError(problems)
     asked = asked_of(fields, request, circuit, source.force)
     decision = decide(asked, fields, source.force, flags, now_ms)
     budgets = covering(config, asked, decision.pool, source.force.view(decision.pool), now_ms)
     data = {"decision": _data(decision), "trail": decision.trail, "pools": source.words, "live": source.live}
-    data["budgets"] = budgets.as_json()
+    door = at_the_door(decision, fields, source.force.door)
+    data |= {"budgets": budgets.as_json(), "door": door.as_json()}
     if circuit is not None:
         data["circuit"] = _facts(circuit)
-    emit(options, data, "\n".join([*_page(decision, budgets, now_ms), source.words]))
+    emit(options, data, "\n".join([*_page(decision, budgets, door, now_ms), source.words]))
 
 
 def _request(file: Path, given: Mapping[str, Any]) -> RequestFile:
-    """Return the request: the file, and over it what the command line really says."""
+    """Return the request: the file, and over it what the command line really says.
+
+    Raises ShotbusError with all that is wrong.
+    """
     context = click.get_current_context()
     said = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in given.items()
-        if name not in _IRRELEVANT and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if name not in (*_IRRELEVANT, *_TABLES)
+        and context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     if is_request_file(file):
-        return read_request(file, said)
+        return _with_tables(read_request(file, said), given["options_"], given["quality_"])
     from shotbus.broker.config_parse import parse
 
-    return parse(RequestFile, {"circuit": str(file), **said})
+    request = parse(RequestFile, {"circuit": str(file), **said})
+    return _with_tables(request, given["options_"], given["quality_"])
+
+
+def _with_tables(request: RequestFile, options: tuple[str, ...], quality: tuple[str, ...]) -> RequestFile:
+    """Return a request with options of the backend and of its gate beside its own."""
+    if not options and not quality:
+        return request
+    # Not before it is needed: it loads numpy.
+    from shotbus.cli.inputs import parse_options
+
+    told, problems = parse_options(options)
+    gate, wrong_gate = parse_options(quality, "--quality")
+    if problems + wrong_gate:
+        raise ShotbusError(problems + wrong_gate)
+    return replace(request, options=request.options | told, quality=request.quality | gate)
 
 
 def _circuit(
@@ -145,9 +173,10 @@ def _facts(circuit: CircuitFacts) -> dict[str, Any]:
     return told | {"parameters": len(circuit.parameters), "gates": dict(circuit.gates)}
 
 
-def _page(decision: Decision, budgets: Covering, now_ms: int) -> Iterator[str]:
+def _page(decision: Decision, budgets: Covering, door: AtTheDoor, now_ms: int) -> Iterator[str]:
     never = "refused by a budget, else " if budgets.problems else ""
-    yield f"{never}{_headline(decision)}  (rule {decision.rule}, policy {decision.version})"
+    shut = f"{door.verdict}, else " if door.verdict and not decision.refused else ""
+    yield f"{shut}{never}{_headline(decision)}  (rule {decision.rule}, policy {decision.version})"
     if decision.not_before_ms:
         yield f"  not before {(decision.not_before_ms - now_ms) / 1000:.0f} s from now"
     for name in ("priority", "shadow", "requires", "fallback", "max_queue_seconds"):
@@ -158,7 +187,7 @@ def _page(decision: Decision, budgets: Covering, now_ms: int) -> Iterator[str]:
         screen = decision.prescreen
         yield f"  first on {screen.pool}, and on when {screen.quantity} is in {screen.keep}"
     yield from (f"  {printable(str(problem))}" for problem in decision.problems)
-    yield from (f"  {printable(line)}" for line in budgets.lines())
+    yield from (f"  {printable(line)}" for line in (*budgets.lines(), *door.lines()))
     yield "why:"
     yield from (f"  {line}" for line in step_lines(decision.trail))
 

@@ -76,6 +76,7 @@ MACHINES = [
             "deciding",
             "decision",
             "diff",
+            "doorview",
             "facts",
             "families",
             "inforce",

@@ -59,7 +59,7 @@ class Attempt:
     async def _run_alone(self) -> RunReport:
         deadline = self.clock.monotonic() + self.settings.isolation_seconds
         outcomes: list[bytes] = []
-        failures = faults = 0
+        failures = faults = late = 0
         for item in self.bundle["items"]:
             if self.clock.monotonic() >= deadline:
                 hint = "it shared a bundle with jobs that killed their process"
@@ -69,7 +69,8 @@ class Attempt:
             outcomes += report.outcomes
             failures += report.failures
             faults += report.faults
-        return RunReport(outcomes, failures, faults)
+            late += report.late
+        return RunReport(outcomes, failures, faults, late=late)
 
     async def _one(self, item: Mapping[str, Any]) -> RunReport:
         raw = encode("work_bundle", {**self.bundle, "items": [item]})

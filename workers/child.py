@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from shotbus.broker.children.confine import confine, private_streams
 from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame
+from shotbus.broker.clock import SystemClock
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
@@ -23,6 +24,7 @@ from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
+from shotbus.workers.late import late_among
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
 from shotbus.workers.running import COMPILE, Ran, compile_safely, run_bundle
@@ -60,6 +62,7 @@ class Server:
         self._reading = reading
         self._writing = writing
         self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
+        self._clock = SystemClock()
         listen(lambda stage: self._send(frame(FrameKind.STAGE, stage.encode())))
 
     def serve(self) -> None:
@@ -86,19 +89,22 @@ class Server:
             return
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
         frames: list[bytes] = []
-        failures = faults = 0
+        failures = faults = late = 0
         priors = {item["job_id"]: item["prior"] for item in bundle["items"] if item["prior"]}
-        for one in run_bundle(self._adapter, bundle["purpose"], items, self._gather(items)):
+        circuits = self._gather(items)
+        for one in run_bundle(self._adapter, bundle["purpose"], items, circuits, self._clock.wall_ms):
             ran = gated(with_priors(one, priors) if priors else one)
             for result in {id(result): result for result in ran.results}.values():
                 result.timings.add("lease", lease_seconds)
             frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
-            failures += sum(bool(result.error_class) for result in ran.results)
+            late += (too_late := late_among(ran.results))
+            failures += sum(bool(result.error_class) for result in ran.results) - too_late
             faults += faults_among(ran.results)
-        self._done(failures, faults, frames)
+        self._done(failures, faults, frames, late=late)
 
-    def _done(self, failures: int, faults: int, frames: Sequence[bytes] = ()) -> None:
-        told = {"failed": failures, "faults": faults, "compiled": self._compiled.take_counts()}
+    def _done(self, failures: int, faults: int, frames: Sequence[bytes] = (), *, late: int = 0) -> None:
+        compiled = self._compiled.take_counts()
+        told = {"failed": failures, "faults": faults, "compiled": compiled, "late": late}
         self._send(b"".join([*frames, json_frame(FrameKind.DONE, told)]))
 
     def _records(self, claim: Claim, ran: Ran) -> list[bytes]:

@@ -157,7 +157,8 @@ class Claims:
         await self._reporter.send([self._reporter.outgoing(claim, shard, one) for one in report.outcomes])
         failpoint("worker.after_finished")
         seconds = self._clock.monotonic() - begun
-        self._counters.finished(len(taken.bundle["items"]), report.failures, seconds, faults=report.faults)
+        jobs = len(taken.bundle["items"])
+        self._counters.finished(jobs, report.failures, seconds, faults=report.faults, late=report.late)
 
     async def _run_unless_revoked(self, child: Child, claim: Claim, taken: Taken) -> RunReport | None:
         """Return the report, or nothing when the run was stopped because nobody wants any of it."""

@@ -14,6 +14,7 @@ from shotbus.schemas.codec import Fields
 from shotbus.workers.adapters.base import Adapter, BatchItem, ItemResult
 from shotbus.workers.backend import faults_among
 from shotbus.workers.lanes import Taken
+from shotbus.workers.late import late_among
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
 from shotbus.workers.reporting import Reporter
@@ -40,33 +41,35 @@ class Inline:
         """Run the bundles, publish all outcomes together, then let the positions pass them."""
         begun = self._clock.monotonic()
         records: list[Outgoing] = []
-        jobs = failures = faults = 0
+        jobs = failures = faults = late = 0
         for one in taken:
             if one.bundle["start_by_ms"] < self._clock.wall_ms():
                 self._counters.bundles_late += 1
                 continue
-            made, failed, blamed = self._run(one)
+            made, failed, blamed, unbegun = self._run(one)
             records += made
             jobs += len(one.bundle["items"])
             failures += failed
             faults += blamed
+            late += unbegun
         if records:
             await self._reporter.send(records)
             failpoint("worker.after_finished")
         for one in taken:
             one.done()
-        self._counters.finished(jobs, failures, self._clock.monotonic() - begun, faults=faults)
+        seconds = self._clock.monotonic() - begun
+        self._counters.finished(jobs, failures, seconds, faults=faults, late=late)
 
-    def _run(self, taken: Taken) -> tuple[list[Outgoing], int, int]:
-        """Return the records, how many jobs failed, and how many of those by the backend's fault."""
+    def _run(self, taken: Taken) -> tuple[list[Outgoing], int, int, int]:
+        """Return the records, and how many jobs failed, failed by the backend's fault, did not begin."""
         bundle = taken.bundle
         now_ms = self._clock.wall_ms()
         claim = Claim(bundle["bundle_id"], self._settings.pool, self._settings.worker, self._entropy(8).hex())
         items = [BatchItem.of(item) for item in bundle["items"]]
         lease_seconds = max(0.0, now_ms / 1e3 - bundle["sent_us"] / 1e6)
         made: list[bytes] = []
-        failures = faults = 0
-        for one in run_bundle(self._adapter, bundle["purpose"], items, {}):
+        failures = faults = late = 0
+        for one in run_bundle(self._adapter, bundle["purpose"], items, {}, self._clock.wall_ms):
             ran = gated(one)
             made += claim.finished(
                 now_ms * 1000,
@@ -76,11 +79,12 @@ class Inline:
                 calibration_id=ran.calibration_id,
             )
             failed = [result for result in ran.results if result.error_class]
-            failures += len(failed)
+            late += (too_late := late_among(failed))
+            failures += len(failed) - too_late
             faults += faults_among(failed)
         self._counters.bundles_started += 1
         outgoing = [self._reporter.outgoing(claim, bundle["shard"], record) for record in made]
-        return outgoing, failures, faults
+        return outgoing, failures, faults, late
 
 
 def _fields(items: Sequence[BatchItem], results: Sequence[ItemResult], lease_seconds: float) -> list[Fields]:

@@ -30,12 +30,14 @@ class RunReport(NamedTuple):
 
     ``faults`` are those that failed by the backend's fault. ``compiled`` are the child's
     :class:`~shotbus.workers.compiled.cache.CompileCounts` of this bundle, empty where it compiles nothing.
+    ``late`` jobs, which count neither as done nor as failed, were not begun: their deadlines had passed.
     """
 
     outcomes: list[bytes]
     failures: int
     faults: int = 0
     compiled: Mapping[str, float] = MappingProxyType({})
+    late: int = 0
 
 
 class Child(ChildProcess):
@@ -108,7 +110,8 @@ async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: Ti
         stage = ""
         if answer.kind is FrameKind.DONE:
             told = answer.document()
-            return RunReport(outcomes, int(told["failed"]), int(told["faults"]), told["compiled"])
+            counts = int(told["failed"]), int(told["faults"])
+            return RunReport(outcomes, *counts, told["compiled"], int(told["late"]))
         if answer.kind is FrameKind.OUTCOME:
             outcomes.append(answer.payload)
             continue

@@ -23,7 +23,10 @@ from shotbus.workers.adapters.base import (
     internal,
 )
 from shotbus.workers.backend import calibration_of, steadied
+from shotbus.workers.late import not_begun, part
 
+#: ``purpose`` of a bundle whose jobs are run.
+RUN = "run"
 #: ``purpose`` of a bundle that asks what became of its jobs.
 LOOK_UP = "look_up"
 #: ``purpose`` of a bundle whose circuits are only compiled, ahead of their turn.
@@ -40,9 +43,15 @@ class Ran(NamedTuple):
 
 
 def run_bundle(
-    adapter: Adapter, purpose: str, items: Sequence[BatchItem], circuits: Mapping[str, Fields]
+    adapter: Adapter,
+    purpose: str,
+    items: Sequence[BatchItem],
+    circuits: Mapping[str, Fields],
+    wall_ms: Callable[[], int],
 ) -> Iterator[Ran]:
-    """Run the items of a bundle, or look them up, as ``purpose`` says.
+    """Run the items of a bundle, or look them up, as ``purpose`` says; ``wall_ms`` is the wall clock.
+
+    What is to run and is past its deadline when its turn has come is not begun (SB-4003).
 
     Those for which something else replaces what their requests ask run apart, because the description of
     a run is that of every job in it: it must name what applied to this job, and nothing of others. What
@@ -51,11 +60,16 @@ def run_bundle(
     """
     work = _WORK.get(purpose) or partial(_leave, purpose)
     for group in _groups(items):
-        batch = Batch(group, circuits)
-        judged = purpose != LOOK_UP and not adapter.capabilities.dated
-        before = calibration_of(adapter) if judged else ""
-        results = steadied(adapter, before, work(adapter, batch))
-        yield Ran(group, results, *_described(adapter, batch))
+        now_ms = wall_ms()
+        timely, late = part(group, now_ms) if purpose == RUN else (group, ())
+        if late:
+            yield Ran(late, [not_begun(item, now_ms) for item in late], b"", "")
+        if timely:
+            batch = Batch(timely, circuits)
+            judged = purpose != LOOK_UP and not adapter.capabilities.dated
+            before = calibration_of(adapter) if judged else ""
+            results = steadied(adapter, before, work(adapter, batch))
+            yield Ran(timely, results, *_described(adapter, batch))
 
 
 def _groups(items: Sequence[BatchItem]) -> Sequence[Sequence[BatchItem]]:
@@ -108,7 +122,7 @@ def _leave(purpose: str, adapter: Adapter, batch: Batch) -> list[ItemResult]:
 
 #: What is done with a batch, by the purpose of its bundle.
 _WORK: Mapping[str, Callable[[Adapter, Batch], list[ItemResult]]] = {
-    "run": run_safely,
+    RUN: run_safely,
     LOOK_UP: look_up_safely,
 }
 

@@ -94,6 +94,7 @@ class WorkerCounters:
     jobs_done: int = 0
     jobs_failed: int = 0
     jobs_revoked: int = 0
+    jobs_late: int = 0
     children_started: int = 0
     children_crashed: int = 0
     children_timed_out: int = 0
@@ -124,12 +125,16 @@ class WorkerCounters:
         for field_name, name in _COMPILED.items():
             setattr(self, name, getattr(self, name) + counts.get(field_name, 0))
 
-    def finished(self, jobs: int, failures: int, seconds: float, *, faults: int = 0) -> None:
-        """Count a bundle, of whose jobs ``faults`` failed by the backend's fault.
+    def finished(
+        self, bundled: int, failures: int, seconds: float, *, faults: int = 0, late: int = 0
+    ) -> None:
+        """Count a bundle, of whose jobs ``faults`` failed by the backend's fault and ``late`` did not begin.
 
         ``service_seconds`` is the moving mean of a job, weighted by jobs; ``error_rate`` the moving share of
         jobs that failed so, from none at the start.
         """
+        jobs = bundled - late
+        self.jobs_late += late
         self.jobs_done += jobs
         self.jobs_failed += failures
         if jobs:

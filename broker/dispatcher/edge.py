@@ -285,6 +285,7 @@ class DispatcherEdge:
                 # Without the earlier shots all of them are taken.
                 "shots": -1 if item.top_up and item.job_id not in priors else item.shots,
                 "prior": priors.get(item.job_id, b""),
+                "deadline_ms": item.deadline_ms,
             }
             for item in command.items
         ]

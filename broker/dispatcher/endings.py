@@ -20,6 +20,7 @@ from shotbus.schemas.errors import Problem
 
 _NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 _OUTCOMES = {Cause.CANCEL: "cancelled", Cause.SUPERSEDE: "superseded"}
+_IN_HAND = "its worker had not begun it"
 _CODES = {Cause.CANCEL: "SB-4002", Cause.SUPERSEDE: "SB-4009"}
 
 
@@ -75,9 +76,24 @@ def expire(shard: Shard, job: Job, now: Now) -> list[Any]:
 
     On a pool that costs nothing has been submitted: for that its worker waits until its claim is recorded.
     """
-    told, late = {"problems": [Problem("SB-4003").as_record()]}, job.deadline_ms
     revoke = _revoke(shard, job) if job.phase is Phase.FORWARDED else []
-    return [*shard.end(job, Cause.EXPIRE, "expired", now, told, deadline_ms=late), *revoke]
+    return [*_expired(shard, job, Problem("SB-4003"), now), *revoke]
+
+
+def expire_in_hand(shard: Shard, job: Job, problems: Sequence[Mapping[str, Any]], now: Now) -> list[Any]:
+    """End a job that its worker did not begin for its deadline; ``problems`` are what it reported.
+
+    The worker's clock decides, also when ours says that there is time left: sent again, the job would come
+    back until ours says so too.
+    """
+    told = Problem.from_record(problems[0]).actual if problems else ""
+    problem = Problem("SB-4003", "$", actual=told, detail=_IN_HAND)
+    return _expired(shard, job, problem, now, where=_IN_HAND, by_its_clock=told)
+
+
+def _expired(shard: Shard, job: Job, problem: Problem, now: Now, **terms: Any) -> list[Any]:
+    told, terms = {"problems": [problem.as_record()]}, {"deadline_ms": job.deadline_ms, **terms}
+    return shard.end(job, Cause.EXPIRE, "expired", now, told, **terms)
 
 
 def end_called_off(

@@ -229,7 +229,9 @@ def _first(free: Sequence[Credit], most: int) -> list[Credit]:
 
 def _item(job: Job) -> ForwardedItem:
     extras = job.extras
-    plain = ForwardedItem(job.job_id, job.attempt, job.seed, job.traceparent, job.reference)
+    about = job.job_id, job.attempt, job.seed, job.traceparent, job.reference
+    # What it is now: a change of mind may have set another than the request has, which its worker reads.
+    plain = ForwardedItem(*about, deadline_ms=job.deadline_ms)
     if not extras:
         return plain
     if "top_up" in extras:

@@ -11,10 +11,16 @@ from typing import Any
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
 from shotbus.broker.dispatcher.breaker import BLAMED, Report
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle
-from shotbus.broker.dispatcher.endings import Failure, called_off, end_called_off, end_failed
+from shotbus.broker.dispatcher.endings import (
+    Failure,
+    called_off,
+    end_called_off,
+    end_failed,
+    expire_in_hand,
+)
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
-from shotbus.broker.dispatcher.ladders import LADDERS, UNSURE_WHEN_PAID, Action
+from shotbus.broker.dispatcher.ladders import EXPIRED, LADDERS, UNSURE_WHEN_PAID, Action
 from shotbus.broker.dispatcher.messages import Reported, Revoke
 from shotbus.broker.dispatcher.recalling import remember_failure
 from shotbus.broker.dispatcher.retry import Failure as Attempted
@@ -117,6 +123,11 @@ class Judge:
             return self._looked_up(job, outcome, item, now)
         if not item["error_class"]:
             return self._succeed(job, outcome, item, now)
+        return self._went_wrong(job, item, now)
+
+    def _went_wrong(self, job: Job, item: Mapping[str, Any], now: Now) -> list[Any]:
+        if item["error_class"] == EXPIRED and job.deadline_ms and job.phase is not Phase.CANCELLING:
+            return expire_in_hand(self._shard, job, item["problems"], now)
         self._bill_failure(job, item)
         failure = Attempted(item["error_class"], item["problems"], item["retry_after_ms"])
         if item["provider_job_id"] and failure.error_class not in UNSURE_WHEN_PAID:

@@ -99,5 +99,8 @@ LADDERS: dict[str, Ladder] = {
     ),
     "CANCELLED_BY_PROVIDER": Ladder((_ONCE_MORE, _ELSEWHERE, _CHAIN), "dead_lettered"),
 }
+#: Class of an attempt that was not begun, its deadline having passed in its worker's hand. It has no ladder:
+#: it ends the job as the deadline does. Of a job without one it is a word like any other unknown one.
+EXPIRED = "EXPIRED"
 #: Classes after which a paid pool may have the job all the same.
 UNSURE_WHEN_PAID = frozenset({"LOST", "CRASHED", "TIMEOUT", "UNKNOWN_OUTCOME"})

@@ -111,7 +111,8 @@ class Dispatch(Tick):
 class ForwardedItem(NamedTuple):
     """One attempt in a bundle; its request is fetched by reference.
 
-    ``top_up``: the job whose result has the shots that are missing in ``shots``.
+    ``top_up``: the job whose result has the shots that are missing in ``shots``. ``deadline_ms``: wall time
+    from which on its worker does not begin it any more, 0 for never.
     """
 
     job_id: str
@@ -123,6 +124,7 @@ class ForwardedItem(NamedTuple):
     overrides: Mapping[str, str] = MappingProxyType({})
     shots: int = -1
     top_up: str = ""
+    deadline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

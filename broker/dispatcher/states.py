@@ -163,6 +163,8 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
     **{(phase, cause): end for phase in Phase if phase in AT_HAND for cause, end in _ENDS_AT_HAND.items()},
     (Phase.FORWARDED, Cause.START): Phase.RUNNING,
     (Phase.FORWARDED, Cause.EXPIRE): Phase.ERROR,
+    # Its worker had claimed it, and not begun it.
+    (Phase.RUNNING, Cause.EXPIRE): Phase.ERROR,
     **{(Phase.FORWARDED, cause): phase for cause, phase in _REPORTS.items()},
     **{(Phase.RUNNING, cause): phase for cause, phase in _REPORTS.items()},
     (Phase.FORWARDED, Cause.REVOKE): Phase.CANCELLING,

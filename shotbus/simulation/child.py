@@ -22,8 +22,10 @@ from shotbus.workers.adapters.base import (
     ItemResult,
     error_class_of,
 )
+from shotbus.workers.late import late_among, not_begun, part
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
+from shotbus.workers.running import RUN
 
 #: No call of the provider takes longer, in seconds.
 _LONGEST_CALL = 0.2
@@ -92,8 +94,8 @@ class SimulatedChild(Child):
             await asyncio.sleep(0.2)
         self.runs += 1
         fields = decode(bundle, "work_bundle")[1]
-        items = [BatchItem(i["job_id"], i["attempt"], i["seed"], i["request"]) for i in fields["items"]]
-        results = await self._results(fields, items, seconds)
+        items = [_item(one) for one in fields["items"]]
+        results = await self._timely(fields, items, seconds)
         claim = Claim(fields["bundle_id"], fields["pool"], head["worker"], head["lease_id"])
         told = [item_fields(item, result) for item, result in zip(items, results, strict=True)]
         if fields["purpose"] == "look_up":
@@ -106,7 +108,8 @@ class SimulatedChild(Child):
             executed_on=f"simulated.{fields['pool']}",
             provenance=provenance,
         )
-        return RunReport(records, sum(bool(result.error_class) for result in results))
+        late = late_among(results)
+        return RunReport(records, sum(bool(result.error_class) for result in results) - late, late=late)
 
     def _found(self, item: Mapping[str, Any]) -> str:
         """Return what a provider says of an item; there is none."""
@@ -116,6 +119,21 @@ class SimulatedChild(Child):
     async def kill(self) -> None:
         """Forget the process."""
         self._alive = False
+
+    async def _timely(
+        self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
+    ) -> list[ItemResult]:
+        """Have what is not past its deadline done, and return what became of each item."""
+        now_ms = self._clock.wall_ms()
+        timely, late = part(items, now_ms) if bundle["purpose"] == RUN else (items, ())
+        results = {one.job_id: not_begun(one, now_ms) for one in late}
+        if late:
+            self._bites["deadline_over"] += len(late)
+        if timely:
+            kept = [one for one in bundle["items"] if one["job_id"] not in results]
+            done = await self._results({**bundle, "items": kept}, timely, seconds)
+            results |= {item.job_id: result for item, result in zip(timely, done, strict=True)}
+        return [results[item.job_id] for item in items]
 
     async def _results(
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
@@ -236,6 +254,9 @@ class PaidChild(SimulatedChild):
 
     async def _submit(self, item: BatchItem, token: str) -> ItemResult:
         tenant = item.request["tenant"]
+        if part([item], now_ms := self._clock.wall_ms())[1]:
+            self._bites["deadline_over"] += 1
+            return not_begun(item, now_ms)
         if not self.may_submit():
             self._bites["lease_over"] += 1
             return ItemResult("NOT_STARTED", (Problem("SB-5006", "$", detail="its lease was over"),))
@@ -247,6 +268,11 @@ class PaidChild(SimulatedChild):
         except NoAnswerError:
             return ItemResult("UNKNOWN_OUTCOME", (Problem("SB-5001", "$", detail="no answer"),))
         return self._answer(item, token)
+
+
+def _item(fields: Mapping[str, Any]) -> BatchItem:
+    job_id, attempt, seed = fields["job_id"], fields["attempt"], fields["seed"]
+    return BatchItem(job_id, attempt, seed, fields["request"], deadline_ms=fields["deadline_ms"])
 
 
 def _shots(item: BatchItem) -> int:

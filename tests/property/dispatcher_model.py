@@ -189,6 +189,8 @@ class Model:
             return []
         if not item["error_class"]:
             return self.end(life, "succeeded")
+        if item["error_class"] == "EXPIRED" and life.deadline:
+            return self.end(life, "expired")
         return self.failed(life, item["error_class"], now, item["retry_after_ms"])
 
     def failed(self, life, error_class, now, retry_after_ms=0):

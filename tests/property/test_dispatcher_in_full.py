@@ -19,13 +19,13 @@ from packing_kit import PackingDispatcher
 
 from shotbus.broker.config import FairnessConfig
 from shotbus.broker.dispatcher.bundles import LOOK_UP
-from shotbus.broker.dispatcher.ladders import LADDERS, UNSURE_WHEN_PAID
+from shotbus.broker.dispatcher.ladders import EXPIRED, LADDERS, UNSURE_WHEN_PAID
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.states import Phase
 
 COMMIT = st.sampled_from([True, True, False])
 INDEX = st.integers(0, 1_000)
-ERRORS = ("", "", "", *LADDERS, "NEVER-HEARD-OF")
+ERRORS = ("", "", "", *LADDERS, EXPIRED, "NEVER-HEARD-OF")
 WORDS = ("shots per call", "depth", "qubits", "layout", "nothing that is known")
 #: After these a provider has, or has had, the job; after the others it never had it.
 ENDED_THERE = ("UNSTABLE", "CANCELLED_BY_PROVIDER", "INTERNAL")

@@ -29,7 +29,7 @@ from shotbus.broker.dispatcher.machine import Dispatcher
 
 TENANTS = ("ada", "bob")
 SWEEPS = ("", "s1", "s2")
-ERRORS = ("", "", "", "INVALID", "TRANSIENT", "THROTTLED", "CRASHED", "TIMEOUT", "NEVER-HEARD-OF")
+ERRORS = ("", "", "", "INVALID", "TRANSIENT", "THROTTLED", "CRASHED", "TIMEOUT", "EXPIRED", "NEVER-HEARD-OF")
 COMMIT = st.sampled_from([True, True, False])
 INDEX = st.integers(0, 1_000)
 

@@ -159,10 +159,10 @@ def test_a_new_calibration_is_compiled_for_and_named_in_the_provenance():
 def test_a_calibration_that_begins_under_a_run_makes_it_unstable():
     clock = Clock(tick=HOUR)
     known = batch([item(request(TEXT, angles(NAMES, 1)))], TEXT)
-    (ran,) = run_bundle(device(clock), "run", known.items, known.circuits)
+    (ran,) = run_bundle(device(clock), "run", known.items, known.circuits, int)
     assert ran.results[0].error_class == "UNSTABLE"
     clock.tick = 0
-    (ran,) = run_bundle(device(clock), "run", known.items, known.circuits)
+    (ran,) = run_bundle(device(clock), "run", known.items, known.circuits, int)
     assert ran.results[0].error_class == ""
     assert ran.calibration_id == json.loads(ran.provenance)["calibration_id"] != ""
 

@@ -41,7 +41,7 @@ ITEMS = [item(request(), number=0), item(request(options={"fault": "transient"})
 
 
 def results(adapter, purpose="run"):
-    (ran,) = run_bundle(adapter, purpose, ITEMS, {})
+    (ran,) = run_bundle(adapter, purpose, ITEMS, {}, int)
     return ran.results
 
 

@@ -59,8 +59,9 @@ def test_every_live_phase_can_be_cancelled():
     assert all((phase, Cause.CANCEL) in TABLE for phase in [None, *Phase] if phase not in TERMINAL)
 
 
-def test_what_has_begun_does_not_expire():
-    assert [phase for phase in WITH_A_WORKER if (phase, Cause.EXPIRE) in TABLE] == [Phase.FORWARDED]
+def test_what_a_provider_may_have_does_not_expire_and_what_a_worker_has_only_by_its_word():
+    expiring = {phase for phase in WITH_A_WORKER if (phase, Cause.EXPIRE) in TABLE}
+    assert expiring == {Phase.FORWARDED, Phase.RUNNING}
 
 
 def test_every_cause_moves_something():

@@ -27,7 +27,7 @@ def outcome(*results, **quality):
 def test_one_job_that_fails_its_gate_leaves_its_neighbours_alone():
     items = [asked(0, parity="even:1"), asked(1), asked(2, parity="even:0.01")]
     circuits = batch(items, TEXT).circuits
-    (ran,) = run_bundle(load("aer"), "run", items, circuits)
+    (ran,) = run_bundle(load("aer"), "run", items, circuits, int)
     bad, plain, good = gated(ran).results
     assert (bad.error_class, bad.problems[0].code, bad.payload) == ("UNSTABLE", "SB-5011", b"")
     assert plain is ran.results[1]

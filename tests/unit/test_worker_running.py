@@ -45,7 +45,7 @@ def attempt(number=0, **changes):
 
 
 def ran(adapter, items, purpose="run"):
-    return list(run_bundle(adapter, purpose, items, {}))
+    return list(run_bundle(adapter, purpose, items, {}, int))
 
 
 def found(adapter, items):
@@ -81,7 +81,7 @@ def test_an_override_changes_what_aer_does():
     plain = request(TEXT, angles(NAMES, 1))
     known = batch([item(plain)], TEXT).circuits
     changed = BatchItem(f"{0:032x}", 1, 7, plain, overrides={"optimization_level": "3"}, shots=30)
-    (one,) = run_bundle(load("aer"), "run", [changed], known)
+    (one,) = run_bundle(load("aer"), "run", [changed], known, int)
     (facts,) = json.loads(one.provenance)["circuits"].values()
     assert (facts["optimization_level"], one.results[0].shots) == (3, 30)
 
@@ -94,7 +94,7 @@ def test_of_what_leaves_nothing_outside_there_is_nothing_to_be_found(name):
 
 def test_a_purpose_of_later_versions_runs_nothing():
     spy = Spy(paid=True)
-    ((_, (result,), *_),) = run_bundle(spy, "rehearse", [attempt(0)], {})
+    ((_, (result,), *_),) = run_bundle(spy, "rehearse", [attempt(0)], {}, int)
     assert (result.error_class, spy.asked) == ("NOT_STARTED", [])
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
+from shotbus.broker.dispatcher.ladders import EXPIRED
 from shotbus.broker.stages import Timings
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import Problem, ShotbusError, fail
@@ -48,6 +49,7 @@ _CLASSES: Mapping[str, str] = {
     "SB-1113": "CONSTRAINT",
     "SB-1219": "TRANSIENT",
     "SB-4002": "REVOKED",
+    "SB-4003": EXPIRED,
     "SB-5001": "TRANSIENT",
     "SB-5002": "TRANSIENT",
     "SB-5003": "CRASHED",
@@ -97,7 +99,8 @@ class BatchItem:
     """One attempt; its request is decoded when first asked for. Raises ShotbusError then (SB-1001).
 
     ``overrides`` are options that replace the request's for this attempt, and ``shots``, unless negative,
-    replaces its shots: :attr:`request` already has them.
+    replaces its shots: :attr:`request` already has them. From ``deadline_ms`` on, wall time, it is not begun
+    any more; 0 is no deadline.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class BatchItem:
         overrides: Mapping[str, str] = _AS_REQUESTED,
         shots: int = -1,
         token: str = "",
+        deadline_ms: int = 0,
     ) -> None:
         self.job_id = job_id
         self.attempt = attempt
@@ -117,6 +121,7 @@ class BatchItem:
         self.raw = raw
         self.overrides = overrides
         self.shots = shots
+        self.deadline_ms = deadline_ms
         self._token = token
 
     @classmethod
@@ -130,6 +135,7 @@ class BatchItem:
             overrides=item["overrides"],
             shots=item["shots"],
             token=item["token"],
+            deadline_ms=item["deadline_ms"],
         )
 
     @cached_property

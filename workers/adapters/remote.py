@@ -34,6 +34,7 @@ from shotbus.workers.adapters.remote_programs import Order, Programs
 from shotbus.workers.adapters.remote_settings import RemoteSettings, read_settings
 from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.entering import entering
+from shotbus.workers.late import not_begun, part
 
 _PAUSE_GROWTH, _PAUSE_CAP = 1.5, 20.0
 #: What a provider's state of a job is called among our stages.
@@ -159,6 +160,9 @@ class RemoteAdapter:
         pending = Pending(index, item, order)
         handed = self._clock.monotonic()
         pending.timings.add("compile", handed - begun)
+        # What came before it in the batch, and compiling it, took a while.
+        if part([item], now_ms := self._clock.wall_ms())[1]:
+            return not_begun(item, now_ms)
         entering("provider-submit")
         told = self._submit(item, order)
         pending.timings.add("provider-submit", self._clock.monotonic() - handed, bytes_in=len(order.body))

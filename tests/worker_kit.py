@@ -84,14 +84,16 @@ def circuit_record(text):
     return encode("circuit", {"circuit_id": name, "language": language_of(text), "text": text})
 
 
-def bundle(bundle_id, requests, *, pool="faulty", late=False, lease_ms=3_000, seeds=None):
-    """An encoded WorkBundle; job ids count from 0."""
+def bundle(bundle_id, requests, *, pool="faulty", late=False, lease_ms=3_000, seeds=None, deadlines=()):
+    """An encoded WorkBundle; job ids count from 0. ``deadlines``: seconds from now by job, None for none."""
     now = time.time()
     seeds = seeds or [7] * len(requests)
     items = [
         {"job_id": f"{k:032x}", "attempt": 1, "seed": seeds[k], "traceparent": "", "request": raw}
         for k, raw in enumerate(requests)
     ]
+    for one, seconds in zip(items, deadlines, strict=False):
+        one["deadline_ms"] = 0 if seconds is None else int((now + seconds) * 1e3)
     fields = {
         "bundle_id": bundle_id,
         "pool": pool,

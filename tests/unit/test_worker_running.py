@@ -98,6 +98,38 @@ def test_a_purpose_of_later_versions_runs_nothing():
     assert (result.error_class, spy.asked) == ("NOT_STARTED", [])
 
 
+def test_what_is_late_is_not_run_and_the_others_of_its_bundle_are():
+    spy = Spy()
+    items = [attempt(0, deadline_ms=1_000), attempt(1), attempt(2, deadline_ms=1_001), attempt(3)]
+    late, rest = run_bundle(spy, "run", items, {}, lambda: 1_000)
+    assert [one.job_id for one in late.items] == [f"{0:032x}"]
+    assert (late.results[0].error_class, late.provenance, late.calibration_id) == ("EXPIRED", b"", "")
+    assert (late.results[0].problems[0].code, late.results[0].problems[0].actual) == (
+        "SB-4003",
+        "0.000 s late",
+    )
+    assert [one[2] for one in spy.asked[0]] == [f"{number:032x}.0" for number in (1, 2, 3)]
+    assert [one.error_class for one in rest.results] == ["", "", ""]
+
+
+def test_a_bundle_that_is_late_as_a_whole_asks_its_backend_for_nothing():
+    spy = Spy(paid=True)
+    (late,) = run_bundle(spy, "run", [attempt(0, deadline_ms=5), attempt(1, deadline_ms=6)], {}, lambda: 7)
+    assert ([one.error_class for one in late.results], spy.asked) == (["EXPIRED"] * 2, [])
+
+
+def test_what_waits_for_another_part_of_its_bundle_may_become_late_meanwhile():
+    spy, times = Spy(), iter([1, 3])
+    items = [attempt(0, deadline_ms=2), attempt(1, deadline_ms=2, shots=5)]
+    parts = run_bundle(spy, "run", items, {}, lambda: next(times))
+    assert [one.error_class for part in parts for one in part.results] == ["", "EXPIRED"]
+
+
+def test_a_look_up_has_no_deadline():
+    (one,) = run_bundle(Asked(paid=True), LOOK_UP, [attempt(0, deadline_ms=5)], {}, lambda: 7)
+    assert one.results[0].found == "done"
+
+
 def test_a_look_up_runs_nothing_and_brings_what_the_provider_says():
     adapter = Asked(paid=True)
     (one,) = ran(adapter, [attempt(token="t.3")], LOOK_UP)

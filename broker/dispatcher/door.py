@@ -78,8 +78,13 @@ class Door:
             return full, FULL_MS
         if taken := self._taken(unique_mark(request), request["unique_policy"]):
             return taken, 0
+        return ([], 0) if event.uninspected else self._crowded(event)
+
+    def _crowded(self, event: Submitted) -> tuple[list[Problem], int]:
+        """Return why the pool takes no more of this class now, and after how long it may come again."""
+        request = event.request
         shed = self._shard.guard.shed(event.pool, request["priority"])
-        if shed is None or shed.action != "refuse":
+        if shed is None or shed.action != "refuse" or event.cached is not None:
             return [], 0
         self._shard.counters.shed(event.pool, request["priority"], "refused")
         waiting, hint = f"{shed.waiting:.0f} s of work", "other classes are taken; come again later"
@@ -156,9 +161,12 @@ class Door:
         """Admit, or refuse, what was being validated."""
         shard = self._shard
         request = event.request
-        problems = self._misrouted(event) or self._taken(unique_mark(request), request["unique_policy"])
+        problems, wait_ms = self._misrouted(event), 0
+        problems = problems or self._taken(unique_mark(request), request["unique_policy"])
+        if not problems:
+            problems, wait_ms = self._crowded(event)
         if problems:
-            return self._turn_away(job, problems, now)
+            return self._turn_away(job, problems, now, retry_after_ms=wait_ms)
         shard.withdraw(job, now)
         self._routed(job, event)
         lacking = self._unfunded(job, event, now)
@@ -197,6 +205,9 @@ class Door:
     def _misrouted(self, event: Submitted) -> list[Problem]:
         """Return why the request goes nowhere, or its pool cannot take it."""
         decision = event.decision
+        if event.uninspected and not event.request["backend"]:
+            # Nobody knows yet where it goes.
+            return []
         if decision is not None and decision.refused:
             return list(decision.problems)
         if decision is not None and (unmet := never_met(decision.quality, event.request)):

@@ -8,6 +8,7 @@ from dispatcher_kit import (
     PARTITIONS,
     SHARD,
     Driver,
+    cached_result,
     commanded,
     config,
     emitted,
@@ -19,9 +20,10 @@ from dispatcher_kit import (
     submitted,
 )
 
+from shotbus.broker.config import SheddingConfig
 from shotbus.broker.dispatcher.job import shared_chain
 from shotbus.broker.dispatcher.machine import Dispatcher
-from shotbus.broker.dispatcher.messages import Credit, Inspect, Learnt
+from shotbus.broker.dispatcher.messages import Credit, Dispatch, Inspect, Learnt
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.inspection.facts import Inspected, refused
 from shotbus.broker.policy.config import AccessConfig
@@ -197,3 +199,43 @@ def test_an_approved_job_waits_for_its_time(driver):
     assert phase(driver) is Phase.DEFERRED
     driver.pass_time(61)
     assert len(forwards(driver.run())) == 1
+
+
+def crowded():
+    """A shard whose pool ``aer`` is full for class bulk, and ``noop`` is idle; the default is ``aer``."""
+    settings = config(bundle_jobs=1)
+    full = replace(settings.pools["aer"], seconds_per_point=1.0, high_seconds=4.0, low_seconds=2.0)
+    settings = replace(
+        settings, pools=settings.pools | {"aer": full}, shedding={"full": SheddingConfig(refuse=("bulk",))}
+    )
+    driver = Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))
+    driver.run(*(job(number, known=True) for number in range(1, 6)))
+    driver.pass_time(1)
+    driver.machine.handle(Dispatch({}, []), driver.now)
+    return driver
+
+
+def test_a_class_that_is_shed_is_held_against_the_pool_that_inspection_leads_to():
+    driver = crowded()
+    assert asked(driver.run(job(11, priority="bulk"), job(12, priority="bulk"))) == [CIRCUIT]
+    elsewhere, there = (
+        job(number, pool, known=True, priority="bulk") for number, pool in ((11, "noop"), (12, "aer"))
+    )
+    told = driver.run(Learnt(Inspected(CIRCUIT, FACTS), (elsewhere, there)))
+    (refusal,) = emitted(told, "refusal")
+    assert (refusal["job_id"], refusal["problems"][0]["code"]) == (job_id(12), "SB-1111")
+    assert refusal["retry_after_ms"] > 0
+    assert phase(driver, 11) is Phase.WAITING
+
+
+def test_an_answer_that_is_there_already_is_given_however_full_the_pool_is():
+    driver = crowded()
+    known = job(13, known=True, priority="bulk")
+    assert refusals(driver.run(known)) == [(job_id(13), "SB-1111")]
+    assert not refusals(driver.run(replace(job(14, known=True, priority="bulk"), cached=cached_result())))
+
+
+def test_what_the_default_pool_cannot_do_is_not_held_against_a_job_that_inspection_may_send_elsewhere(driver):
+    assert asked(driver.run(job(1, shots=0))) == [CIRCUIT]
+    named = job(2, shots=0, backend="aer")
+    assert refusals(driver.run(named)) == [(job_id(2), "SB-1103")]

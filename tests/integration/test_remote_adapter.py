@@ -134,6 +134,14 @@ def test_one_bad_job_of_a_batch_leaves_its_neighbours_alone(provider, kept):
     assert [provider.billings()[one.job_id] for one in items] == [1, 0, 1]
 
 
+def test_a_job_that_is_late_when_its_turn_to_be_handed_in_has_come_is_not(provider, kept):
+    items = [fresh(), fresh(), fresh()]
+    items[1].deadline_ms, items[2].deadline_ms = 1, 4_000_000_000_000
+    results = kept.run(batch(items, TEXT))
+    assert [codes(result) for result in results] == [("", []), ("EXPIRED", ["SB-4003"]), ("", [])]
+    assert [provider.billings()[one.job_id] for one in items] == [1, 0, 1]
+
+
 def test_the_same_token_is_the_same_job_and_gives_the_same_answer(provider, kept):
     one = fresh()
     first = ran(kept, one)

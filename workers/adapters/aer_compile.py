@@ -370,9 +370,13 @@ def _parse(record: Fields) -> Parsed:
 def _load(text: str, language: str) -> Any:
     if language == "openqasm2":
         from qiskit import qasm2
+        from qiskit.circuit.library import IGate
 
+        # Qiskit's own u0 takes whole numbers only and is so many gates; to the library it is U(0,0,0).
+        known = [one for one in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if one.name != "u0"]
+        known.append(qasm2.CustomInstruction("u0", 1, 1, lambda _: IGate(), builtin=True))
         # Without an include path the parser can open nothing but its built-in qelib1.inc.
-        return qasm2.loads(text, include_path=(), custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS)
+        return qasm2.loads(text, include_path=(), custom_instructions=known)
     from qiskit import qasm3
 
     return qasm3.loads(text)

@@ -33,6 +33,8 @@ from shotbus.schemas.ids import partition_of
 # What is full now may have room when its submitter has waited this long.
 FULL_MS = 5_000
 _NO_TRAIL: Mapping[str, Any] = MappingProxyType({})
+# What an accepted job does that does not run yet: kept while it waits for the Treasury.
+_ASIDE, _REVIEW = "aside", -1.0
 _FUNDED: Mapping[str, Any] = MappingProxyType({"budget": "reserved"})
 
 
@@ -114,7 +116,7 @@ class Door:
             self._shard.withdraw(job, now)
             commands += self._supersede(job, now)
             self._shard.admitted(job)
-            commands += self._wait(job, now, _FUNDED)
+            commands += self._begin(job, now)
         return commands
 
     def learnt(self, event: Learnt, now: Now) -> list[Any]:
@@ -141,7 +143,8 @@ class Door:
         recalls = [Recall(job.job_id, job.reference, (job.extras or {})["recall_s"]) for job in jobs]
         commands: list[Any] = [*(Inspect(name) for name in shard.validating), *recalls]
         for job_id in list(shard.asking):
-            answer = shard.funds.reserve(shard.live(job_id), now)
+            job = shard.live(job_id)
+            answer = shard.funds.reserve(job, now, runs=_ASIDE not in (job.extras or {}))
             if not isinstance(answer, Waits):
                 commands += self.decided([Decided(job_id, answer or UNLIMITED)], now)
         return commands
@@ -173,17 +176,32 @@ class Door:
         if isinstance(lacking, Refused):
             return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
         if lacking is not None:
-            shard.ask_for(job, event.request["unique_policy"], **_why(event))
-            return []
+            return self._ask(job, event)
         gone = self._supersede(job, now)
         shard.admitted(job)
         return gone + self._place(job, event, now)
 
     def _unfunded(self, job: Job, event: Submitted, now: Now) -> Waits | Refused | None:
-        """Reserve what the job may cost; what is served at once, or waits for a person, costs nothing yet."""
-        decision = event.decision
-        later = decision is not None and (decision.action != "run" or "approval" in decision.requires)
-        return None if event.cached is not None or later else self._shard.funds.reserve(job, now)
+        """Reserve what the job may cost: nothing if it is answered at once, a place if it runs later."""
+        if event.cached is not None:
+            return None
+        return self._shard.funds.reserve(job, now, runs=_aside(event.decision) is None)
+
+    def _ask(self, job: Job, event: Submitted) -> list[Any]:
+        """Have a job wait for the Treasury's word; what it does then is kept where that is not to run."""
+        aside = _aside(event.decision)
+        if aside is not None:
+            job.keep(**{_ASIDE: aside})
+        self._shard.ask_for(job, event.request["unique_policy"], **_why(event))
+        return []
+
+    def _begin(self, job: Job, now: Now) -> list[Any]:
+        """Find an accepted job that had to wait for its budgets its first place."""
+        aside = (job.extras or {}).get(_ASIDE)
+        if aside is None:
+            return self._wait(job, now, _FUNDED)
+        job.forget(_ASIDE)
+        return self._set_aside(job, aside, _FUNDED)
 
     def _turn_away(
         self, job: Job, problems: Sequence[Problem], now: Now, *, retry_after_ms: int = 0
@@ -294,8 +312,7 @@ class Door:
             problems = lacking.problems
             return [self._refusal(event, problems, now, retry_after_ms=lacking.retry_after_ms)]
         if lacking is not None:
-            shard.ask_for(job, event.request["unique_policy"], **_why(event))
-            return []
+            return self._ask(job, event)
         gone = self._supersede(job, now)
         shard.admitted(job)
         return gone + self._place(job, event, now)
@@ -371,13 +388,16 @@ class Door:
             forget_place(job)
         shard.agenda.watch(job, shard.key(job))
         why = _why(event)
-        if decision is None or not decision.unusual:
-            return self._wait(job, now, why)
-        if decision.action == "review" or "approval" in decision.requires:
-            job.move(Cause.REVIEW)
-            shard.note(job, Cause.REVIEW, **why)
-            return []
-        return self._recall(job, decision, why) if decision.action == "cache" else self._wait(job, now, why)
+        aside = _aside(decision)
+        return self._wait(job, now, why) if aside is None else self._set_aside(job, aside, why)
+
+    def _set_aside(self, job: Job, aside: float, why: Mapping[str, Any]) -> list[Any]:
+        """Have an accepted job wait for a person, or for an earlier answer of so many seconds."""
+        if aside != _REVIEW:
+            return self._recall(job, aside, why)
+        job.move(Cause.REVIEW)
+        self._shard.note(job, Cause.REVIEW, **why)
+        return []
 
     def _wait(self, job: Job, now: Now, why: Mapping[str, Any]) -> list[Any]:
         """Give an accepted job its place, and begin what runs beside it, where there is room for more."""
@@ -411,8 +431,7 @@ class Door:
         shard.note(job, Cause.ACCEPT, **why)
         return []
 
-    def _recall(self, job: Job, decision: Decision, why: Mapping[str, Any]) -> list[Any]:
-        seconds = decision.step.seconds if decision.step else 0.0
+    def _recall(self, job: Job, seconds: float, why: Mapping[str, Any]) -> list[Any]:
         job.keep(fallback_from=job.pool, recall_s=seconds)
         job.move(Cause.RECALL)
         self._shard.recalling[job.job_id] = None
@@ -426,6 +445,17 @@ class Door:
             return []
         problem = Problem("SB-9001", "$", detail="the request could not be handled and is a dead letter now")
         return [self._refusal(event, [problem], now)]
+
+
+def _aside(decision: Decision | None) -> float | None:
+    """Return what comes first: a person, or an answer of at most so many seconds; None for nothing."""
+    if decision is None:
+        return None
+    if decision.action == "review" or "approval" in decision.requires:
+        return _REVIEW
+    if decision.action != "cache":
+        return None
+    return decision.step.seconds if decision.step else 0.0
 
 
 def _why(event: Submitted) -> Mapping[str, Any]:

@@ -70,12 +70,18 @@ class Funds:
         if self._pools.get(pool, _UNKNOWN_POOL).price.per_session:
             job.keep(opens=pool)
 
-    def reserve(self, job: Job, now: Now) -> Waits | Refused | None:
-        """Set aside what a job may cost where it is to run; None when it is, or need not be."""
+    def reserve(self, job: Job, now: Now, *, runs: bool = True) -> Waits | Refused | None:
+        """Set aside what a job may cost where it is to run; None when it is, or need not be.
+
+        One that does not run yet (``runs`` false) is a job among the others, and costs nothing.
+        """
         allowance = self.allowance
         if allowance is None or not allowance.limits(job.tenant):
             return None
-        claim = self._claim(job, job.pool, job.cost, opens=_opens(job, job.pool))
+        if runs:
+            claim = self._claim(job, job.pool, job.cost, opens=_opens(job, job.pool))
+        else:
+            claim = Claim(job.tenant, job.experiment, job.pool, Cost(), Cost())
         answer = allowance.reserve(job.job_id, claim, now)
         return answer if isinstance(answer, Waits | Refused) else None
 

@@ -22,7 +22,10 @@ from funded_kit import Funded, with_money
 
 from shotbus.broker.config import BudgetConfig, PriceConfig
 from shotbus.broker.dispatcher.job import shared_chain
+from shotbus.broker.dispatcher.messages import Recall
 from shotbus.broker.dispatcher.states import Phase
+from shotbus.broker.policy.decision import Decision
+from shotbus.broker.policy.steps import Step
 from shotbus.schemas.ids import affine_route
 from shotbus.schemas.ids import job_id as make_job_id
 
@@ -342,3 +345,45 @@ def test_by_what_is_measured_more_jobs_go_at_once_and_may_overdraw():
         ran_for(driver, number, sent, 10.0)
     allowance = driver.machine.shard.funds.allowance
     assert sum(one.overdrawn for one in allowance._holdings.values()) > 0
+
+
+def of_jobs(limit):
+    """Ada has so many live jobs, and money enough."""
+    settings = with_money(100.0)
+    places = BudgetConfig(tenant="ada", resource="jobs", limit=limit, block=0.0)
+    driver = Funded(replace(settings, budgets={**settings.budgets, "live": places}))
+    driver.free = FREE
+    return driver
+
+
+def to_review(number):
+    event = job(number)
+    return replace(event, decision=Decision("r", "v", event.pool, action="review"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_waits_for_a_person_is_one_of_the_live_jobs_and_costs_nothing_yet(restarted):
+    driver = of_jobs(2)
+    driver.run(to_review(1), to_review(2), to_review(3))
+    if restarted:
+        driver.restart()
+        driver.run()
+    told = driver.bank()
+    assert [number for number, _, _ in refusals(told)] == [job_id(3)]
+    assert not forwards(told)
+    assert [phase(driver, number) for number in (1, 2)] == [Phase.AWAITING_REVIEW] * 2
+    assert driver.held(job_id(1)) == 0
+    driver.run(commanded("approve", job_id(1)))
+    driver.pass_time(1)
+    (sent,) = forwards([*driver.bank(), *driver.run()])
+    assert (sent.items[0].job_id, driver.held(job_id(1))) == (job_id(1), UNIT)
+    assert phase(driver, 2) is Phase.AWAITING_REVIEW
+
+
+def test_a_job_that_looks_for_an_earlier_answer_first_does_so_when_it_has_a_place():
+    driver = of_jobs(1)
+    event = job(1)
+    cached = Decision("r", "v", event.pool, action="cache", step=Step.parse("cache:60"))
+    driver.run(replace(event, decision=cached))
+    assert [one.seconds for one in driver.bank() if isinstance(one, Recall)] == [60.0]
+    assert phase(driver) is Phase.FALLING_BACK

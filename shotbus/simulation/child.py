@@ -14,6 +14,7 @@ from shotbus.broker.children.process import ChildDiedError, ChildTimeoutError
 from shotbus.broker.clock import Clock
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem
+from shotbus.simulation.features import PER_SHOT
 from shotbus.simulation.provider import NoAnswerError, Provider, ThrottledError
 from shotbus.workers.adapters.base import (
     AdapterCapabilities,
@@ -139,11 +140,15 @@ class SimulatedChild(Child):
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
     ) -> list[ItemResult]:
         """Take the time that the points need, and return what became of each item."""
-        del bundle
-        points = sum(item.request["points"] for item in items)
-        await asyncio.sleep(points * self._temper.seconds * self._random.uniform(0.5, 1.5))
+        per_point = self._temper.seconds * self._random.uniform(0.5, 1.5)
+        await asyncio.sleep(per_point * sum(item.request["points"] for item in items))
         await self._maybe_end(items, seconds)
-        return [self._result(item) for item in items]
+        results = [self._result(item) for item in items]
+        for item, result in zip(items, results, strict=True):
+            if bundle["purpose"] == RUN:
+                # One that failed has taken its time, too.
+                result.timings.add("execute", per_point * item.request["points"])
+        return results
 
     async def _maybe_end(self, items: Sequence[BatchItem], seconds: float) -> None:
         fate = self._random.random()
@@ -233,11 +238,14 @@ class PaidChild(SimulatedChild):
 
     def _answer(self, item: BatchItem, token: str) -> ItemResult:
         """Return what a submission that was accepted comes to."""
+        took = self._provider.took(token)
         if not self._provider.spoilt(token):
-            return ItemResult(shots=_shots(item))
+            # The broker reckons what it costs by itself.
+            return ItemResult(shots=_shots(item), backend_seconds=took)
         self._bites["spoilt"] += 1
         problem = Problem("SB-5010", "$", detail="simulated")
-        return ItemResult("UNSTABLE", (problem,), cost=_price(item), provider_job_id=token)
+        cost = self._provider.bill(token)
+        return ItemResult("UNSTABLE", (problem,), cost=cost, backend_seconds=took, provider_job_id=token)
 
     def may_submit(self) -> bool:
         """Tell whether a submission would be over before the lease is."""
@@ -281,8 +289,8 @@ def _shots(item: BatchItem) -> int:
 
 
 def _price(item: BatchItem) -> float:
-    """Return what the provider takes for a job, in the units of the features' budgets."""
-    return _shots(item) / 1000
+    """Return what the provider takes for a job's shots, in the units of the features' budgets."""
+    return PER_SHOT * _shots(item)
 
 
 def _failed(problem: Problem) -> ItemResult:

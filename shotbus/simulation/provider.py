@@ -25,6 +25,10 @@ class Manners:
     latency: float = 0.4
 
 
+#: The device ends a run then, in seconds.
+_LONGEST_RUN = 5.0
+
+
 class ThrottledError(Exception):
     """Come again later: ``retry_after_ms``."""
 
@@ -38,15 +42,26 @@ class NoAnswerError(Exception):
 
 
 class Provider:
-    """One provider behind one pool."""
+    """One provider behind one pool; ``per_second`` is what it takes for the seconds of a run, besides."""
 
-    def __init__(self, pool: str, random: Random, manners: Manners, bites: Counter[str]) -> None:
+    def __init__(
+        self,
+        pool: str,
+        random: Random,
+        manners: Manners,
+        bites: Counter[str],
+        *,
+        per_second: float = 0.0,
+    ) -> None:
         self.ledger = ProviderLedger(pools=(pool,))
         #: While this is above zero everybody is throttled.
         self.brownouts = 0
         self._manners = manners
         self._pool, self._random, self._bites = pool, random, bites
+        self._per_second = per_second
         self._ready: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._bills: dict[str, float] = {}
         self._spoilt: set[str] = set()
 
     async def submit(self, token: str, job_id: str, attempt: int, *, tenant: str, cost: float) -> None:
@@ -58,13 +73,16 @@ class Provider:
             raise ThrottledError(self._random.randrange(100, 1_500))
         known = token in self._ready
         self._bites["recognised"] += known
-        self.ledger.accept(
-            Submission(token, job_id, attempt, loop.time(), tenant, cost, billed=not known, pool=self._pool)
-        )
         if not known:
-            self._ready[token] = loop.time() + self._random.expovariate(1 / self._manners.latency)
-            if self._random.random() < self._manners.spoils:
-                self._spoilt.add(token)
+            seconds = min(_LONGEST_RUN, self._random.expovariate(1 / self._manners.latency))
+            self._seconds[token], self._ready[token] = seconds, loop.time() + seconds
+            self._bills[token] = cost + self._per_second * seconds
+        bill = self._bills[token]
+        self.ledger.accept(
+            Submission(token, job_id, attempt, loop.time(), tenant, bill, billed=not known, pool=self._pool)
+        )
+        if not known and self._random.random() < self._manners.spoils:
+            self._spoilt.add(token)
         await asyncio.sleep(self._random.uniform(0.005, 0.05))
         if self._random.random() < self._manners.forgets:
             self._bites["no_answer"] += 1
@@ -73,6 +91,14 @@ class Provider:
     def spoilt(self, token: str) -> bool:
         """Tell whether what was accepted under a token comes to nothing, and is billed all the same."""
         return token in self._spoilt
+
+    def took(self, token: str) -> float:
+        """Return the seconds that what was accepted under a token takes of the device; -1 for nothing."""
+        return self._seconds.get(token, -1.0)
+
+    def bill(self, token: str) -> float:
+        """Return what is billed for what was accepted under a token."""
+        return self._bills[token]
 
     def find(self, token: str) -> str:
         """Look a token up: ``done``, ``running`` or ``absent``."""

@@ -18,7 +18,7 @@ class Scenario:
     :mod:`shotbus.simulation.faults`, or from ``kinds`` alone, and strike any host, or one of ``victims``;
     ``jump_seconds`` is how far a clock may be wrong. ``workers`` of the first pool; the slow one has one, the
     paid one two. ``features``: rules, budgets and a Treasury, see :mod:`shotbus.simulation.features`; None
-    has them in every other seed.
+    has them in every other seed. Of those with features every other one has prices and budgets of seconds.
     """
 
     seed: int
@@ -41,6 +41,11 @@ class Scenario:
     def in_full(self) -> bool:
         """Whether this seed has the features."""
         return self.seed % 2 == 1 if self.features is None else self.features
+
+    @property
+    def timed(self) -> bool:
+        """Whether this seed has prices and budgets of backend seconds, too."""
+        return self.in_full and self.seed % 4 > 1
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from shotbus.simulation.child import Leases, PaidChild, SimulatedAdapter, Simula
 from shotbus.simulation.clients import Clients
 from shotbus.simulation.cluster import SimulatedCluster
 from shotbus.simulation.faults import FAULTS, Stage
-from shotbus.simulation.features import MONEY, with_features
+from shotbus.simulation.features import MONEY, SLOWER, with_features
 from shotbus.simulation.limits import passed_limits
 from shotbus.simulation.loop import SimulatedClock, SimulatedLoop
 from shotbus.simulation.network import Link, LinkedBus
@@ -55,8 +55,11 @@ class World:
         self._topics = Topics("", partitions=2, work_partitions=2)
         self._config = _config()
         if scenario.in_full:
-            self._config = with_features(self._config, paid=PAID_POOL, other=SLOW_POOL)
-        self._provider = Provider(PAID_POOL, self._random, scenario.manners, self._bites)
+            self._config = with_features(self._config, paid=PAID_POOL, other=SLOW_POOL, timed=scenario.timed)
+        price = self._config.pools[PAID_POOL].price
+        self._provider = Provider(
+            PAID_POOL, self._random, scenario.manners, self._bites, per_second=price.per_second
+        )
         self._client_link = Link(self._random, self._bites)
         self._client_bus = LinkedBus(self._cluster, self._client_link)
         self._pools: dict[str, tuple[str, ...]] = {}
@@ -182,7 +185,7 @@ class World:
             adapter=pool,
             worker=f"{host.name}-{self._random.getrandbits(32):08x}",
             slots=self._config.pools[pool].slots,
-            attempt_seconds=20.0,
+            attempt_seconds=min(20.0, self._config.pools[pool].attempt_seconds),
             awaits_grants=self._config.pools[pool].paid,
             stop_seconds=8.0,
         )
@@ -202,6 +205,8 @@ class World:
 
     def _child(self, pool: str, random: Random, host: Host, leases: Leases) -> SimulatedChild:
         temper = self._scenario.temper
+        if self._scenario.timed:
+            temper = replace(temper, seconds=SLOWER * temper.seconds)
         if pool == PAID_POOL:
             provider = self._provider
             return PaidChild(random, temper, host.clock, self._bites, provider=provider, leases=leases)

@@ -11,6 +11,7 @@ from shotbus.broker.audit import AuditChain
 from shotbus.broker.bus.memory import MemoryShardWriter
 from shotbus.broker.dispatcher import desk, edge, judge
 from shotbus.broker.dispatcher.done import DoneLog
+from shotbus.broker.dispatcher.funds import Funds
 from shotbus.broker.dispatcher.places import Places
 from shotbus.broker.dispatcher.reports import Reports
 from shotbus.broker.dispatcher.shard import Shard
@@ -202,6 +203,17 @@ def test_a_checker_that_takes_everything_for_ended_would_be_noticed(monkeypatch)
 def test_a_treasury_that_gives_what_it_does_not_have(monkeypatch):
     monkeypatch.setattr(Account, "available", property(lambda self: self.limit))
     assert caught({"granted-within-the-limit"}, features=True)
+
+
+def test_a_shard_that_sets_aside_less_than_an_attempt_may_take(monkeypatch):
+    real = Funds._claim
+
+    def hopeful(self, *about, **more):
+        claim = real(self, *about, **more)
+        return claim._replace(cost=claim.measured)
+
+    monkeypatch.setattr(Funds, "_claim", hopeful)
+    assert caught({"spent-within-the-limit"}, features=True)
 
 
 def test_an_audit_chain_that_begins_anew_with_every_life(monkeypatch):

@@ -21,6 +21,8 @@ from shotbus.broker.policy.config import (
 )
 
 MODES = ("sample", "estimate")
+#: What answers a pool: a simulator, a solver of problems, a QPU, or nothing that computes.
+POOL_KINDS = ("simulator", "classical", "hardware", "none")
 #: By what a budget sets aside what depends on time.
 BOUNDS = ("attempt", "measured")
 #: What budgets count. Of ``jobs`` and ``queued`` what counts is how many there are at a time.

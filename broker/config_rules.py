@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from shotbus.broker.config import BOUNDS, GAUGES, LIMITED, MODES, PERIODS, RESOURCES, Config
+from shotbus.broker.config import BOUNDS, GAUGES, LIMITED, MODES, PERIODS, POOL_KINDS, RESOURCES, Config
 from shotbus.broker.policy.check import check_policy
 from shotbus.schemas.errors import Problem
 
@@ -55,6 +55,7 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
     },
     "classes": {"weight": _above(0, 1e6)},
     "pools": {
+        "kind": _words(*POOL_KINDS),
         "modes": _MODES,
         "max_qubits": _from(1),
         "max_depth": _from(1),

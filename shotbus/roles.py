@@ -125,11 +125,16 @@ def reducer(context: Context) -> Service:
 def adapter_problems(config: Config, pool: str) -> tuple[Problem, ...]:
     """Return what is wrong with a pool's adapter and its options; no SDK is imported for that."""
     settings = config.pools[pool]
+    name = settings.adapter or pool
     try:
-        load(settings.adapter or pool, settings.options, place=f"$.pools.{pool}.options")
+        told = load(name, settings.options, place=f"$.pools.{pool}.options").capabilities
     except ShotbusError as error:
         return error.problems
-    return ()
+    # By the pool's kind the dispatcher knows that nothing may be sent twice there.
+    if told.kind != "hardware" or settings.kind == "hardware":
+        return ()
+    limit, hint = f"hardware: {name} is a QPU", f'write kind = "hardware" in [pools.{pool}]'
+    return (Problem("SB-2002", f"$.pools.{pool}.kind", limit=limit, actual=settings.kind, hint=hint),)
 
 
 def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:

@@ -87,3 +87,24 @@ def test_an_answer_and_a_ready_line_are_one_json_document_on_standard_output(tmp
     assert json.loads(out) == []
     with Broker(tmp_path / "data", "noop") as broker:
         assert broker.ready.keys() == {"ready", "role", "url", "pid", "metrics"}
+
+
+QPU = """
+[pools.qpu]
+adapter = "remote"
+options = { url = "http://127.0.0.1:9", device = "d" }
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["doctor"], ["worker", "--pool", "qpu"], ["up", "--pool", "qpu"]], ids=" ".join
+)
+def test_a_qpu_that_is_configured_as_a_simulator_is_refused_before_anything_is_sent_to_it(tmp_path, words):
+    (tmp_path / "shotbus.toml").write_text(QPU)
+    code, out, err = invoke(tmp_path, *words, "--json", "--data", "D")
+    assert code in (2, 3)
+    assert "$.pools.qpu.kind" in out + err
+    assert "hardware: remote is a QPU" in out + err
+    (tmp_path / "shotbus.toml").write_text(QPU + 'kind = "hardwear"\n')
+    (problem,) = told(tmp_path, *words, "--data", "D", code=2)["errors"]
+    assert (problem["path"], problem["limit"]) == ("$.pools.qpu.kind", "simulator, classical, hardware, none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -13,7 +14,16 @@ from click.core import ParameterSource
 
 from shotbus.broker.bus.base import BusError
 from shotbus.cli.answers import print_result
-from shotbus.cli.common import Options, aside, come_back, command_options, emit, printable, run_async
+from shotbus.cli.common import (
+    EXIT_TIMEOUT,
+    Options,
+    aside,
+    come_back,
+    command_options,
+    emit,
+    printable,
+    run_async,
+)
 from shotbus.cli.inputs import Bindings, parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
 from shotbus.cli.requestfile import is_request_file, read_submission
@@ -275,18 +285,24 @@ async def _late(options: Options, job_id: str, timeout: float | None, row: int, 
 @tenant_option
 @command_options
 def cancel(options: Options, job_id: str, tenant: str) -> None:
-    """Cancel JOB_ID and say what became of it: cancelled, or finished before.
+    """Cancel JOB_ID and say what became of it: cancelled, finished before, or being cancelled.
 
-    Either way it will not run any more: exit code 0. A job that nobody knows is exit code 4.
+    Cancelled or finished it will not run any more: exit code 0. What a worker of a paid pool has may be
+    running at its provider, and ends as that says: exit code 5. A job that nobody knows is exit code 4.
     """
-    run_async(_cancel(options, job_id, tenant))
+    if run_async(_cancel(options, job_id, tenant)):
+        sys.exit(EXIT_TIMEOUT)
 
 
-async def _cancel(options: Options, job_id: str, tenant: str) -> None:
+async def _cancel(options: Options, job_id: str, tenant: str) -> bool:
+    """Tell what became of a job; returns whether that is still open."""
     async with handle(options, job_id, tenant) as (_, job):
         before, after = await job.cancel_and_locate()
     outcome = after["outcome"]
     cancelled = outcome == "cancelled" and not before["outcome"]
     words = "is cancelled" if cancelled else f"had finished already: {outcome}"
-    data = {"job_id": job_id, "cancelled": cancelled, "outcome": outcome}
+    if not outcome:
+        words = "is being cancelled: a worker has it, and it ends as its backend says"
+    data = {"job_id": job_id, "cancelled": cancelled, "cancelling": not outcome, "outcome": outcome}
     emit(options, data, f"{job_id} {words}")
+    return not outcome

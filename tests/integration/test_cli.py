@@ -119,7 +119,12 @@ def test_watch_follows_a_job_that_is_cancelled_meanwhile(folder):
     command = [sys.executable, "-m", "shotbus", "watch", job]
     watching = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert watching.stdout.readline().startswith("QUEUED")
-    assert told(folder, "cancel", job) == {"job_id": job, "cancelled": True, "outcome": "cancelled"}
+    assert told(folder, "cancel", job) == {
+        "job_id": job,
+        "cancelled": True,
+        "cancelling": False,
+        "outcome": "cancelled",
+    }
     assert watching.stdout.readline().startswith("CANCELLED")
     assert watching.wait(timeout=30) == 0
     watching.stdout.close()
@@ -139,7 +144,12 @@ def test_a_cancelled_job_ends_the_command_with_1(folder):
 def test_a_cancel_of_a_finished_job_says_how_it_ended(folder):
     job = submitted(folder)
     told(folder, "result", job)
-    assert told(folder, "cancel", job) == {"job_id": job, "cancelled": False, "outcome": "succeeded"}
+    assert told(folder, "cancel", job) == {
+        "job_id": job,
+        "cancelled": False,
+        "cancelling": False,
+        "outcome": "succeeded",
+    }
     assert said(folder, "cancel", job) == f"{job} had finished already: succeeded\n"
     assert told(folder, "cancel", job, "--tenant", "eve", code=4)["errors"][0]["code"] == "SB-4001"
 

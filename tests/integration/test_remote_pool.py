@@ -109,6 +109,20 @@ def test_an_answer_that_was_lost_with_the_question_is_asked_for_and_not_handed_i
     assert [(row["kind"], row["token"]) for row in rows] == [("billed", f"{job.job_id}.0")]
 
 
+def test_a_cancelled_job_that_a_provider_may_have_is_said_to_be_cancelled_not_finished(
+    provider, client, broker
+):
+    provider.plan("slow", seconds=4.0)
+    job = client.submit(BELL, shots=50, backend="qpu")
+    eventually(lambda: job.status() == "RUNNING")
+    words = ("cancel", job.job_id, "--json", "--data", "data")
+    code, out, err = shotbus(*words, cwd=broker.directory.parent)
+    assert code == 5, out + err
+    told = json.loads(out)
+    assert (told["cancelled"], told["cancelling"], told["outcome"]) == (False, True, "")
+    assert ended(job)[0] in ("succeeded", "cancelled")
+
+
 def test_more_shots_than_the_device_takes_at_once_are_taken_in_increments_of_one_bill(provider, client):
     job = client.submit(BELL, shots=2_500, backend="qpu")
     assert sum(job.result(60).counts().values()) == 2_500

@@ -234,6 +234,9 @@ class Deciding:
             self._note(purpose, **told)
             return None
         found = self._candidate(rule, share.pool, _ANYWHERE)
+        # Nobody has asked for this pool: what other rules demand of those who do is not passed by.
+        others = [name for name in self.demands(share.pool) if name not in rule.then.require]
+        found.reasons += [Reason("never", "demanded", name, "not met") for name in others]
         self._note(purpose, **told, rejected=[str(reason) for reason in found.reasons])
         return found if found.usable else None
 
@@ -381,7 +384,8 @@ class Deciding:
             return None
         chosen = pick("soonest", patient)
         self._note("wait", pool=chosen.pool, why=[str(reason) for reason in chosen.reasons])
-        return self._run(rule, chosen, fallback=self._chain(rule))
+        others = tuple(one.pool for one in patient if one is not chosen)
+        return self._run(rule, chosen, fallback=self._chain(rule), others=others)
 
     def _without_pool(self, rule: Rule, more: dict[str, Any]) -> Decision:
         quality = self._quality(rule)

@@ -36,6 +36,27 @@ def test_a_shadow_copy_does_not_change_where_the_job_goes():
     assert (decision.pool, decision.shadow) == ("cheap", "good")
 
 
+BEHIND = """
+[[routing.rules]]
+name = "guard"
+when = {{ classes = ["*"] }}
+then = {{ pools = ["good"], require = ["{demand}"] }}
+"""
+
+
+@pytest.mark.parametrize("share", ["canary", "shadow"])
+def test_no_share_goes_where_another_rule_demands_what_the_job_has_not_met(share):
+    then = f'pools = ["cheap"], {share} = {{ pool = "good", percent = 100 }}'
+    policy = rule(f"then = {{ {then} }}" + BEHIND.format(demand="green_run"))
+    decision = decide(policy)
+    assert (decision.pool, decision.canary, decision.shadow) == ("cheap", False, "")
+    assert looked_at(decision, share)[0]["rejected"] == ["demanded: not met, limit green_run"]
+    met = decide(policy, job(satisfied=("green_run",)))
+    assert "good" in (met.pool, met.shadow)
+    same = rule(f'then = {{ {then}, require = ["green_run"] }}' + BEHIND.format(demand="green_run"))
+    assert "good" in (decide(same).pool, decide(same).shadow)
+
+
 def test_private_work_goes_only_where_its_class_is_named():
     policy = rule('then = { pools = ["cheap", "secret"] }')
     assert decide(policy, job(data_class="private")).pool == "secret"

@@ -90,7 +90,7 @@ class Door:
             return [], 0
         self._shard.counters.shed(event.pool, request["priority"], "refused")
         waiting, hint = f"{shed.waiting:.0f} s of work", "other classes are taken; come again later"
-        problem = Problem("SB-1111", "$.priority", limit=f"{shed.high:.0f} s", actual=waiting, hint=hint)
+        problem = Problem("SB-1111", "$.priority", limit=f"{shed.high:g} s", actual=waiting, hint=hint)
         return [problem], shed.retry_after_ms
 
     def told(self, event: Told, now: Now) -> list[Any]:

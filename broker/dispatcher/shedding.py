@@ -29,7 +29,10 @@ class Watermark:
 
 
 class Shed(NamedTuple):
-    """What happens to an arriving job: ``defer`` or ``refuse``, by which level, with the numbers."""
+    """What happens to an arriving job: ``defer`` or ``refuse``, by which level, with the numbers.
+
+    ``waiting`` and ``high`` are seconds of the whole pool, as its marks are configured.
+    """
 
     action: str
     level: str
@@ -44,14 +47,15 @@ class Shedder:
     Args:
         pools: with their marks.
         levels: ``[shedding]``.
-        shards: how many share a pool's waiting work; each has its part of the marks.
+        shards: how many share a pool's waiting work; each has its part of the marks. What is told is of the
+            whole pool: a part of a mark is a number that stands in no configuration.
 
     """
 
     def __init__(
         self, pools: Mapping[str, PoolConfig], levels: Mapping[str, SheddingConfig], shards: int
     ) -> None:
-        self._levels = levels
+        self._levels, self._shards = levels, shards
         self._waiting: dict[str, float] = {}
         self._busy = {
             name: Watermark(pool.high_seconds / shards, pool.low_seconds / shards)
@@ -84,11 +88,9 @@ class Shedder:
         return busy is not None and busy.engaged
 
     def levels(self) -> dict[str, list[Level]]:
-        """Return by pool its levels with their marks, as :meth:`decide` goes by them."""
+        """Return by pool its levels with their marks, in seconds of the whole pool."""
         return {
-            pool: [
-                _told(name, self._levels[name], mark, self._waiting.get(pool, 0.0)) for name, mark in marks
-            ]
+            pool: [self._told(name, mark, self._waiting.get(pool, 0.0)) for name, mark in marks]
             for pool, one in self._marks.items()
             if (marks := list(one.items()))
         }
@@ -104,10 +106,15 @@ class Shedder:
             if not mark.engaged or not action or (found and (found.action == "refuse" or action == "defer")):
                 continue
             after = int(1000 * level.retry_after_seconds)
-            found = Shed(action, name, after, self._waiting.get(pool, 0.0), mark.high)
+            found = Shed(action, name, after, self.whole(self._waiting.get(pool, 0.0)), self.whole(mark.high))
         return found
 
+    def whole(self, seconds: float) -> float:
+        """Return what so many seconds of one shard are of the whole pool."""
+        return seconds * self._shards
 
-def _told(name: str, level: SheddingConfig, mark: Watermark, waiting: float) -> Level:
-    after = int(1000 * level.retry_after_seconds)
-    return Level(name, level.refuse, level.defer, mark.engaged, waiting, mark.high, mark.low, after)
+    def _told(self, name: str, mark: Watermark, waiting: float) -> Level:
+        level, whole = self._levels[name], self.whole
+        after = int(1000 * level.retry_after_seconds)
+        sums = (whole(waiting), whole(mark.high), whole(mark.low))
+        return Level(name, level.refuse, level.defer, mark.engaged, *sums, after)

@@ -16,6 +16,7 @@ from shotbus.broker.policy.conditions import matches, outside
 from shotbus.broker.policy.config import WhereConfig
 from shotbus.broker.policy.facts import PUBLIC, Asked, History, PoolView
 from shotbus.broker.policy.windows import Window
+from shotbus.broker.treasury.periods import stamp
 from shotbus.broker.treasury.prices import MICRO, estimate
 
 MEASURED = ("success", "turnaround_seconds", "deviation", "cost")
@@ -42,7 +43,7 @@ class Candidate:
 
     ``start_ms``: when it could begin there, None for never. ``eta``: seconds until the answer (low, middle,
     high), None when the wait is not known. ``gain`` is set by the criterion of that name. ``unknown``: terms
-    with too little history.
+    with too little history. ``taken``: who else has it reserved when the job could begin, and until when.
     """
 
     pool: str
@@ -59,6 +60,7 @@ class Candidate:
     reasons: list[Reason] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
+    taken: str = ""
     @property
     def usable(self) -> bool:
         """Nothing speaks against it."""
@@ -84,11 +86,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """When a pool may be used: the windows that must all be open, and those in which others have it."""
+    """When a pool may be used: the windows that must all be open, and those in which others have it.
+
+    ``holders``: of each of these, who has it, as it is configured: ``TENANT@WINDOW``.
+    """
 
     needs: tuple[Window, ...] = ()
     blocked: tuple[Window, ...] = ()
 
+    holders: tuple[str, ...] = ()
     def earliest(self, from_ms: int) -> int | None:
         """Return the first time from ``from_ms`` on that suits; None when there is none to be found."""
         moment = from_ms
@@ -106,6 +112,18 @@ class Calendar:
                 return moment
         return None
 
+
+    def taken(self, from_ms: int) -> str:
+        """Return who has the pool when it could be used but for that, and until when; nothing for nobody."""
+        first = Calendar(self.needs).earliest(from_ms) if self.blocked else None
+        if first is None:
+            return ""
+        for holder, window in zip(self.holders, self.blocked, strict=True):
+            if window.is_open(first):
+                closes = window.closes_ms(first)
+                tenant, _, name = holder.rpartition("@")
+                return f"{tenant}, window {name}, {f'until {stamp(closes)}' if closes else 'without end'}"
+        return ""
 
 def look(
     asked: Asked,
@@ -130,7 +148,9 @@ def look(
         circuits=asked.circuits,
         sessions=int(new_session),
     )
-    start = calendar.earliest(max(now_ms, asked.not_before_ms))
+    from_ms = max(now_ms, asked.not_before_ms)
+    start = calendar.earliest(from_ms)
+    taken = "" if start == from_ms else calendar.taken(from_ms)
     delay = 0.0 if start is None else (start - now_ms) / 1000
     eta = None if view.wait is None else (view.wait[0], view.wait[1], view.wait[2])
     if eta is not None:
@@ -144,7 +164,8 @@ def look(
         "calibration_age_seconds": view.calibration_age_seconds,
         "wait_seconds": None if view.wait is None else view.wait[1],
     }
-    return Candidate(pool, settings, view, history, price.money / MICRO, run, start, eta, numbers)
+    money = price.money / MICRO
+    return Candidate(pool, settings, view, history, money, run, start, eta, numbers, taken=taken)
 
 
 def judge(
@@ -202,11 +223,16 @@ def _fit(candidate: Candidate, asked: Asked) -> Iterator[Reason]:
 def _present(candidate: Candidate, asked: Asked, now_ms: int, due_ms: int) -> Iterator[Reason]:
     if candidate.view.state != "ready":
         yield Reason("now", "state", "ready", candidate.view.state)
-    if candidate.start_ms is None:
-        yield Reason("never", "opening hours", "", "its windows and the job's are never open together")
+    if candidate.start_ms is None and candidate.taken:
+        yield Reason("never", "reserved for", candidate.taken, f"tenant {asked.tenant}")
+    elif candidate.start_ms is None:
+        hours = candidate.settings.access.hours
+        limit = f"window {hours}" if hours else "the windows of rule and job"
+        yield Reason("never", "opening hours", limit, "these windows are never open together")
     elif candidate.start_ms > due_ms:
         opens = f"opens in {(candidate.start_ms - now_ms) / 1000:.0f} s"
-        yield Reason("now", "opening hours", "open", opens)
+        whose = f"not reserved for {candidate.taken}" if candidate.taken else "open"
+        yield Reason("now", "opening hours", whose, opens)
     age, good = candidate.view.calibration_age_seconds, candidate.settings.device.calibration_seconds
     if good and age is not None and age > good:
         yield Reason("now", "calibration age", f"{good:g} s", f"{age:.0f} s")

@@ -153,8 +153,9 @@ class Deciding:
         view = self._views.get(name, IDLE)
         own = tuple(windows[one] for one in self._windows(rule))
         hours = (windows[settings.access.hours],) if settings.access.hours else ()
-        reserved = (text.rpartition("@") for text in settings.access.reservations)
-        blocked = tuple(windows[window] for tenant, _, window in reserved if tenant != asked.tenant)
+        held = settings.access.reservations
+        others = tuple(text for text in held if text.rpartition("@")[0] != asked.tenant)
+        blocked = tuple(windows[text.rpartition("@")[2]] for text in others)
         found = look(
             asked,
             name,
@@ -162,7 +163,7 @@ class Deciding:
             view,
             self._history.get((asked.family, name), NO_HISTORY),
             now_ms=self._now_ms,
-            calendar=Calendar((*own, *hours), blocked),
+            calendar=Calendar((*own, *hours), blocked, others),
         )
         due = Calendar(own).earliest(max(self._now_ms, asked.not_before_ms)) if own else None
         due_ms = max(self._now_ms, asked.not_before_ms) if not own else _NEVER_OPEN if due is None else due

@@ -36,7 +36,8 @@ def refusal(purse: Purse, units: int, short: Short, now: Now, *, bounding: str =
     retry = _retry_after(purse, units, short, now)
     resource = purse.resource
     limit = f"{shown(resource, short.limit)}{_period(purse)}: {shown(resource, short.spent)} spent"
-    limit += f", {shown(resource, short.held)} held by jobs"
+    # As shotbus budget calls it: a shard may hold more than its jobs have reserved, or all of it without one.
+    limit += f", {shown(resource, short.held)} outstanding with the dispatchers"
     return Refusal(
         Problem(_code(resource), _path(purse), limit, _wanted(purse, units), _hint(retry, now, bounding)),
         retry,

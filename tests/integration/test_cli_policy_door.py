@@ -52,10 +52,10 @@ def door(folder, *words):
     return told(folder, "policy", "explain", "bell.qasm", *words)["door"]
 
 
-def refused(client, **options):
+def refusal_of(client, **options):
     with pytest.raises(RefusedError) as refusal:
         client.submit(BELL, shots=1, **options).result(30)
-    return refusal.value.problems[0].code
+    return refusal.value.problems[0]
 
 
 def test_the_job_that_has_the_unique_key_is_named_with_what_its_policy_does(folder, client):
@@ -68,7 +68,8 @@ def test_the_job_that_has_the_unique_key_is_named_with_what_its_policy_does(fold
     text = said(folder, "policy", "explain", "bell.qasm", *reject)
     assert text.startswith("refused by its unique key, else noop")
     assert f"job {first.job_id} has it (SCHEDULED on noop): this one is refused (SB-1115)" in text
-    assert refused(client, backend="noop", unique_key="k", unique_policy="reject") == "SB-1115"
+    problem = refusal_of(client, backend="noop", unique_key="k", unique_policy="reject")
+    assert problem.code == "SB-1115"
     found = door(folder, *words, "--unique-policy", "supersede")
     assert (found["verdict"], found["unique"]["rival"]) == ("", rival)
     assert door(folder, *words, "--session", "another")["unique"]["rival"] is None
@@ -84,9 +85,11 @@ def test_the_level_of_shedding_that_strikes_the_class_now_is_told_with_its_numbe
     assert found["verdict"] == "refused by shedding"
     text = said(folder, "policy", "explain", "bell.qasm", *words)
     assert text.startswith("refused by shedding, else idle")
-    assert "shedding full: refuses bulk from" in text
+    assert "shedding full: refuses bulk from 4 s of work waiting for idle until 2 s" in text
     assert "come again after 7 s" in text
-    assert refused(client, backend="idle", priority="bulk") == "SB-1111"
+    # The marks of the whole pool, as they are configured: each shard goes by its part of them.
+    problem = refusal_of(client, backend="idle", priority="bulk")
+    assert (problem.code, problem.limit) == ("SB-1111", "4 s")
     assert door(folder, "--backend", "idle")["verdict"] == "deferred by shedding"
     assert door(folder, "--backend", "idle", "--priority", "production")["shedding"] == []
     for job in waiting:

@@ -326,7 +326,7 @@ def test_the_longest_that_an_attempt_may_take_is_set_aside_and_what_it_did_not_t
     driver.run(job(4))
     (problem,) = [one for told in emitted(driver.bank(), "refusal") for one in told["problems"]]
     assert problem["actual"] == "10 s backend_seconds wanted"
-    assert problem["limit"] == "25 s: 10 s spent, 15 s held by jobs"
+    assert problem["limit"] == "25 s: 10 s spent, 15 s outstanding with the dispatchers"
 
 
 def test_a_limit_that_no_attempt_is_within_says_what_could_be_lowered():

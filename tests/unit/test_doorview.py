@@ -86,6 +86,6 @@ def test_a_shard_tells_who_has_the_unique_key_in_its_session_and_nobody_elses():
 def test_a_shard_tells_its_marks_and_what_waits():
     settings = replace(config(), shedding={"full": SheddingConfig(over=0.0, refuse=("bulk",))})
     driver = Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))
-    driver.machine.shard.guard.shedder.update("aer", 3.0)
+    driver.machine.shard.guard.shedder.update("aer", 3.0 / PARTITIONS)
     (level,) = door_of(driver).concerning("aer", "bulk")
     assert (level.name, level.action("bulk"), level.engaged, level.waiting) == ("full", "refuse", True, 3.0)

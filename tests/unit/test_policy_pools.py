@@ -6,6 +6,7 @@ from policy_kit import NOW, busy, circuit, config_of, decide, job, looked_at, ru
 from shotbus.broker.config import PriceConfig
 from shotbus.broker.policy.facts import History, PoolView
 from shotbus.broker.policy.policy import Policy
+from shotbus.broker.treasury.periods import stamp
 
 BOTH = 'pools = ["cheap", "good"]'
 HOUR = 3_600_000
@@ -153,6 +154,22 @@ def test_a_reserved_pool_is_its_tenants_alone_in_that_window():
     assert decide(policy, job(tenant="acme"), now_ms=inside).not_before_ms == 0
     assert decide(policy, job(tenant="other"), now_ms=inside).not_before_ms == NOW + 14 * HOUR
     assert decide(policy, job(tenant="other")).not_before_ms == 0
+
+
+def test_a_refusal_by_a_reservation_says_who_has_the_pool_and_until_when():
+    always = '[windows.always]\ncron = "0 0 * * *"\nminutes = 1440\n[pools.good.access]\n'
+    policy = rule(f'then = {{ pools = ["good"] }}\n{always}reservations = ["acme@always"]')
+    (problem,) = decide(policy, job(tenant="other")).problems
+    assert (problem.code, problem.path, problem.actual) == ("SB-1110", "$.backend", "tenant other")
+    assert problem.limit == "good: reserved for acme, window always, without end"
+
+
+def test_a_refusal_by_a_reservation_of_the_jobs_own_window_says_until_when_that_is():
+    reserved = HOURS.replace('hours = "night"', 'reservations = ["acme@night"]')
+    policy = rule(f'then = {{ pools = ["good"] }}\n{reserved}')
+    (problem,) = decide(policy, job(tenant="other", window="night")).problems
+    assert problem.limit == f"good: reserved for acme, window night, until {stamp(NOW + 14 * HOUR)}"
+    assert decide(policy, job(tenant="acme", window="night")).problems == ()
 
 
 def test_a_rules_window_and_the_jobs_own_defer_it():

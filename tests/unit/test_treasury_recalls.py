@@ -67,7 +67,7 @@ def test_a_shard_that_is_gone_delays_a_refusal_by_two_seconds_and_its_units_stay
         for number in (0, 1):
             world.serve(number)
         world.turn(1)
-    assert world.witness.refusals["b"].problems[0].limit == "10: 0 spent, 10 held by jobs"
+    assert world.witness.refusals["b"].problems[0].limit == "10: 0 spent, 10 outstanding with the dispatchers"
     world.pass_time(2.0)
     world.reserve(1, "c", claim(8))
     world.turn(1)

@@ -76,7 +76,7 @@ def test_a_refusal_has_the_numbers_and_the_end_of_the_period():
     answer = refused(world, 1, "b", claim(5))
     (problem,) = answer.problems
     assert (problem.code, problem.path, problem.actual) == ("SB-1120", "$.budgets.b", "5 shots wanted")
-    assert problem.limit == "10 a day: 8 spent, 0 held by jobs"
+    assert problem.limit == "10 a day: 8 spent, 0 outstanding with the dispatchers"
     assert answer.retry_after_ms == DAY_MS - START_MS % DAY_MS
     assert "T00:00:00Z" in problem.hint
 

@@ -168,6 +168,16 @@ def test_each_of_several_shards_has_its_part_of_the_marks():
     assert actions(shedder) == ["take", "take", "defer"]
 
 
+def test_what_is_told_of_marks_and_waiting_work_is_of_the_whole_pool_as_it_is_configured():
+    shedder = Shedder(POOLS, LEVELS, 4)
+    shedder.update("p", 25.0)
+    shed = shedder.decide("p", "bulk")
+    assert (shed.waiting, shed.high) == (100.0, POOLS["p"].high_seconds)
+    told = shedder.levels()["p"]
+    assert {one.waiting for one in told} == {100.0}
+    assert (told[0].high, told[0].low) == (POOLS["p"].high_seconds, POOLS["p"].low_seconds)
+
+
 def test_with_no_levels_nothing_is_shed_but_the_flag_is_there():
     shedder = Shedder(POOLS, {}, 1)
     assert shedder.update("p", 1e9) == ["busy"]

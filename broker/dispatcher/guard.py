@@ -192,11 +192,11 @@ class Guard:
         halted = frozenset(paused)
         for pool, seconds in waiting.items():
             crowd = self._crowd(pool, seconds)
+            whole = round(self.shedder.whole(crowd), 3)
             for mark in self.shedder.update(pool, crowd):
                 name, word = mark.removeprefix("-"), "off" if mark.startswith("-") else "on"
                 self._news.append(News(pool, f"{name}: {word}", {"waiting_seconds": whole}))
             standing = Standing(
-            whole = round(self.shedder.whole(crowd), 3)
                 pool in halted, self.opens(pool, now), self.shedder.engaged(pool), self._breaker(pool, now)
             )
             self._see(pool, view(pool, adverts, standing=standing, now_ms=now.wall_ms))

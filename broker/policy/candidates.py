@@ -59,8 +59,8 @@ class Candidate:
     terms: dict[str, Any] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-
     taken: str = ""
+
     @property
     def usable(self) -> bool:
         """Nothing speaks against it."""
@@ -93,8 +93,8 @@ class Calendar:
 
     needs: tuple[Window, ...] = ()
     blocked: tuple[Window, ...] = ()
-
     holders: tuple[str, ...] = ()
+
     def earliest(self, from_ms: int) -> int | None:
         """Return the first time from ``from_ms`` on that suits; None when there is none to be found."""
         moment = from_ms
@@ -112,7 +112,6 @@ class Calendar:
                 return moment
         return None
 
-
     def taken(self, from_ms: int) -> str:
         """Return who has the pool when it could be used but for that, and until when; nothing for nobody."""
         first = Calendar(self.needs).earliest(from_ms) if self.blocked else None
@@ -124,6 +123,7 @@ class Calendar:
                 tenant, _, name = holder.rpartition("@")
                 return f"{tenant}, window {name}, {f'until {stamp(closes)}' if closes else 'without end'}"
         return ""
+
 
 def look(
     asked: Asked,

@@ -76,11 +76,15 @@ class Round:
 
 @dataclass(slots=True)
 class Account:
-    """A purse as the Treasury sees it."""
+    """A purse as the Treasury sees it.
+
+    ``alerted`` is the highest threshold that was told of, as a part of the limit, ``alerted_ms`` when.
+    """
 
     purse: Purse
     limit: int
     alerted: float = 0.0
+    alerted_ms: int = 0
     bound: str = ""
     shares: dict[int, Share] = field(default_factory=dict)
     round: Round | None = None
@@ -135,7 +139,7 @@ class Account:
             self.purse,
             limit=self.limit,
             shard=shard,
-            alerted=self.alerted if share is None else 0.0,
+            alerted=(self.alerted, self.alerted_ms) if share is None else (0.0, 0),
             bound=self.bound,
             counts=counts,
         )

@@ -21,7 +21,11 @@ from shotbus.broker.treasury.rows import WHOLE, read_row
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One purse now, in units; ``held`` is with the dispatcher's shards, ``reserved`` of it by live jobs."""
+    """One purse now, in units; ``held`` is with the dispatcher's shards, ``reserved`` of it by live jobs.
+
+    ``alerted`` is the highest threshold that was passed, as a part of the limit, 0 for none; ``alerted_ms``
+    when (wall time), 0 where that was not noted.
+    """
 
     purse: Purse
     limit: int
@@ -29,6 +33,8 @@ class Balance:
     reserved: int
     held: int
     overdrawn: int
+    alerted: float = 0.0
+    alerted_ms: int = 0
 
     @property
     def available(self) -> int:
@@ -47,6 +53,8 @@ class Balance:
             "period": purse.period,
             "since": stamp(purse.since_ms) if purse.until_ms else None,
             "until": stamp(purse.until_ms) if purse.until_ms else None,
+            "alerted": self.alerted or None,
+            "alerted_at": stamp(self.alerted_ms) if self.alerted_ms else None,
             **{name: shown(purse.resource, getattr(self, name)).removesuffix(" s") for name in sums},
             "units": {name: getattr(self, name) for name in sums},
         }
@@ -75,7 +83,9 @@ async def read_balances(bus: Bus, topics: Topics, config: Config, *, now_ms: int
 def _take(accounts: dict[Purse, Account], fields: dict[str, Any]) -> None:
     purse = purse_of(fields)
     account = accounts.setdefault(purse, Account(purse, fields["limit"]))
-    if fields["shard"] != WHOLE:
+    if fields["shard"] == WHOLE:
+        account.alerted, account.alerted_ms = fields["alerted"], fields["alerted_ms"]
+    else:
         account.shares[fields["shard"]] = share_of(fields)
 
 
@@ -98,4 +108,13 @@ def _is_over(purse: Purse, now_ms: int) -> bool:
 
 def _balance(account: Account) -> Balance:
     reserved = sum(share.reserved for share in account.shares.values())
-    return Balance(account.purse, account.limit, account.spent, reserved, account.held, account.overdrawn)
+    return Balance(
+        account.purse,
+        account.limit,
+        account.spent,
+        reserved,
+        account.held,
+        account.overdrawn,
+        account.alerted,
+        account.alerted_ms,
+    )

@@ -211,3 +211,8 @@ def shown(resource: str, units: int) -> str:
     whole, rest = divmod(abs(units), MICRO)
     fraction = f".{rest:06d}".rstrip("0") if rest else ""
     return f"{'-' if units < 0 else ''}{whole}{fraction}{' s' if resource == 'backend_seconds' else ''}"
+
+
+def percent(part: float) -> str:
+    """Return a part of a limit as people read it; none is rounded into another threshold."""
+    return f"{100 * part:.6g}%"

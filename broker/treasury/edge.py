@@ -1,17 +1,24 @@
-"""What stands between the Treasury's machine and the bus: decodes inputs, encodes commands. No I/O."""
+"""What stands between the Treasury's machine and the bus: decodes, encodes, logs alarms. No other I/O."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import structlog
 
 from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
 from shotbus.broker.machine import Emit, Input, Now, Tick
 from shotbus.broker.topics import Topics
-from shotbus.broker.treasury.budgets import Budgets
+from shotbus.broker.treasury.budgets import Budgets, shown
 from shotbus.broker.treasury.machine import Asked, Treasury
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import fail
+
+_log = structlog.get_logger(__name__)
+#: What the log says of the actions of audit entries.
+_ALARMS = {"budget.threshold": "budget threshold passed", "budget.overdrawn": "budget overdrawn"}
 
 
 class TreasuryEdge:
@@ -82,7 +89,23 @@ class TreasuryEdge:
         return {}
 
     def committed(self, commands: Sequence[Any]) -> None:
-        """Nothing is measured here: the machine counts."""
+        """Log what a person should look at, now that it is durable; the machine counts."""
+        for command in commands:
+            if isinstance(command, Emit) and command.topic == "audit":
+                _warn(command.fields)
 
     async def close(self) -> None:
         """Nothing was opened."""
+
+
+def _warn(entry: Mapping[str, Any]) -> None:
+    sums = json.loads(entry["after"])
+    limit, spent = (shown(sums["resource"], sums[name]) for name in ("limit", "spent"))
+    _log.warning(
+        _ALARMS[entry["action"]],
+        budget=entry["target"],
+        resource=sums["resource"],
+        limit=limit,
+        spent=spent,
+        detail=entry["reason"],
+    )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.machine import Emit, Now, Tick
 from shotbus.broker.treasury.account import Account, Round, Share, share_of
-from shotbus.broker.treasury.budgets import Budgets, Purse, is_gauge, purse_of, shown
+from shotbus.broker.treasury.budgets import Budgets, Purse, is_gauge, percent, purse_of, shown
 from shotbus.broker.treasury.periods import DAY_MS
 from shotbus.broker.treasury.rows import WHOLE, read_row
 
@@ -25,9 +25,16 @@ KEEP_MS = 2 * DAY_MS
 #: Anyone may name an experiment: accounts beyond this are refused.
 MAX_ACCOUNTS = 100_000
 #: What a shard counts; for metrics.
-STATS = ("granted", "recalled", "refused", "duplicate", "unknown", "alert", "overdrawn")
+STATS = ("granted", "recalled", "refused", "duplicate", "unknown", "overdrawn")
 _SWEEPING_SECONDS = 60.0
 _PREFIX = b"account/"
+
+
+class Passed(NamedTuple):
+    """A threshold of a budget, as a part of its limit; what counts how many of its purses passed it."""
+
+    budget: str
+    part: float
 
 
 class Asked(NamedTuple):
@@ -57,8 +64,8 @@ class Treasury:
         self._touched: dict[bytes, None] = {}
         self._chain = AuditChain(self._name, shard)
         self._sweeping_due = 0.0
-        #: What happened, by word of :data:`STATS`.
-        self.stats: Counter[str] = Counter()
+        #: What happened, by word of :data:`STATS`, and thresholds that were passed.
+        self.stats: Counter[str | Passed] = Counter()
 
     # --- the machine's contract ---
 
@@ -88,7 +95,7 @@ class Treasury:
         purse = purse_of(fields)
         account = self._accounts.get(purse) or self._open(purse, fields["limit"])
         if fields["shard"] == WHOLE:
-            account.alerted = fields["alerted"]
+            account.alerted, account.alerted_ms = fields["alerted"], fields["alerted_ms"]
         else:
             account.shares[fields["shard"]] = share_of(fields)
 
@@ -261,14 +268,16 @@ class Treasury:
         if budget is None or is_gauge(account.purse.resource):
             return []
         spent = account.spent
-        passed = [part for part in budget.config.alerts if spent >= part * account.limit > 0]
-        highest = max(passed, default=0.0)
-        if highest <= account.alerted:
+        known = account.alerted
+        passed = {part for part in budget.config.alerts if part > known and spent >= part * account.limit > 0}
+        if not passed:
             return []
-        account.alerted = highest
+        account.alerted, account.alerted_ms = max(passed), now.wall_ms
         self._write(account, WHOLE)
-        self.stats["alert"] += 1
-        return [self._record("budget.threshold", account, f"{highest:.0%} of the limit is spent", now)]
+        # One entry tells of all that were passed at once; whoever watches a lower one must see it too.
+        self.stats.update(Passed(budget.name, part) for part in passed)
+        reason = f"{percent(max(passed))} of the limit is spent"
+        return [self._record("budget.threshold", account, reason, now)]
 
     def _record(self, action: str, account: Account, reason: str, now: Now) -> Emit:
         self._touched[AuditChain.KEY] = None

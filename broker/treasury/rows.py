@@ -20,16 +20,21 @@ def row(
     *,
     limit: int,
     shard: int = WHOLE,
-    alerted: float = 0.0,
+    alerted: tuple[float, int] = (0.0, 0),
     bound: str = "",
     counts: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Return a row; ``counts`` are those of :data:`TOTALS` and :data:`WANTS` that are not zero."""
+    """Return a row.
+
+    ``alerted`` is the highest threshold that was told of, and when (wall time, ms); ``counts`` are those of
+    :data:`TOTALS` and :data:`WANTS` that are not zero.
+    """
     fields = {
         **purse._asdict(),
         "limit": limit,
         "shard": shard,
-        "alerted": alerted,
+        "alerted": alerted[0],
+        "alerted_ms": alerted[1],
         "bound": bound,
         **_NOTHING,
         **(counts or {}),

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 
 from shotbus.broker.bus.base import Bus, TopicPartition
 from shotbus.broker.clock import Clock, SystemClock
-from shotbus.broker.config import Config
+from shotbus.broker.config import BudgetConfig, Config
 from shotbus.broker.host import ShardHost
 from shotbus.broker.runner import ShardRunner
 from shotbus.broker.telemetry import Metrics
 from shotbus.broker.topics import Topics
-from shotbus.broker.treasury.budgets import Budgets
+from shotbus.broker.treasury.budgets import Budgets, is_gauge
 from shotbus.broker.treasury.edge import TreasuryEdge
-from shotbus.broker.treasury.machine import STATS
+from shotbus.broker.treasury.machine import STATS, Passed
 from shotbus.broker.treasury.prices import MICRO
+
+
+def thresholds(budgets: Mapping[str, BudgetConfig]) -> list[Passed]:
+    """Return the thresholds that are configured, each once; what is counted at a time has none."""
+    spent = {name: config for name, config in budgets.items() if not is_gauge(config.resource)}
+    return sorted({Passed(name, float(part)) for name, config in spent.items() for part in config.alerts})
 
 
 class TreasuryService:
@@ -37,9 +44,16 @@ class TreasuryService:
     ) -> None:
         self._bus, self._topics, self._clock = bus, topics, clock or SystemClock()
         self._budgets = Budgets(config.budgets)
-        self._ended: Counter[str] = Counter()
-        self._counting: dict[int, Counter[str]] = {}
-        metrics.export("treasury", {}, self._counts)
+        self._ended: Counter[str | Passed] = Counter()
+        self._counting: dict[int, Counter[str | Passed]] = {}
+        metrics.export("treasury", {}, lambda: {word: self._count(word) for word in STATS})
+        for passed in thresholds(config.budgets):
+            # A threshold that nobody has passed is shown as 0: an alert needs something to grow.
+            metrics.export(
+                "treasury",
+                {"budget": passed.budget, "threshold": str(float(passed.part))},
+                lambda passed=passed: {"alert": self._count(passed)},  # type: ignore[misc]  # mypy cannot infer it
+            )
         for resource in sorted({budget.resource for budget in config.budgets.values()}):
             metrics.export(
                 "budget",
@@ -85,10 +99,9 @@ class TreasuryService:
         self._counting[shard] = edge.machine.stats
         return edge
 
-    def _counts(self) -> dict[str, float]:
-        """Return what the shards did, by word."""
-        counted = sum(self._counting.values(), self._ended.copy())
-        return {word: counted[word] for word in STATS}
+    def _count(self, what: str | Passed) -> int:
+        """Return how often the shards did something."""
+        return self._ended[what] + sum(stats[what] for stats in self._counting.values())
 
     def _spent(self, resource: str) -> dict[str, float]:
         """Return what was spent in the present periods, in currency units, seconds, shots."""

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pools": ("pools", "pools", "List, pause, resume and drain pools."),
     "policy": ("policy", "policy", "Say where the routing policy would send a request, and why."),
     "flag": ("flag", "flag", "Switch a feature flag of the routing policy."),
+    "audit": ("audit", "audit", "List who did what, and which budgets gave alarm."),
     "dlq": ("dlq", "dlq", "List, show, redrive and purge dead letters."),
     "topics": ("topics", "topics", "Plan and apply the topics."),
     "state": ("state", "state", "Verify and rebuild the read models; reconcile after an outage."),

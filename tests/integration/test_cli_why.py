@@ -55,6 +55,22 @@ def test_a_job_that_waits_says_so_and_its_handle_says_the_same(place, client):
     assert (found["outcome"], found["events"][-1]["state"]) == ("cancelled", "CANCELLED")
 
 
+def test_who_paused_a_pool_is_found_with_the_filters_of_audit(place, client):
+    said(place.directory, "pools", "pause", "noop", "--reason", "to look at it")
+    said(place.directory, "pools", "resume", "noop")
+    entries = ["--target", "noop", "--since", "1h"]
+    found = told(place.directory, "audit", *entries)
+    assert {one["action"] for one in found["entries"]} == {"pause", "resume"}
+    assert (found["checked"], found["broken"]) == (2 * place.partitions, [])
+    (who,) = {one["principal"] for one in found["entries"]}
+    pauses = told(place.directory, "audit", *entries, "--action", "pause", "--principal", who)["entries"]
+    assert [(one["reason"], one["before"], one["after"]) for one in pauses] == [
+        ("to look at it", False, True)
+    ] * place.partitions
+    text = said(place.directory, "audit", "--action", "pause")
+    assert f"pause  noop  by {who}  {place.partitions} shards\n    reason: to look at it\n" in text
+
+
 def test_a_job_that_failed_names_its_problems(place, client):
     job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
     job.cancel()

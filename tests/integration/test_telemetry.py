@@ -102,6 +102,7 @@ def declared():
             yield f"shotbus_{role}_{field.name}_total", ("counter", ())
     for word in STATS:
         yield f"shotbus_treasury_{word}_total", ("counter", ())
+    yield "shotbus_treasury_alert_total", ("counter", ("budget", "threshold"))
     yield "shotbus_budget_spent_units", ("gauge", ("resource",))
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import re
 import time
 
 import pytest
-from cli_kit import said, told
-from embedded_kit import Broker, on_bus
+from cli_kit import invoke, said, told
+from embedded_kit import Broker, eventually, on_bus, records
 from prometheus_client import generate_latest
 
 from shotbus.broker.bus.base import Outgoing, TopicPartition
@@ -24,7 +25,7 @@ from shotbus.broker.treasury.service import TreasuryService
 from shotbus.schemas.codec import decode, encode
 
 TABLES = {
-    "money": {"tenant": "*", "resource": "money", "limit": 12.5, "period": "month"},
+    "money": {"tenant": "*", "resource": "money", "limit": 12.5, "period": "month", "alerts": [0.1, 0.9]},
     "places": {"tenant": "ada", "pool": "aer", "resource": "jobs", "limit": 3},
 }
 CONFIG = Config(budgets={name: BudgetConfig(**table) for name, table in TABLES.items()})
@@ -94,19 +95,34 @@ async def test_the_service_answers_shows_balances_and_counts():
     text = generate_latest(metrics.registry).decode()
     assert 'shotbus_budget_spent_units{resource="money"} 1.5' in text
     assert "shotbus_treasury_granted_total 2.0" in text
+    # Only what is configured has a label; what is counted at a time has no thresholds.
+    assert set(re.findall(r"(?m)^shotbus_treasury_alert_total.*$", text)) == {
+        'shotbus_treasury_alert_total{budget="money",threshold="0.1"} 1.0',
+        'shotbus_treasury_alert_total{budget="money",threshold="0.9"} 0.0',
+    }
     await service.stop()
     await bus.close()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def served(tmp_path_factory):
     """A broker with budgets, of which shard 0 has spent something."""
     folder = tmp_path_factory.mktemp("budgets")
     (folder / "data").mkdir()
     (folder / "data" / "shotbus.toml").write_text(TOML)
     with Broker(folder / "data", "noop") as broker:
         (folder / "shotbus.toml").write_text(f'[broker]\nurl = "{broker.url}"\n{TOML}')
-        yield folder
+        yield folder, broker
+
+
+@pytest.fixture(scope="module")
+def folder(served):
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def broker(served):
+    return served[1]
 
 
 def test_a_broker_with_budgets_keeps_them_and_the_command_shows_them(folder):
@@ -134,6 +150,31 @@ def test_a_broker_with_budgets_keeps_them_and_the_command_shows_them(folder):
     assert after["money"]["units"]["spent"] == 1_500_000
     assert after["places"]["reserved"] == "1"
     assert max(map(len, said(folder, "budget").splitlines())) <= 120
+
+
+def test_a_passed_threshold_is_seen_in_the_log_the_metrics_the_list_and_the_audit(folder, broker):
+    (alarm,) = eventually(lambda: [one for one in broker.lines() if "threshold" in one["event"]])
+    assert (alarm["level"], alarm["budget"], alarm["spent"]) == ("warning", "money tenant=ada", "1.5")
+    assert 'shotbus_treasury_alert_total{budget="money",threshold="0.1"} 1.0' in broker.metrics()[0]
+    money = by_budget(told(folder, "budget", "--tenant", "ada")["budgets"])["money"]
+    assert money["alerted"] == 0.1
+    assert f"10% {money['alerted_at'][:16]}Z" in said(folder, "budget")
+    found = told(folder, "audit", "--target", "money", "--action", "budget")
+    (entry,) = found["entries"]
+    assert (entry["target"], entry["reason"]) == ("money tenant=ada", "10% of the limit is spent")
+    assert stamp(entry["at_us"] // 1_000) == money["alerted_at"]
+    assert (found["checked"], found["broken"]) == (1, [])
+
+
+def test_an_entry_put_into_the_audit_log_by_hand_is_exit_code_1_whatever_is_listed(folder, broker):
+    (kept,) = [decode(one.value)[1] for one in records(broker.url, "audit")]
+    forged = encode("audit_entry", kept | {"principal": "eve"})
+    on_bus(broker.url, lambda bus, topics: bus.publish([Outgoing(topics.name("audit"), 0, b"", forged)]))
+    for words in ([], ["--principal", "nobody"]):
+        changed, order = told(folder, "audit", *words, code=1)["broken"]
+        assert changed.endswith("entry 1: was changed")
+        assert order.endswith("entry 1: does not follow entry 1")
+    assert "2 links are broken" in invoke(folder, "audit", "--since", "1h")[1]
 
 
 def test_another_tenants_balances_are_left_out_on_request(folder):

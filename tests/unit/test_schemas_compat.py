@@ -54,6 +54,7 @@ GOLDEN = {
     1042: ("treasury_row", 2),
     1044: ("job_row", 4),
     1043: ("work_bundle", 3),
+    1045: ("treasury_row", 3),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

@@ -1,12 +1,20 @@
 """Units between shards: called back before anyone is refused, given back when idle, spent once, overdrawn visibly."""
 
+import io
+import struct
+from collections import Counter
+
+import fastavro
 import pytest
-from treasury_kit import DAY_MS, Reserved, Waits, World, budgets, claim, shots
+from treasury_kit import DAY_MS, START_MS, Reserved, Waits, World, budgets, claim, shots
 
 from shotbus.broker.audit import verify
-from shotbus.broker.treasury.budgets import Budgets
+from shotbus.broker.treasury.budgets import Budgets, Purse, percent
+from shotbus.broker.treasury.machine import Passed
 from shotbus.broker.treasury.prices import Cost
+from shotbus.broker.treasury.rows import read_row, row
 from shotbus.schemas.codec import decode
+from shotbus.schemas.registry import SchemaKey, parsed_schema, schema_id
 
 
 def said(world, topic):
@@ -266,6 +274,42 @@ def test_thresholds_are_told_once_a_period_the_highest_that_was_passed():
     assert told == [
         ("budget.threshold", "b tenant=ada", f"{part}% of the limit is spent") for part in (50, 80, 100)
     ]
+
+
+def test_thresholds_passed_at_once_are_one_entry_each_counted_and_outlive_a_restart_with_their_time():
+    world = World(shots(100, block=0.5))
+    world.reserve(0, "a", claim(85))
+    world.settle_down()
+    world.end("a", Cost(shots=85))
+    world.pass_time(1.5)
+    world.settle_down()
+    assert [entry["reason"] for entry in world.audit()] == ["80% of the limit is spent"]
+    counted = sum((node.machine.stats for node in world.treasuries), Counter())
+    assert {what: count for what, count in counted.items() if isinstance(what, Passed)} == {
+        Passed("b", 0.5): 1,
+        Passed("b", 0.8): 1,
+    }
+    for node in world.treasuries:
+        world.crash(node)
+    assert only(world).alerted == 0.8
+    assert START_MS <= only(world).alerted_ms <= world.wall_ms
+
+
+def test_a_row_from_before_thresholds_had_a_time_is_read():
+    fields = read_row(row(Purse("b", "shots/total", "ada", "", "", 0), limit=9, alerted=(0.5, 7)))
+    older = SchemaKey("treasury_row", 2)
+    stream = io.BytesIO()
+    stream.write(struct.pack(">bI", 0, schema_id(older)))
+    fastavro.schemaless_writer(stream, parsed_schema(older), fields)
+    found = read_row(stream.getvalue())
+    assert (found["alerted"], found["alerted_ms"]) == (0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [(0.5, "50%"), (1.0, "100%"), (0.995, "99.5%"), (0.001, "0.1%"), (0.55, "55%")]
+)
+def test_a_threshold_is_never_shown_as_another(part, words):
+    assert percent(part) == words
 
 
 def test_accounts_are_dropped_two_days_after_their_period():

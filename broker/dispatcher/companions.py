@@ -20,6 +20,7 @@ from shotbus.broker.dispatcher.drain import LONGEST
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_failed, give_up
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.kept import compared, kept, opened, unkept
+from shotbus.broker.dispatcher.largeanswers import MOST_LARGE, LargeAnswers
 from shotbus.broker.dispatcher.messages import Recall, Submitted
 from shotbus.broker.dispatcher.moves import first_pool
 from shotbus.broker.dispatcher.prospects import forecast, stands_still
@@ -55,8 +56,7 @@ class Companions:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        #: Prepared answers that are too large for a row, by their jobs' ids.
-        self._large: dict[str, Words] = {}
+        self._large = LargeAnswers()
         #: When jobs with a prepared answer and a deadline use it, by key.
         self._verdicts = SortedRun()
         #: Jobs whose prepared answer was lost with the process.
@@ -189,8 +189,9 @@ class Companions:
         """Keep a cheap answer, and use it if that is better than to wait."""
         row = kept(words)
         job.keep(**({"prepared": row} if row else {"large": 1}))
-        if row is None:
-            self._large[job.job_id] = words
+        if row is None and not self._large.put(job.job_id, words) and job.phase in AT_HAND:
+            job.move(Cause.CHANGE)
+            self._shard.note(job, Cause.CHANGE, speculation="no room to keep its answer", most=MOST_LARGE)
         self._arm(job)
         self._shard.touch(job.job_id.encode())
         extras = job.extras or _NOTHING
@@ -250,7 +251,7 @@ class Companions:
     def left(self, job: Job, outcome: str, answer: Words, now: Now) -> list[Any]:
         """End the companions of a job that has ended; the shadow of an answer may finish."""
         shard, extras, commands = self._shard, job.extras or _NOTHING, list[Any]()
-        self._large.pop(job.job_id, None)
+        self._large.drop(job.job_id)
         for role, (begun, _) in extras["companions"].items():
             companion = shard.jobs.get(begun) if begun else None
             if companion is not None and not (role == SHADOW and outcome in SUCCESSES):

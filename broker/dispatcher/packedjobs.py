@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from shotbus.broker.dispatcher.job import PATIENCE_MS, Job, Reference
@@ -74,6 +75,7 @@ _seldom_of = attrgetter(*SELDOM)
 _plain_fields = itemgetter(*(number.field for number in NUMBERS))
 _common_fields = itemgetter(*COMMON[:-1])
 _text_fields = itemgetter(*TEXTS)
+_NO_TAIL: Mapping[str, Any] = {}
 _NO_SELDOM = tuple(SELDOM.values())
 _NUMBERS_AT = _REFERENCES + 4
 _COMMON_LENGTH = len(COMMON)
@@ -155,7 +157,8 @@ class PackedJobs:
         self._shared = Shared()
         self._circuits = SharedBytes(32)
         self._traces, self._cache_keys = Rare(25), Rare(16)
-        self._tails: dict[int, dict[str, Any]] = {}
+        #: By key what has no column; where that is only extras, their JSON, which jobs of a kind share.
+        self._tails: dict[int, dict[str, Any] | str] = {}
 
     def __len__(self) -> int:
         return len(self._slab)
@@ -167,6 +170,19 @@ class PackedJobs:
             for row in range(BLOCK):
                 if block[row * size : row * size + 4] != _NO_ROW:
                     yield key + row
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of keys there are."""
+        return self._slab.top
+
+    def in_block(self, number: int) -> list[int]:
+        """Return the keys of a block that have a row."""
+        if not self._slab.has_block(number):
+            return []
+        size, (block, _) = _ROW.size, self._slab.place(number * BLOCK)
+        rows = range(0, BLOCK * size, size)
+        return [number * BLOCK + at // size for at in rows if block[at : at + 4] != _NO_ROW]
 
     def take(self) -> int:
         """Return a key for a job; it has no row yet."""
@@ -255,7 +271,7 @@ class PackedJobs:
         if former:
             self._release(former)
         if tail:
-            self._tails[key] = tail
+            self._tails[key] = _shortened(tail)
         elif former:
             self._tails.pop(key, None)
 
@@ -285,7 +301,7 @@ class PackedJobs:
         job.cache_key = self._cache_keys.value(values[_CACHE_KEY]).hex()
         job.bundle_id, job.extras, job.key = "", None, key
         offset = values[_NUMBERS_AT]
-        for name, value in self._tails.get(key, {}).items():
+        for name, value in self._tail(key).items():
             if name == "reference.offset":
                 offset = value
             else:
@@ -293,9 +309,13 @@ class PackedJobs:
         job.reference = Reference(common[_COMMON_LENGTH], common[_COMMON_LENGTH + 1], offset)
         return job
 
+    def _tail(self, key: int) -> Mapping[str, Any]:
+        tail = self._tails.get(key)
+        return {"extras": json.loads(tail)} if isinstance(tail, str) else tail or _NO_TAIL
+
     def glance(self, key: int) -> Glance:
         """Return what the queues need of a row, at a third of the cost of the job."""
-        if key in self._tails:
+        if isinstance(self._tails.get(key), dict):
             return glance_of(key, self.read(key))
         values = _ROW.unpack_from(*self._slab.place(key))
         shared = self._shared.value
@@ -325,7 +345,7 @@ class PackedJobs:
 
     def cache_key(self, key: int) -> str:
         """Return the cache key in a row, empty for none."""
-        if key in self._tails:
+        if isinstance(self._tails.get(key), dict):
             return self.read(key).cache_key
         block, start = self._slab.place(key)
         return self._cache_keys.value(_HEAD.unpack_from(block, start)[_CACHE_KEY]).hex()
@@ -342,7 +362,7 @@ class PackedJobs:
             found = self._shared.value(references[1 + TEXTS.index(name)])
         elif name == "circuit_id":
             raw = self._circuits.value(references[_CIRCUIT])
-            found = raw.hex() if raw else self._tails.get(key, {}).get(name)
+            found = raw.hex() if raw else self._tail(key).get(name)
         else:
             common: Any = self._shared.value(references[0])
             found = common[COMMON.index(name)]
@@ -353,6 +373,13 @@ _COST, _POINTS, _WORK, _DEADLINE, _NOT_BEFORE, _ACCEPTED = (
     1 + list(_PLAIN).index(name)
     for name in ("cost", "points", "work", "deadline_ms", "not_before_ms", "accepted_us")
 )
+
+
+def _shortened(tail: dict[str, Any]) -> dict[str, Any] | str:
+    """Return a tail of extras alone as JSON, the same object for all that say the same."""
+    if tail.get("extras") is None or any(tail[name] != SELDOM.get(name) for name in tail if name != "extras"):
+        return tail
+    return intern(json.dumps(tail["extras"], separators=(",", ":")))
 
 
 def _packed_trace(text: str, tail: dict[str, Any]) -> bytes:

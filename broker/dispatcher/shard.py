@@ -23,6 +23,11 @@ from shotbus.broker.treasury.answers import Refused
 from shotbus.schemas.outcomes import SUCCESSES
 
 #: Phases in which a job only waits: its object makes room for a packed row.
+#: Extras that many jobs may have: what was asked, or found, at the door.
+_AT_REST_TOO = frozenset(
+    {"others", "max_cost", "unique", "quality", "data_class", "windows", "gates", "history", "calibration"}
+    | {"max_queue_ms", "impatient_ms", "opens"}
+)
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
 COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
@@ -377,7 +382,7 @@ class Shard(Books):
 
     def park(self, job: Job) -> None:
         """Let go of the object of a job that only waits, now that its row is written."""
-        if self.jobs.hot > self.most_hot and job.attempt == 0 and job.phase in _AT_REST and not job.extras:
+        if self.jobs.hot > self.most_hot and job.attempt == 0 and job.phase in _AT_REST and _is_plain(job):
             self.jobs.park(job)
 
     def reunite(self, now: Now) -> None:
@@ -386,3 +391,8 @@ class Shard(Books):
             job = self.live(job_id)
             self.sharing.unfollow(job.cache_key, job_id)
             self._go_on([job], now)
+
+
+def _is_plain(job: Job) -> bool:
+    """Tell whether a job has no extras but those that nothing changes while it waits."""
+    return not job.extras or job.extras.keys() <= _AT_REST_TOO

@@ -43,6 +43,8 @@ MACHINES = [
             "reports",
             "reuse",
             "ladders",
+            "largeanswers",
+            "load",
             "remedies",
             "retry",
             "retry_budget",

@@ -18,6 +18,7 @@ from dispatcher_kit import (
     job_id,
     reported,
 )
+from packing_kit import PackingDispatcher
 
 from shotbus.broker.config import BreakerConfig, SheddingConfig
 from shotbus.broker.dispatcher.job import shared_chain
@@ -326,3 +327,18 @@ def test_what_was_predicted_before_its_pool_stopped_is_no_error_of_predictions(s
     guard.advance(driver.now)
     guard.forecasts.ended(job_id(1), driver.seen)
     assert guard.forecasts.take_told() == {}
+
+
+def test_a_job_that_only_waits_is_packed_with_what_it_asked_for_and_found_again():
+    settings = config(bundle_jobs=1)
+    driver = Driver(lambda: PackingDispatcher(SHARD, PARTITIONS, settings))
+    gate = {"quality.outcomes": "00,11", "quality.share": "0.5"}
+    told = driver.run(job(1, max_cost=5.0, options=gate), job(2))
+    assert not emitted(told, "refusal")
+    book = driver.machine.shard.jobs
+    assert book.hot == 0
+    kept = book.look(job_id(1)).extras
+    assert (kept["max_cost"], kept["quality"]) == (5.0, gate)
+    driver.free = FREE
+    (sent,) = [one for one in forwards(driver.run()) if one.items[0].job_id == job_id(1)]
+    assert phase(driver, 1) is Phase.FORWARDED

@@ -8,6 +8,7 @@ from cheap_kit import PROBLEM, answered, asked, energy, pools, room_in
 from dispatcher_kit import PARTITIONS, SHARD, START_MS, Driver, commanded, emitted, forwards, job_id, reported
 from reuse_kit import result as earlier
 
+from shotbus.broker.dispatcher.largeanswers import LargeAnswers
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Bury, Recall, Recalled
 from shotbus.broker.dispatcher.states import Phase
@@ -186,6 +187,27 @@ def test_an_answer_too_large_for_the_row_is_prepared_again_after_a_restore(drive
     driver.run(answered(again))
     (told,) = results(driver.run(answered(sent_to(driver, "qpu"), -1.2, std=0.1)))
     assert told["deviation"] == pytest.approx(2.0)
+
+
+def test_an_answer_for_which_there_is_no_room_is_told_and_the_job_goes_on_without(driver):
+    driver.machine.shard.beside._large = LargeAnswers(1_000)
+    cheap = sent_to(driver, "classical", spec("compare"))
+    commands = driver.run(answered(cheap, payload=energy(-1.0) + bytes(20_000)))
+    assert "no room to keep its answer" in event_of(commands, "change")["detail"]
+    (told,) = results(driver.run(answered(sent_to(driver, "qpu"), -1.2, std=0.1)))
+    assert told["outcome"] == "succeeded"
+    assert "deviation" not in told
+
+
+def test_large_answers_are_held_up_to_a_number_of_bytes():
+    held = LargeAnswers(100)
+    assert held.put("a", {"payload": bytes(60), "provenance": b""})
+    assert not held.put("b", {"payload": bytes(30), "provenance": bytes(11)})
+    assert held.put("a", {"payload": bytes(90), "provenance": b""})
+    held.drop("a")
+    held.drop("a")
+    assert held.put("b", {"payload": bytes(100), "provenance": b""})
+    assert (held.get("a"), len(held.get("b")["payload"])) == (None, 100)
 
 
 def test_a_cancel_ends_what_runs_beside_the_job(driver):

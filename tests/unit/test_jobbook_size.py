@@ -38,13 +38,15 @@ def job(number):
     return made
 
 
-def filled(count):
+def filled(count, **extras):
     """Jobs with deadlines and traces, parked, queued and watched; bytes of each."""
     book, queue, timetable = JobBook(), WaitingQueue({"bulk": 1.0}, FairnessConfig()), Timetable()
     gc.collect()
     tracemalloc.start()
     for number in range(count):
         made = job(number)
+        if extras:
+            made.extras = dict(extras)
         key = book.add(made)
         queue.push(made, key)
         timetable.watch(made, key)
@@ -60,6 +62,11 @@ def test_a_waiting_job_takes_320_bytes_and_no_more_among_many():
     few, many = filled(4_000), filled(12_000)
     assert many < 320
     assert many < 1.2 * few
+
+
+def test_what_many_jobs_asked_for_alike_is_held_once():
+    alike = filled(4_000, max_cost=5.0, windows=["night"], quality={"outcomes": "00,11", "share": "0.9"})
+    assert alike < filled(4_000) + 120
 
 
 def test_what_has_gone_takes_nothing():

@@ -16,7 +16,7 @@ from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
 from shotbus.broker.dispatcher.moves import approved
 from shotbus.broker.dispatcher.prospects import prospects
-from shotbus.broker.dispatcher.reloaded import RELOADED_KEY
+from shotbus.broker.dispatcher.reloaded import RELOADED_KEY, tried
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_flag_value
 from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
@@ -77,12 +77,11 @@ class Desk:
         return [entry, self._told(control, now, changed=1)]
 
     def _reload(self, control: Mapping[str, Any], now: Now) -> list[Any]:
-        """Go on with another policy, which comes as JSON in the argument ``policy``."""
-        shard, text = self._shard, control["arguments"].get("policy", "")
-        before = shard.router.policy.version
+        """Go on with another policy: what came of it, over the one in force here."""
+        shard, before = self._shard, self._shard.router.policy.version
         try:
-            config, changes = shard.reloaded.apply(text, shard.config)
-        except (ShotbusError, ValueError) as error:
+            config, changes = shard.reloaded.apply(control["arguments"], shard.config)
+        except ShotbusError as error:
             return [self._told(control, now, changed=0, problems=str(error).splitlines()[:MAX_PROBLEMS])]
         shard.reconfigure(config)
         shard.touch(RELOADED_KEY)
@@ -180,17 +179,22 @@ class Desk:
         return target == "sweep" and 0 < len(name) <= self._shard.config.limits.max_field
 
     def _locate(self, control: Mapping[str, Any], now: Now) -> list[Any]:
-        """Answer where a job is, how much of a sweep or a pool is here, or what routing looks at."""
+        """Answer where a job is, how much of a sweep or a pool is here, or about the policy."""
         name, tenant, correlation = control["name"], control["tenant"], control["correlation"]
         if control["target"] == "job":
             return [self._locate_job(name, tenant, now, correlation)]
         if control["target"] == "policy":
-            arguments = control["arguments"]
-            found = self._shard.router.in_force(tenant, arguments.get("session", ""))
-            text = replace(found, door=self._door(tenant, arguments)).as_text(arguments.get("family", ""))
+            text = self._policy(tenant, control["arguments"])
             return [self._shard.reports.told(name, now, text, correlation=correlation)]
         count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
         return [self._shard.reports.counted(name, now, *count, correlation=correlation)]
+
+    def _policy(self, tenant: str, asked: Mapping[str, str]) -> str:
+        """Return what a policy would change here, or what routing looks at for a request; as JSON."""
+        if "policy" in asked:
+            return tried(asked, self._shard.config)
+        found = self._shard.router.in_force(tenant, asked.get("session", ""))
+        return replace(found, door=self._door(tenant, asked)).as_text(asked.get("family", ""))
 
     def _door(self, tenant: str, asked: Mapping[str, str]) -> DoorView:
         """Return what the door looks at besides routing, for a request with this session and unique key."""

@@ -8,9 +8,11 @@ from typing import Any
 
 from shotbus.broker.config import Config
 from shotbus.broker.policy.diff import diff
+from shotbus.broker.policy.merge import PolicyChange
+from shotbus.broker.policy.policy import Policy
 from shotbus.broker.policy.reload import policy_document, with_policy
 from shotbus.schemas.codec import decode, encode
-from shotbus.schemas.errors import ShotbusError, fail
+from shotbus.schemas.errors import ShotbusError
 
 RELOADED_KEY = b"policy/reloaded"
 
@@ -18,6 +20,16 @@ RELOADED_KEY = b"policy/reloaded"
 def is_reloaded_key(key: bytes) -> bool:
     """Tell whether a ledger key is the one row of this."""
     return key == RELOADED_KEY
+
+
+def tried(arguments: Mapping[str, str], present: Config) -> str:
+    """Return as JSON what :meth:`Reloaded.apply` would do: ``version`` and ``changes``, or ``problems``."""
+    try:
+        config = PolicyChange.of(arguments).over(present)
+    except ShotbusError as error:
+        return json.dumps({"problems": [problem.as_record() for problem in error.problems]})
+    told = {"version": Policy.compile(config).version, "changes": diff(present, config), "problems": []}
+    return json.dumps(told)
 
 
 class Reloaded:
@@ -33,15 +45,12 @@ class Reloaded:
         self._config, self._base = config, version
         self._document: Mapping[str, Any] | None = None
 
-    def apply(self, text: str, present: Config) -> tuple[Config, list[str]]:
-        """Return the configuration with a policy that came as JSON, and what changes in words.
+    def apply(self, arguments: Mapping[str, str], present: Config) -> tuple[Config, list[str]]:
+        """Return the configuration with a policy that came in a control record, and what changes in words.
 
         Raises ShotbusError with everything that is wrong with it.
         """
-        document = json.loads(text)
-        if not isinstance(document, dict):
-            raise fail("SB-1108", "$.policy", limit="a JSON object", actual=type(document).__name__)
-        config = with_policy(present, document)
+        config = PolicyChange.of(arguments).over(present)
         self._document = policy_document(config)
         return config, diff(present, config)
 
@@ -64,6 +73,7 @@ class Reloaded:
         if told["base"] != self._base:
             return None
         try:
+            # The row holds all of it: what it lacks is not to come from the file.
             config = with_policy(self._config, told["document"])
         except ShotbusError:
             # A newer program may refuse what an older one took: the file counts.

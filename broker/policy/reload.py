@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.config import Config
-from shotbus.broker.config_parse import build
+from shotbus.broker.config_parse import build, unknown_keys
 from shotbus.broker.config_rules import check_config
 from shotbus.broker.policy.rulebook import as_plain
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -26,27 +26,31 @@ def policy_document(config: Config) -> dict[str, Any]:
 
 
 def with_policy(config: Config, document: Mapping[str, Any]) -> Config:
-    """Return a configuration with another policy.
+    """Return a configuration with another policy: sections, and of pools tables, that the document has.
+
+    They are taken whole, what is missing in them has its default; see :mod:`shotbus.broker.policy.merge` for
+    a document that goes over what is in force.
 
     Raises ShotbusError with every mistake: unknown sections, pools that a restart would have to add, values
     that cannot work.
     """
-    problems = [
-        Problem("SB-2001", f"$.{name}", actual=str(name), limit=", ".join((*SECTIONS, "pools")))
-        for name in document
-        if name not in (*SECTIONS, "pools")
-    ]
+    problems = unknown_keys(document, (*SECTIONS, "pools"), "$")
     told = document.get("pools", {})
     pools = told if isinstance(told, Mapping) else {}
+    if told is not pools:
+        problems.append(Problem("SB-2002", "$.pools", limit="a table", actual=type(told).__name__))
     hint = "a pool is added by a restart of the roles with it in their configuration"
     problems += [
         Problem("SB-1102", f"$.pools.{name}", actual=str(name), hint=hint)
         for name in pools
         if name not in config.pools
     ]
+    for name in config.pools:
+        if isinstance(mine := pools.get(name), Mapping):
+            problems += unknown_keys(mine, POOL_KEYS, f"$.pools.{name}")
     whole = as_plain(config)
     merged = {**whole, **{name: document[name] for name in SECTIONS if name in document}}
-    merged["pools"] = {name: {**whole["pools"][name], **_mine(pools, name)} for name in config.pools}
+    merged["pools"] = {name: _pool(whole["pools"][name], pools.get(name, {})) for name in config.pools}
     made: Config = build(Config, merged, "$", problems)
     # Tables of names are read over the defaults: only what is configured counts.
     made = replace(
@@ -60,6 +64,8 @@ def with_policy(config: Config, document: Mapping[str, Any]) -> Config:
     return made
 
 
-def _mine(pools: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    mine = pools.get(name, {})
-    return {key: mine[key] for key in POOL_KEYS if key in mine} if isinstance(mine, Mapping) else {}
+def _pool(present: Mapping[str, Any], told: Any) -> Any:
+    """Return a pool's table with what is said of it; what has the wrong form stays so, to be refused."""
+    if not isinstance(told, Mapping):
+        return told
+    return {**present, **{key: told[key] for key in POOL_KEYS if key in told}}

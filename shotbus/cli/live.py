@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.config import Config
@@ -18,6 +18,7 @@ from shotbus.cli.common import Options, log_to_stderr, run_async
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.ids import job_id
 
+T = TypeVar("T")
 _LOOK_SECONDS = 3.0
 _ANSWER_SECONDS = 5.0
 _SILENT_SECONDS = 5.0
@@ -45,25 +46,38 @@ def source_of(options: Options, about: About, *, offline: bool) -> Source:
     """Return what the broker would decide a request with; without one that runs, what the file says."""
     if offline:
         return _from_file(options, "as asked")
+    answer, silent = asked_live(options, lambda: _ask(options, about))
+    if answer is None:
+        return _from_file(options, silent)
+    force, shard = answer
+    where = public_url(options.url)
+    return Source(force, f"from {where}, what shard {shard} decides with now", live=True)
+
+
+def asked_live(options: Options, question: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T | None, str]:
+    """Return what a broker that runs answers, or why none could be asked; nothing is started for it."""
     address = parse_url(options.url)
     if address.untouched:
-        return _from_file(options, f"nothing runs in {address.directory}")
+        return None, f"nothing runs in {address.directory}"
     log_to_stderr()
     where = public_url(options.url)
     try:
         if run_async(_has_dispatcher(address, options.config)):
-            force, shard = run_async(_ask(options, about))
-            return Source(force, f"from {where}, what shard {shard} decides with now", live=True)
+            return run_async(question()), ""
     except (BusError, StoreError, ShotbusError, TimeoutError, OSError) as error:
-        return _from_file(options, f"{where} cannot be asked: {error or 'no answer'}")
-    return _from_file(options, f"no dispatcher runs on {where}")
+        return None, f"{where} cannot be asked: {error or 'no answer'}"
+    return None, f"no dispatcher runs on {where}"
+
+
+def named(options: Options) -> str:
+    """Return what the local configuration comes from, in words."""
+    file = options.file or Path("shotbus.toml")
+    return str(file) if file.exists() else "the defaults"
 
 
 def _from_file(options: Options, why: str) -> Source:
-    file = options.file or Path("shotbus.toml")
-    named = str(file) if file.exists() else "the defaults"
     idle = dict.fromkeys(options.config.pools, PoolView(wait=(0.0, 0.0, 0.0)))
-    words = f"from {named}; no broker was asked ({why}): every pool is taken to be ready and idle"
+    words = f"from {named(options)}; no broker was asked ({why}): every pool is taken to be ready and idle"
     return Source(InForce(options.config, idle, {}, {}), words, live=False)
 
 

@@ -201,16 +201,39 @@ def _headline(decision: Decision) -> str:
 
 
 @policy.command("apply", short_help="Have the broker route by a file from now on, without a restart.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Check it and say what would change here.")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--remove", multiple=True, metavar="PATH", help="Remove windows.NAME, rules.NAME or the like.")
+@click.option("--replace", "whole", is_flag=True, help="FILE is the whole policy: the rest gets its default.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change in the policy in force.")
+@click.option("--offline", is_flag=True, help="With --dry-run: ask no broker, the configuration counts.")
 @click.option("--reason", default="", help="Why; kept in the audit log. It must be there, but for a dry run.")
 @command_options
-def apply_policy(options: Options, file: Path, *, dry_run: bool, reason: str) -> None:
+def apply_(
+    options: Options,
+    file: Path | None,
+    remove: tuple[str, ...],
+    *,
+    whole: bool,
+    dry_run: bool,
+    offline: bool,
+    reason: str,
+) -> None:
     """Have the broker route by FILE: its [routing], [windows], [families], [flags], [latency] and pools.
 
-    Of pools it takes device, access and price. Every shard answers; the policy survives restarts until the
-    roles are started with another one in their configuration.
-    """
-    from shotbus.cli.policyapply import apply_file
+    Of pools it takes device, access and price. FILE goes over the policy that is in force in the broker: what
+    it does not mention stays. Tables go key by key; a rule takes the place of the one of its name, a new one
+    stands behind the rule before it in FILE, else in front of all; rules = [] is none. --remove takes
+    windows, families, flags, latency or rules with their .NAME, or pools.NAME.price, .access or .device.
 
-    apply_file(options, file, dry_run=dry_run, reason=reason)
+    Every shard answers; the policy survives restarts until the roles are started with another one in their
+    configuration.
+    """
+    if (file is None and not remove) or (whole and (remove or file is None)) or (offline and not dry_run):
+        raise click.UsageError("give FILE, --remove, or FILE with --replace; --offline is for --dry-run")
+    from shotbus.cli.policyapply import apply_policy, try_policy, wanted
+
+    want = wanted(file, remove, whole=whole)
+    if dry_run:
+        try_policy(options, want, offline=offline)
+    else:
+        apply_policy(options, want, reason=reason)

@@ -200,12 +200,13 @@ def test_nothing_is_said_of_budgets_where_there_are_none(folder):
 
 
 @pytest.mark.parametrize("pool", ['adapter = "noop"', "price.per_task = 1.0", ""])
-@pytest.mark.parametrize("words", [["--dry-run"], ["--reason", "more room"]])
+@pytest.mark.parametrize("words", [["--dry-run"], ["--dry-run", "--offline"]])
 def test_a_policy_with_a_pool_that_the_roles_do_not_have_is_refused(folder, pool, words):
     (folder / "new.toml").write_text(f"{CONFIG}\n[pools.other]\n{pool}\n")
     (error,) = told(folder, "policy", "apply", "new.toml", *words, code=2)["errors"]
     assert (error["code"], error["path"]) == ("SB-1102", "$.pools.other")
     assert "a pool is added by a restart" in error["hint"]
+    assert error["detail"].startswith("judged by shotbus.toml, no broker was asked (")
     assert not (folder / ".shotbus").exists(), "nothing was started"
 
 
@@ -217,3 +218,21 @@ def test_of_a_pool_that_there_is_a_policy_takes_what_routing_looks_at(folder):
     found = told(folder, "policy", "apply", "new.toml", "--dry-run")
     assert not found["applied"]
     assert len(found["changes"]) == 2
+    assert not found["live"]
+    assert found["against"].startswith("compared with shotbus.toml, no broker was asked (nothing runs in ")
+
+
+def test_a_policy_is_taken_by_a_broker_that_runs_and_none_is_started_for_it(folder):
+    (folder / "new.toml").write_text(CONFIG)
+    (error,) = told(folder, "policy", "apply", "new.toml", "--reason", "more room", code=3)["errors"]
+    assert error["code"] == "SB-2004"
+    assert "shotbus up" in error["hint"]
+    assert not (folder / ".shotbus").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(
+    "words", [["--dry-run"], ["new.toml", "--replace", "--remove", "flags.new"], ["new.toml", "--offline"]]
+)
+def test_what_is_to_change_must_be_clear(folder, words):
+    (folder / "new.toml").write_text(CONFIG)
+    assert "give FILE, --remove, or FILE with --replace" in said(folder, "policy", "apply", *words, code=2)

@@ -107,7 +107,51 @@ def test_a_policy_that_was_applied_is_the_one_that_is_explained(folder, client):
     assert decided(folder) == went(client) == ("other", "all")
     assert found["pools"].startswith(f"from sqlite:///{folder / 'data'}, what shard 0 decides with now")
     (folder / "old.toml").write_text(CONFIG)
-    told(folder, "policy", "apply", "old.toml", "--reason", "it is over")
+    told(folder, "policy", "apply", "old.toml", "--replace", "--reason", "it is over")
+
+
+@pytest.fixture
+def elsewhere(folder, tmp_path):
+    """A directory without a configuration: a policy is sent from there as from any other."""
+    (tmp_path / "new.toml").write_text(
+        '[windows.night]\ncron = "0 3 * * *"\n[pools.other]\nslots = 3\nprice.per_task = 2.0\n'
+    )
+    (tmp_path / "rule.toml").write_text('[[routing.rules]]\nname = "all"\nthen = { pools = ["other"] }\n')
+    yield tmp_path
+    (folder / "whole.toml").write_text(CONFIG)
+    told(folder, "policy", "apply", "whole.toml", "--replace", "--reason", "it is over")
+
+
+def test_a_policy_from_elsewhere_goes_over_the_one_in_force_and_nothing_else_changes(
+    folder, elsewhere, client
+):
+    url = ("--url", f"sqlite:///{folder / 'data'}")
+    told(elsewhere, "policy", "apply", "new.toml", "--reason", "a test", *url)
+    tried = told(elsewhere, "policy", "apply", "rule.toml", "--dry-run", *url)
+    assert (tried["live"], tried["applied"], decided(folder)[1]) == (True, False, "(default)")
+    taken = told(elsewhere, "policy", "apply", "rule.toml", "--reason", "a test", *url)
+    (change,) = taken["changes"]
+    assert change.startswith("rule 'all' is new, first")
+    assert (taken["changes"], taken["version"]) == (tried["changes"], tried["version"])
+    assert went(client, tags=["flagged"]) == ("other", "all")
+    explain = ("--family", "vqe", "--window", "night", "--flag", "new=on")
+    found = explained(folder, *explain)["decision"]
+    assert (found["version"], found["price"]) == (taken["version"], 2.0)
+    gone = told(elsewhere, "policy", "apply", "--remove", "rules.all", "--reason", "a test", *url)
+    assert gone["changes"] == ["rule 'all' is gone"]
+
+
+def test_what_of_a_file_is_no_policy_is_said_and_a_mistake_changes_nothing(folder, elsewhere):
+    url = ("--url", f"sqlite:///{folder / 'data'}")
+    text = said(elsewhere, "policy", "apply", "new.toml", "--dry-run", *url)
+    assert f"compared with what is in force on {url[1]}" in text.splitlines()[0]
+    assert "the roles take it when they start: pools.other.slots" in text
+    (elsewhere / "bad.toml").write_text('[windwos]\n[pools.qpu]\n[routing]\ndefault = "nowhere"\n')
+    before = explained(folder)["decision"]["version"]
+    for words in (["--dry-run"], ["--reason", "a test"]):
+        errors = told(elsewhere, "policy", "apply", "bad.toml", *words, *url, code=2)["errors"]
+        assert [one["path"] for one in errors] == ["$.windwos", "$.pools.qpu", "$.routing.default"]
+    assert explained(folder)["decision"]["version"] == before
 
 
 def test_a_pool_whose_breaker_is_open_is_called_so_and_waited_for(folder, client):

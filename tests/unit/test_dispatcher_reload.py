@@ -31,9 +31,10 @@ def driver_of(settings):
     return Driver(lambda: Dispatcher(SHARD, PARTITIONS, settings))
 
 
-def reload(document):
-    event = commanded("reload", "policy", target="policy")
-    event.control["arguments"] = {"policy": json.dumps(document)}
+def reload(document, command="reload", **change):
+    event = commanded(command, "policy", target="policy")
+    text = document if isinstance(document, str) else json.dumps(document)
+    event.control["arguments"] = {"policy": text, **change}
     return event
 
 
@@ -52,6 +53,62 @@ def test_another_policy_routes_from_now_on_and_survives_a_restart():
     assert route(driver) == "noop"
     driver.restart()
     assert route(driver) == "noop"
+
+
+NIGHT = {
+    "windows": {"night": {"cron": "0 3 * * *"}},
+    "flags": {"new": 10},
+    "pools": {"aer": {"price": {"per_task": 2.0}}},
+}
+
+
+def test_what_a_reload_does_not_mention_stays_and_the_audit_has_the_difference_alone():
+    driver = driver_of(config())
+    driver.run(reload({**NIGHT, "routing": {"min_history": 7}}))
+    commands = driver.run(reload({"routing": {"rules": [RULE]}}))
+    (entry,) = emitted(commands, "audit_entry")
+    (change,) = json.loads(entry["after"])["changes"]
+    assert change.startswith("rule 'noop for bulk' is new, first")
+    assert changed(commands) == (1, [change])
+    driver.restart()
+    own = driver.machine.shard.config
+    assert (list(own.windows), own.flags, own.routing.min_history) == (["night"], {"new": 10.0}, 7)
+    assert (own.pools["aer"].price.per_task, driver.machine.shard.router.policy.version) == (
+        2.0,
+        json.loads(entry["after"])["version"],
+    )
+
+
+def test_what_goes_must_be_said():
+    driver = driver_of(config())
+    driver.run(reload({**NIGHT, "routing": {"rules": [RULE]}}))
+    told = changed(driver.run(reload({}, remove=json.dumps(["windows.night", "rules.noop for bulk"]))))
+    assert told == (1, ["rule 'noop for bulk' is gone", "windows.night is gone"])
+    told = changed(driver.run(reload({"routing": {"min_history": 7}}, replace="yes")))
+    assert told[1] == [
+        "routing.min_history: 20 -> 7",
+        "pools.aer.price.per_task: 2.0 -> 0.0",
+        "flags.new is gone",
+    ]
+    driver.restart()
+    assert driver.machine.shard.config.routing.min_history == 7
+    assert not driver.machine.shard.config.flags
+
+
+def test_a_policy_that_is_only_tried_is_judged_by_the_one_in_force_and_changes_nothing():
+    driver = driver_of(config())
+    driver.run(reload(NIGHT))
+    version = driver.machine.shard.router.policy.version
+    commands = driver.run(reload({"flags": {"newer": 1}}, command="locate"))
+    found = json.loads(emitted(commands, "located")[0]["told"])
+    assert (found["changes"], found["problems"]) == (["flags.newer is new: 1.0"], [])
+    assert driver.machine.shard.router.policy.version == version != found["version"]
+    assert not emitted(commands, "audit_entry")
+    assert changed(driver.run(reload({"flags": {"newer": 1}})))[1] == found["changes"]
+    assert driver.machine.shard.router.policy.version == found["version"]
+    commands = driver.run(reload({"flags": {"newer": 101}}, command="locate"))
+    (problem,) = json.loads(emitted(commands, "located")[0]["told"])["problems"]
+    assert problem["path"] == "$.flags.newer"
 
 
 def test_a_policy_that_cannot_work_changes_nothing():

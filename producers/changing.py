@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.admission import check_times
 from shotbus.broker.dispatcher.change import unknown_window
 from shotbus.producers.asking import Wish, ask
 from shotbus.producers.coerce import wall_ms
@@ -17,6 +18,7 @@ from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.ids import partition_of, route_of
 
 MAX_REASON = 256
+_TIMES = ("deadline_ms", "not_before_ms")
 # A shard tells a reason once, with the number of jobs that it holds for in front; one against the change
 # itself has no number.
 _COUNTED = re.compile(r"(\d{1,12}): (.*)", re.DOTALL)
@@ -82,9 +84,8 @@ def _arguments(wanted: ChangeOptions, config: Config) -> tuple[dict[str, str], l
         else:
             if at_ms is not None:
                 arguments[f"{name}_ms"] = str(at_ms)
-    deadline = arguments.get("deadline_ms")
-    if deadline and int(deadline) <= now_ms:
-        problems.append(Problem("SB-1104", "$.deadline", limit="in the future", actual=deadline))
+    times = {name: int(arguments[name]) if name in arguments else None for name in _TIMES}
+    problems += check_times(times, now_ms)
     priority = arguments.get("class")
     if priority and priority not in config.classes:
         limit = ", ".join(config.classes)

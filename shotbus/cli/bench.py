@@ -15,7 +15,7 @@ from rich.console import Console
 
 from shotbus.benchmarks import suite, tables
 from shotbus.benchmarks.figures import Report
-from shotbus.cli.common import EXIT_FAILED, EXIT_UNREACHABLE, errors
+from shotbus.cli.common import EXIT_FAILED, EXIT_UNREACHABLE, FiniteRange, errors
 from shotbus.deploy.services import ServiceError, ServiceMissingError, Services
 from shotbus.deploy.services.manager import KINDS, url
 
@@ -25,7 +25,7 @@ from shotbus.deploy.services.manager import KINDS, url
 @click.option("--quick", is_flag=True, help="Small sizes: a look, not a measurement.")
 @click.option(
     "--scale",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=1.0,
     help="Multiply the load: 0.01 is a hundredth.",
 )

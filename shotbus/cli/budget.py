@@ -9,7 +9,7 @@ import click
 
 from shotbus.broker.treasury.balances import Balance, read_balances
 from shotbus.broker.treasury.budgets import percent
-from shotbus.cli.common import Options, command_options, emit, run_async, table
+from shotbus.cli.common import Options, command_options, emit, printable, run_async, table
 from shotbus.cli.jobs import connect
 
 _SUMS = ("limit", "spent", "reserved", "outstanding", "left")
@@ -33,12 +33,12 @@ async def _list(options: Options, tenant: str | None) -> None:
         session = client.session
         now_ms = time.time_ns() // 1_000_000
         found = await read_balances(session.bus, session.topics, options.config, now_ms=now_ms)
-    if tenant is not None:
-        found = [one for one in found if one.purse.tenant in ("", "*", tenant)]
-    emit(options, {"budgets": [one.as_json() for one in found]}, _text(found))
+    concerned = [one for one in found if tenant is None or one.purse.tenant in ("", "*", tenant)]
+    empty = f"no budget concerns {printable(str(tenant))}" if found else "no budget is configured"
+    emit(options, {"budgets": [one.as_json() for one in concerned]}, _text(concerned, empty))
 
 
-def _text(found: Sequence[Balance]) -> str:
+def _text(found: Sequence[Balance], empty: str) -> str:
     rows = []
     for one in found:
         told, purse = one.as_json(), one.purse
@@ -47,7 +47,7 @@ def _text(found: Sequence[Balance]) -> str:
         # Periods end with a day; a line is to fit a terminal.
         until = f"{told['until'][:13]}Z" if told["until"] else "-"
         rows.append([purse.budget, " ".join(whose) or "all", purse.resource, *sums, until, _alerted(one)])
-    return table(rows, _COLUMNS, empty="no budget is configured")
+    return table(rows, _COLUMNS, empty=empty)
 
 
 def _alerted(one: Balance) -> str:

@@ -16,6 +16,7 @@ from shotbus.broker.bus.base import BusError
 from shotbus.cli.answers import print_result
 from shotbus.cli.common import (
     EXIT_TIMEOUT,
+    FiniteRange,
     Options,
     aside,
     come_back,
@@ -118,7 +119,7 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
     help="While another lives: existing (its id is printed; the default), reject or supersede.",
 )
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait for the result and print it.")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait, with --wait.")
+@click.option("--timeout", type=FiniteRange(0), help="Seconds to wait, with --wait.")
 @command_options
 def submit(options: Options, file: Path, *, wait: bool, timeout: float | None, **given: Any) -> None:
     """Submit FILE: a circuit in OpenQASM 3 or 2 (- reads standard input), or a request.
@@ -248,7 +249,7 @@ def waiting(info: QueueInfo) -> list[str]:
 
 @click.command()
 @click.argument("job_id")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; without it, for ever.")
+@click.option("--timeout", type=FiniteRange(0), help="Seconds to wait; without it, for ever.")
 @click.option("--row", type=int, default=0, show_default=True, help="Point to print; --json has them all.")
 @click.option("--late", is_flag=True, help="Instead what came after the answer, compared with it.")
 @tenant_option

@@ -14,6 +14,7 @@ from shotbus.broker.dispatcher.health import PoolState, Standing, view
 from shotbus.broker.pools import PoolsTail
 from shotbus.cli.common import (
     EXIT_FAILED,
+    FiniteRange,
     Options,
     come_back,
     command_options,
@@ -201,7 +202,7 @@ async def _simple(options: Options, verb: str, pool: str, reason: str) -> None:
 @pools.command(short_help="Pause a pool and wait until it is empty.")
 @click.argument("pool")
 @click.option("--reason", default="", help="Why; kept with the command.")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait; without it, until it is empty.")
+@click.option("--timeout", type=FiniteRange(0), help="Seconds to wait; without it, until it is empty.")
 @command_options
 def drain(options: Options, pool: str, reason: str, timeout: float | None) -> None:
     """Pause POOL and wait until nothing of it is in flight any more.

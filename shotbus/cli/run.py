@@ -16,7 +16,7 @@ from rich.console import Console
 
 from shotbus.broker.bus.base import BusError
 from shotbus.broker.connect import parse_url
-from shotbus.cli.common import EXIT_FAILED, Options, come_back, command_options, emit
+from shotbus.cli.common import EXIT_FAILED, FiniteRange, Options, come_back, command_options, emit
 from shotbus.cli.jobs import unconnected
 from shotbus.cli.progress import follow, spinner
 from shotbus.producers.client import AsyncClient
@@ -34,7 +34,7 @@ from shotbus.schemas.errors import Problem, ShotbusError, fail
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Where the picture goes.")
 @click.option("--fresh", is_flag=True, help="Do not resume an interrupted run of this file.")
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait for the sweeps.")
+@click.option("--timeout", type=FiniteRange(0), help="Seconds to wait for the sweeps.")
 @command_options
 def run(options: Options, file: Path, *, plot: Path | None, fresh: bool, timeout: float | None) -> None:
     """Run FILE and print its report. Ctrl-C leaves it resumable: run the same command again."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shotbus.cli.common import EXIT_FAILED, table
+from shotbus.cli.common import EXIT_FAILED, FiniteRange, table
 
 if TYPE_CHECKING:
     from shotbus.simulation import Outcome, Scenario
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many seeds.")
 @click.option("--jobs", type=click.IntRange(min=1), default=64, show_default=True, help="Submissions a seed.")
-@click.option(
-    "--faults", type=click.FloatRange(min=0), default=36.0, show_default=True, help="Faults a minute."
-)
+@click.option("--faults", type=FiniteRange(min=0), default=36.0, show_default=True, help="Faults a minute.")
 @click.option("--only", "kinds", multiple=True, metavar="FAULT", help="Only this kind of fault; repeat it.")
 @click.option(
     "--processes",

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from shotbus.broker.connect import OWN_MEMORY, open_store, parse_url, topics_for
-from shotbus.cli.common import EXIT_FAILED, Options, command_options, emit, printable, run_async, table
+from shotbus.cli.common import (
+    EXIT_FAILED,
+    FiniteRange,
+    Options,
+    command_options,
+    emit,
+    printable,
+    run_async,
+    table,
+)
 from shotbus.cli.jobs import connect
 from shotbus.cli.verify import opened_bus
 
@@ -51,7 +60,7 @@ async def _rebuild(options: Options) -> None:
 @click.option("--repair", is_flag=True, help="Rebuild the read models when they differ.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=10.0,
     show_default=True,
     help="Seconds for the projector to come to where the topics end now.",

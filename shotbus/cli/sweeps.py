@@ -13,6 +13,7 @@ import click
 from shotbus.cli.answers import histogram
 from shotbus.cli.common import (
     EXIT_FAILED,
+    FiniteRange,
     Options,
     aside,
     come_back,
@@ -77,7 +78,7 @@ def sweep() -> None:
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait for the reduction and print it."
 )
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait.")
+@click.option("--timeout", type=FiniteRange(0), help="Seconds to wait.")
 @command_options
 def submit(
     options: Options, circuit: Path, points: Path, *, wait: bool, timeout: float | None, **given: Any

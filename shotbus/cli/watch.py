@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from shotbus.broker.bus.base import Reader, TopicPartition
-from shotbus.cli.common import Options, come_back, command_options, printable, run_async
+from shotbus.cli.common import FiniteRange, Options, come_back, command_options, printable, run_async
 from shotbus.cli.jobs import as_tenant, handle, problem_lines
 from shotbus.cli.progress import way_back
 from shotbus.cli.submission import tenant_option
@@ -32,7 +32,7 @@ _DIGITS = re.compile(r"\d+")
 
 @click.command()
 @click.argument("job_id")
-@click.option("--timeout", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=FiniteRange(0), default=3600.0, show_default=True, help="Seconds.")
 @tenant_option
 @command_options
 def watch(options: Options, job_id: str, timeout: float, tenant: str) -> None:

@@ -16,6 +16,7 @@ from shotbus.cli.steps import term_lines
 from shotbus.cli.submission import tenant_option
 from shotbus.cli.verify import duration
 from shotbus.producers.queueing import ordinal
+from shotbus.schemas.errors import fail
 from shotbus.schemas.outcomes import status_of
 
 
@@ -47,6 +48,10 @@ def why(options: Options, job_id: str | None, pool: str | None, since: str, tena
 async def _why_pool(options: Options, pool: str, seconds: float) -> None:
     async with connect(options) as client:
         events = await client.pool_events(pool, seconds=seconds)
+        if not events and await client.check_pool(pool):
+            # What was decided about one that is gone is told as long as it is kept.
+            known = ", ".join(sorted(await client.session.pools()))
+            raise fail("SB-1102", "--pool", limit=known, actual=pool, hint="see shotbus pools list")
     lines = [line for event in events for line in _pool_lines(event)]
     emit(options, {"pool": pool, "events": events}, "\n".join(lines or [f"nothing was decided about {pool}"]))
 

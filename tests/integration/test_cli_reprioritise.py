@@ -139,3 +139,18 @@ def test_the_command_says_everything_that_is_wrong_before_anything_starts(tmp_pa
     errors = told(tmp_path, "reprioritise", JOB, *words, code=2)["errors"]
     assert {error["path"] for error in errors} == {"$.priority", "$.deadline", "$.reason"}
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("--deadline", "1e300"), {("SB-1108", "$.deadline", "before year 10000")}),
+        (("--not-before", "1e12"), {("SB-1108", "$.not_before", "before year 10000")}),
+        (("--deadline", "5", "--not-before", "9"), {("SB-1104", "$.deadline", "after not_before")}),
+        (("--deadline", "nan"), {("SB-1108", "$.deadline", "seconds from now or an aware datetime")}),
+    ],
+)
+def test_times_are_checked_as_those_of_a_submission_before_anything_starts(tmp_path, words, wrong):
+    errors = told(tmp_path, "reprioritise", JOB, *words, "--reason", "r", "--data", "none", code=2)["errors"]
+    assert {(one["code"], one["path"], one["limit"]) for one in errors} == wrong
+    assert not (tmp_path / "none").exists()

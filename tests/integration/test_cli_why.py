@@ -71,6 +71,12 @@ def test_who_paused_a_pool_is_found_with_the_filters_of_audit(place, client):
     assert f"pause  noop  by {who}  {place.partitions} shards\n    reason: to look at it\n" in text
 
 
+def test_a_pool_that_nobody_knows_is_refused_with_those_that_are_known(place):
+    (error,) = told(place.directory, "why", "--pool", "nosuch", code=2)["errors"]
+    assert (error["code"], error["path"], error["actual"]) == ("SB-1102", "--pool", "nosuch")
+    assert "noop" in error["limit"].split(", ")
+
+
 def test_a_job_that_failed_names_its_problems(place, client):
     job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
     job.cancel()

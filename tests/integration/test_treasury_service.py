@@ -185,4 +185,11 @@ def test_another_tenants_balances_are_left_out_on_request(folder):
 def test_without_budgets_the_command_says_so(folder):
     (folder / "none.toml").write_text(f'[broker]\nurl = "sqlite:///{folder}/data"\n')
     assert "outstanding" in said(folder, "budget")
-    assert "no budget is configured" in said(folder, "budget", "--config", "none.toml", "--tenant", "nobody")
+    # The ledger has those of others still.
+    of_nobody = said(folder, "budget", "--config", "none.toml", "--tenant", "nobody")
+    assert of_nobody == "no budget concerns nobody\n"
+    empty = folder / "empty" / "bus"
+    empty.mkdir(parents=True, exist_ok=True)
+    assert (
+        said(folder, "budget", "--config", "none.toml", "--data", empty.parent) == "no budget is configured\n"
+    )

@@ -1,10 +1,13 @@
 """What the command line reads: every mistake of a file or of options in one round, with its place."""
 
+import click
 import numpy as np
 import pytest
+from cli_kit import invoke
 
-from shotbus.cli.common import plain
+from shotbus.cli.common import FiniteRange, plain
 from shotbus.cli.inputs import parse_bindings, parse_options, read_points, read_text
+from shotbus.cli.main import cli
 from shotbus.schemas.errors import ShotbusError
 
 
@@ -96,3 +99,36 @@ def test_options_are_pairs_and_every_wrong_one_is_told():
     _, problems = parse_options(["a=1", "a=2", "plain", "=x"])
     assert {one.code for one in problems} == {"SB-2002"}
     assert [one.actual for one in problems] == ["a=2", "plain", "=x"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "soon"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("state", "verify", "--timeout"),
+        ("pools", "drain", "noop", "--timeout"),
+        ("watch", "x", "--timeout"),
+        ("result", "x", "--timeout"),
+        ("run", "x.toml", "--timeout"),
+        ("simulate", "--faults"),
+        ("bench", "--seconds"),
+    ],
+    ids=" ".join,
+)
+def test_a_time_or_rate_that_is_no_finite_number_is_refused_before_anything_starts(tmp_path, words, number):
+    code, _, err = invoke(tmp_path, *words, number)
+    assert (code, words[-1] in err) == (2, True)
+
+
+def test_no_option_takes_a_range_that_lets_nan_through():
+    assert [name for name, type_ in every_option() if type(type_) is click.FloatRange] == []
+    assert [name for name, type_ in every_option() if isinstance(type_, FiniteRange)]
+
+
+def every_option(command=cli, path=()):
+    context = click.Context(command)
+    for option in command.params:
+        yield " ".join((*path, option.name)), option.type
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from every_option(command.get_command(context, name), (*path, name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,15 +17,19 @@ from typing import Any, NamedTuple
 from shotbus.broker.bus.base import Outgoing, Record, TopicPartition
 from shotbus.broker.bus.scan import scan
 from shotbus.broker.deadletters import REDRIVE_COUNT, REDRIVE_REASON, Letter, moved, read_letter
+from shotbus.producers.asking import Wish, ask
 from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.schemas.ids import digest, job_id
+from shotbus.schemas.ids import digest, job_id, partition_of
 
 #: A record may have 1 MB.
 _SCAN_RECORDS = 200
 _PUBLISH_RECORDS = 200
 MAX_REASON = 256
+#: What became of a letter whose job its shard has or remembers: nothing new.
+BEFORE = "redriven before"
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ async def redrive(
     rate: float | None = None,
     again: bool = False,
     dry_run: bool = False,
+    look: bool = False,
 ) -> AsyncIterator[list[Redriven]]:
     """Submit dead-lettered requests again as new jobs; yields what became of the letters as it goes on.
 
@@ -123,9 +128,13 @@ async def redrive(
         rate: requests a second; None is as fast as the bus takes them.
         again: make another job of a letter that was redriven before, instead of finding that one.
         dry_run: publish nothing.
+        look: ask the shards first which letters have their job already, to say so; the session must have been
+            started whole. Once a shard has not answered in time nobody is asked any more: to publish a
+            request again makes no second job.
 
     """
     began, sent = time.monotonic(), 0
+    look = look and not again
     most = _PUBLISH_RECORDS if rate is None else max(1, min(_PUBLISH_RECORDS, int(rate / 10)))
     async with aclosing(find_letters(session, wanted)) as batches:
         async for batch in batches:
@@ -134,6 +143,10 @@ async def redrive(
                     _plan(session, letter, record, reason, again=again)
                     for letter, record in batch[start : start + most]
                 ]
+                if look:
+                    known = await _known(session, [plan for plan in plans if plan.request])
+                    look = known is not None
+                    plans = [plan.before() if plan.new in (known or ()) else plan for plan in plans]
                 outgoing = [plan.request for plan in plans if plan.request]
                 if outgoing and not dry_run:
                     if rate is not None:
@@ -149,10 +162,15 @@ class _Plan(NamedTuple):
     old: str = ""
     new: str = ""
     request: Outgoing | None = None
+    tenant: str = ""
+
+    def before(self) -> _Plan:
+        """Return what is left to do where the job is there already."""
+        return self._replace(action=BEFORE, request=None)
 
     def told(self, *, dry_run: bool) -> Redriven:
         if self.request is None:
-            return Redriven(self.letter, self.action, "")
+            return Redriven(self.letter, self.action, self.old if dry_run else self.new)
         words = f"would be {self.action}" if dry_run else self.action
         return Redriven(self.letter, words, self.old if dry_run else self.new)
 
@@ -175,7 +193,32 @@ def _plan(session: Session, letter: Letter, record: Record, reason: str, *, agai
     headers: Mapping[str, Any] = {REDRIVE_COUNT: letter.redriven + 1, REDRIVE_REASON: reason[:MAX_REASON]}
     added = tuple((name, str(value).encode("utf-8", "replace")) for name, value in headers.items())
     request = session.request(fields, encode("circuit_request", fields), session.traceparent())
-    return _Plan(letter.name, action, old, new, request._replace(headers=request.headers + added))
+    request = request._replace(headers=request.headers + added)
+    return _Plan(letter.name, action, old, new, request, fields["tenant"])
+
+
+async def _known(session: Session, plans: Sequence[_Plan]) -> set[str] | None:
+    """Return which of the new jobs their shards have or remember; None when one did not answer in time."""
+    partitions = session.topics.partitions
+    asking = [
+        ask(
+            session,
+            [Wish("locate", "job", plan.new, plan.tenant)],
+            [partition_of(plan.new, partitions)],
+            timeout=_LOOK_SECONDS,
+        )
+        for plan in plans
+    ]
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    known = set[str]()
+    for plan, answer in zip(plans, found, strict=True):
+        if isinstance(answer, TimeoutError):
+            return None
+        if isinstance(answer, BaseException):
+            raise answer
+        if answer[0][0]["status"] != "UNKNOWN":
+            known.add(plan.new)
+    return known
 
 
 async def purge(session: Session, wanted: LetterFilter, upto: Mapping[TopicPartition, int]) -> int:

@@ -127,7 +127,7 @@ def redrive(
 
     A letter that is no request cannot be redriven: exit code 1 when it was named. When a named letter does
     not exist, nothing is redriven. A letter becomes one job, however often it is redriven, but for --again;
-    so an interrupted redrive is simply repeated.
+    so an interrupted redrive is simply repeated, and says which letters were redriven before.
     """
     chosen = choose(letters, wanted, everything=everything)
     if len(reason) > MAX_REASON:
@@ -142,7 +142,7 @@ async def _redrive(options: Options, wanted: LetterFilter, settings: Mapping[str
         await _check_names(client.session, wanted)
         note = "what was redriven goes on; the same command goes on where this one stopped"
         with way_back(note), spinner("redriving") as say:
-            async for told in dead.redrive(client.session, wanted, **settings):
+            async for told in dead.redrive(client.session, wanted, look=True, **settings):
                 report.take(told)
                 counts.update(one.action for one in told)
                 say(f"redriving: {report.letters} letters")
@@ -154,7 +154,7 @@ async def _redrive(options: Options, wanted: LetterFilter, settings: Mapping[str
         "sample" if dry_run else "jobs": [row._asdict() for row in report.rows],
     }
     emit(options, data, report.text(counts))
-    if wanted.names and report.redriven < report.letters:
+    if wanted.names and report.redriven + counts[dead.BEFORE] < report.letters:
         sys.exit(EXIT_FAILED)
 
 
@@ -180,7 +180,7 @@ class _Report:
 
     def take(self, told: Sequence[Redriven]) -> None:
         self.letters += len(told)
-        self.redriven += sum(bool(row.job_id) for row in told)
+        self.redriven += sum(bool(row.job_id) and row.action != dead.BEFORE for row in told)
         self.rows += told[: max(0, SAMPLE - len(self.rows))] if self._dry_run else told
 
     def text(self, counts: Mapping[str, int]) -> str:

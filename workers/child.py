@@ -13,20 +13,22 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from shotbus.broker.children.confine import confine, private_streams
-from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, json_frame, read_frame
+from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, json_frame
 from shotbus.broker.clock import SystemClock
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanCompile, load
+from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanCompile, ItemResult, load
 from shotbus.workers.backend import faults_among, pack_state, state_of
 from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.entering import listen
 from shotbus.workers.frames import split_run
+from shotbus.workers.incoming import Incoming
 from shotbus.workers.late import late_among
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
+from shotbus.workers.revoked import revoked_among
 from shotbus.workers.running import COMPILE, Ran, compile_safely, run_bundle
 from shotbus.workers.topup import with_priors
 
@@ -59,7 +61,7 @@ class Server:
         self._compiled = compiled
         if isinstance(adapter, CanCompile):
             adapter.keep_in(compiled)
-        self._reading = reading
+        self._incoming = Incoming(reading, adapter)
         self._writing = writing
         self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
         self._clock = SystemClock()
@@ -68,7 +70,7 @@ class Server:
     def serve(self) -> None:
         """Announce this child, then answer RUN and SENSE frames until the stream ends. Raises FrameError."""
         self._send(json_frame(FrameKind.HELLO, {"adapter": type(self._adapter).__name__}))
-        while (received := read_frame(self._reading)) is not None:
+        while (received := self._incoming.next()) is not None:
             if received.kind is FrameKind.SENSE:
                 self._send(json_frame(FrameKind.SENSED, pack_state(state_of(self._adapter))))
             elif received.kind is FrameKind.RUN:
@@ -89,22 +91,25 @@ class Server:
             return
         claim = Claim(bundle["bundle_id"], bundle["pool"], head["worker"], head["lease_id"])
         frames: list[bytes] = []
-        failures = faults = late = 0
+        results: list[ItemResult] = []
         priors = {item["job_id"]: item["prior"] for item in bundle["items"] if item["prior"]}
         circuits = self._gather(items)
-        for one in run_bundle(self._adapter, bundle["purpose"], items, circuits, self._clock.wall_ms):
-            ran = gated(with_priors(one, priors) if priors else one)
-            for result in {id(result): result for result in ran.results}.values():
-                result.timings.add("lease", lease_seconds)
-            frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
-            late += (too_late := late_among(ran.results))
-            failures += sum(bool(result.error_class) for result in ran.results) - too_late
-            faults += faults_among(ran.results)
-        self._done(failures, faults, frames, late=late)
+        with self._incoming.running(bundle["bundle_id"], items):
+            for one in run_bundle(self._adapter, bundle["purpose"], items, circuits, self._clock.wall_ms):
+                ran = gated(with_priors(one, priors) if priors else one)
+                for result in {id(result): result for result in ran.results}.values():
+                    result.timings.add("lease", lease_seconds)
+                frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
+                results += ran.results
+        late, revoked = late_among(results), revoked_among(results)
+        failures = sum(bool(result.error_class) for result in results) - late - revoked
+        self._done(failures, faults_among(results), frames, late=late, revoked=revoked)
 
-    def _done(self, failures: int, faults: int, frames: Sequence[bytes] = (), *, late: int = 0) -> None:
+    def _done(
+        self, failures: int, faults: int, frames: Sequence[bytes] = (), *, late: int = 0, revoked: int = 0
+    ) -> None:
         compiled = self._compiled.take_counts()
-        told = {"failed": failures, "faults": faults, "compiled": compiled, "late": late}
+        told = {"failed": failures, "faults": faults, "compiled": compiled, "late": late, "revoked": revoked}
         self._send(b"".join([*frames, json_frame(FrameKind.DONE, told)]))
 
     def _records(self, claim: Claim, ran: Ran) -> list[bytes]:
@@ -137,7 +142,7 @@ class Server:
         return received
 
     def _expect(self) -> Frame:
-        answer = read_frame(self._reading)
+        answer = self._incoming.next()
         if answer is None or answer.kind not in (FrameKind.CIRCUIT, FrameKind.GO):
             raise FrameError("the worker did not send the circuits")
         return answer

@@ -3,14 +3,15 @@
 On free pools the run begins while ``started`` is still on its way; on paid pools only once it is durable and
 the dispatcher has granted it (:mod:`shotbus.workers.grants`).
 What was revoked by then is not run. A run that nobody wants any more is stopped on free pools; on paid ones
-it goes on, since ending a process here would not take back what its provider has, and its jobs are reported
-by what they did.
+it goes on, since ending a process here would not take back what its provider has: an adapter that can has the
+provider asked to cancel, and the jobs are reported by what they did.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ from shotbus.workers.outcomes import Claim, failed_items
 from shotbus.workers.process import Child, Fetch, RunReport
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revoked import Revoked
-from shotbus.workers.running import LOOK_UP
+from shotbus.workers.running import ASKING
 from shotbus.workers.settings import Means, WorkerSettings
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +36,7 @@ _log = structlog.get_logger(__name__)
 class Claims:
     """Takes bundles through their life, several at once, each with a child of its own.
 
-    ``settle`` is called once a bundle's ``started`` is durable.
+    ``settle`` is called once a bundle's ``started`` is durable. ``cancels``: the adapter can cancel.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Claims:
         revoked: Revoked,
         grants: Grants,
         means: Means,
+        cancels: bool = False,
     ) -> None:
         self._settings = settings
         self._capabilities = capabilities
         self._fetch = fetch
         self._reporter = reporter
-        self._settle = settle
+        self._settle, self._cancels = settle, cancels
         self._revoked, self._grants = revoked, grants
         self._clock, self._counters, self._entropy = means
         self._starting: set[asyncio.Task[None]] = set()
@@ -91,7 +93,7 @@ class Claims:
             self._starting.discard(starting)
 
     def _awaits_grant(self, bundle: Mapping[str, Any]) -> bool:
-        return self._capabilities.paid and self._settings.awaits_grants and bundle["purpose"] != LOOK_UP
+        return self._capabilities.paid and self._settings.awaits_grants and bundle["purpose"] not in ASKING
 
     async def _is_ours(self, claim: Claim, bundle: Mapping[str, Any]) -> bool:
         """Tell whether a bundle whose claim is durable may be submitted."""
@@ -158,12 +160,19 @@ class Claims:
         failpoint("worker.after_finished")
         seconds = self._clock.monotonic() - begun
         jobs = len(taken.bundle["items"])
-        self._counters.finished(jobs, report.failures, seconds, faults=report.faults, late=report.late)
+        self._counters.finished(
+            jobs,
+            report.failures,
+            seconds,
+            faults=report.faults,
+            late=report.late,
+            revoked=report.revoked,
+        )
 
     async def _run_unless_revoked(self, child: Child, claim: Claim, taken: Taken) -> RunReport | None:
         """Return the report, or nothing when the run was stopped because nobody wants any of it."""
         if self._capabilities.paid:
-            return await self._report(child, claim, taken)
+            return await self._run_to_its_end(child, claim, taken)
         running = asyncio.create_task(self._report(child, claim, taken))
         try:
             with self._revoked.watching(taken.bundle, running.cancel):
@@ -173,6 +182,13 @@ class Claims:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
         return None if running.cancelled() else running.result()
+
+    async def _run_to_its_end(self, child: Child, claim: Claim, taken: Taken) -> RunReport:
+        """Return the report of what may be at a provider; what is revoked meanwhile it is asked to cancel."""
+        if not self._cancels:
+            return await self._report(child, claim, taken)
+        with self._revoked.telling(taken.bundle, partial(child.call_off, claim.bundle_id)):
+            return await self._report(child, claim, taken)
 
     async def _report(self, child: Child, claim: Claim, taken: Taken) -> RunReport:
         attempt = Attempt(

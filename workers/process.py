@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from shotbus.broker.children.frames import Frame, FrameKind, frame
+from shotbus.broker.children.frames import Frame, FrameKind, frame, json_frame
 from shotbus.broker.children.process import ChildProcess, expect, send
 from shotbus.broker.config import TimeoutsConfig
 from shotbus.broker.timeouts import limit_of
@@ -31,6 +31,7 @@ class RunReport(NamedTuple):
     ``faults`` are those that failed by the backend's fault. ``compiled`` are the child's
     :class:`~shotbus.workers.compiled.cache.CompileCounts` of this bundle, empty where it compiles nothing.
     ``late`` jobs, which count neither as done nor as failed, were not begun: their deadlines had passed.
+    ``revoked`` jobs neither: they were called off in time, and nothing came of them.
     """
 
     outcomes: list[bytes]
@@ -38,6 +39,7 @@ class RunReport(NamedTuple):
     faults: int = 0
     compiled: Mapping[str, float] = MappingProxyType({})
     late: int = 0
+    revoked: int = 0
 
 
 class Child(ChildProcess):
@@ -62,6 +64,8 @@ class Child(ChildProcess):
             variables=referenced(options),
         )
         self._timeouts, self._compiled = timeouts, compiled
+        self._hearing: Process | None = None
+        self._unheard: list[bytes] = []
 
     async def run(self, head: Mapping[str, Any], bundle: bytes, fetch: Fetch, *, seconds: float) -> RunReport:
         """Run a bundle.
@@ -77,12 +81,31 @@ class Child(ChildProcess):
                 the work that takes longer than its own limit is a ChildTimeoutError that names it.
 
         """
-        report = await self.exchange(
-            lambda process: _converse(process, run_frame(head, bundle), fetch, self._timeouts),
-            seconds=seconds,
-        )
+        try:
+            report = await self.exchange(
+                lambda process: self._run(process, run_frame(head, bundle), fetch), seconds=seconds
+            )
+        finally:
+            self._hearing, self._unheard = None, []
         self._compiled(report.compiled)
         return report
+
+    def call_off(self, bundle_id: str, jobs: Collection[str]) -> None:
+        """Tell the child that nobody wants some jobs of the bundle that it runs; its adapter can cancel.
+
+        What came of it is in the run's report. Nothing comes of what is said after its last word.
+        """
+        told = json_frame(FrameKind.CANCEL, [bundle_id, *jobs])
+        if self._hearing is None or self._hearing.stdin is None:
+            # It is still being started: it hears of that behind its bundle.
+            self._unheard.append(told)
+        else:
+            self._hearing.stdin.write(told)
+
+    async def _run(self, process: Process, request: bytes, fetch: Fetch) -> RunReport:
+        self._hearing = process
+        await send(process, b"".join([request, *self._unheard]))
+        return await _converse(process, fetch, self._timeouts)
 
     async def sense(self, *, seconds: float) -> BackendState:
         """Ask how the backend is, the start of the process not counted in ``seconds``.
@@ -98,8 +121,7 @@ async def _sense(process: Process) -> BackendState:
     return unpack_state((await expect(process, FrameKind.SENSED)).document())
 
 
-async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: TimeoutsConfig) -> RunReport:
-    await send(process, request)
+async def _converse(process: Process, fetch: Fetch, timeouts: TimeoutsConfig) -> RunReport:
     outcomes: list[bytes] = []
     stage = ""
     while True:
@@ -111,7 +133,7 @@ async def _converse(process: Process, request: bytes, fetch: Fetch, timeouts: Ti
         if answer.kind is FrameKind.DONE:
             told = answer.document()
             counts = int(told["failed"]), int(told["faults"])
-            return RunReport(outcomes, *counts, told["compiled"], int(told["late"]))
+            return RunReport(outcomes, *counts, told["compiled"], int(told["late"]), int(told["revoked"]))
         if answer.kind is FrameKind.OUTCOME:
             outcomes.append(answer.payload)
             continue

@@ -16,6 +16,7 @@ from shotbus.workers.adapters.base import (
     Adapter,
     Batch,
     BatchItem,
+    CanCancel,
     CanCompile,
     CanLookUp,
     ItemResult,
@@ -29,6 +30,10 @@ from shotbus.workers.late import not_begun, part
 RUN = "run"
 #: ``purpose`` of a bundle that asks what became of its jobs.
 LOOK_UP = "look_up"
+#: ``purpose`` of one whose jobs nobody wants any more: the provider is asked to cancel them first.
+CANCEL = "cancel"
+#: Purposes of bundles that submit nothing.
+ASKING = frozenset({LOOK_UP, CANCEL})
 #: ``purpose`` of a bundle whose circuits are only compiled, ahead of their turn.
 COMPILE = "compile"
 
@@ -66,7 +71,7 @@ def run_bundle(
             yield Ran(late, [not_begun(item, now_ms) for item in late], b"", "")
         if timely:
             batch = Batch(timely, circuits)
-            judged = purpose != LOOK_UP and not adapter.capabilities.dated
+            judged = purpose not in ASKING and not adapter.capabilities.dated
             before = calibration_of(adapter) if judged else ""
             results = steadied(adapter, before, work(adapter, batch))
             yield Ran(timely, results, *_described(adapter, batch))
@@ -101,6 +106,17 @@ def look_up_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
     return [ItemResult(found="unknown" if adapter.capabilities.paid else "absent") for _ in batch.items]
 
 
+def cancel_safely(adapter: Adapter, batch: Batch) -> list[ItemResult]:
+    """Look a batch up that nobody wants; where the adapter can, its provider is asked to cancel it."""
+    if not isinstance(adapter, CanCancel):
+        return look_up_safely(adapter, batch)
+    adapter.cancel({item.token for item in batch.items})
+    try:
+        return look_up_safely(adapter, batch)
+    finally:
+        adapter.cancel(frozenset())
+
+
 def compile_safely(adapter: Adapter, batch: Batch) -> int:
     """Compile what a batch needs and run nothing; returns how many items could not be compiled.
 
@@ -124,6 +140,7 @@ def _leave(purpose: str, adapter: Adapter, batch: Batch) -> list[ItemResult]:
 _WORK: Mapping[str, Callable[[Adapter, Batch], list[ItemResult]]] = {
     RUN: run_safely,
     LOOK_UP: look_up_safely,
+    CANCEL: cancel_safely,
 }
 
 

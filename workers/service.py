@@ -19,7 +19,7 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
-from shotbus.workers.adapters.base import Adapter, CanCompile, CanSense, load
+from shotbus.workers.adapters.base import Adapter, CanCancel, CanCompile, CanSense, load
 from shotbus.workers.advertise import HEALTHY, Advertiser
 from shotbus.workers.ahead import Ahead
 from shotbus.workers.claims import Claims
@@ -136,6 +136,7 @@ class WorkerService:
             revoked=self._revoked,
             grants=self._grants,
             means=means,
+            cancels=isinstance(self._adapter, CanCancel),
         )
 
     def _child(self) -> Child:

@@ -126,15 +126,25 @@ class WorkerCounters:
             setattr(self, name, getattr(self, name) + counts.get(field_name, 0))
 
     def finished(
-        self, bundled: int, failures: int, seconds: float, *, faults: int = 0, late: int = 0
+        self,
+        bundled: int,
+        failures: int,
+        seconds: float,
+        *,
+        faults: int = 0,
+        late: int = 0,
+        revoked: int = 0,
     ) -> None:
-        """Count a bundle, of whose jobs ``faults`` failed by the backend's fault and ``late`` did not begin.
+        """Count a bundle, of whose jobs ``faults`` failed by the backend's fault.
+
+        ``late`` did not begin, and of the ``revoked`` nothing came: they count neither as done nor as failed.
 
         ``service_seconds`` is the moving mean of a job, weighted by jobs; ``error_rate`` the moving share of
         jobs that failed so, from none at the start.
         """
-        jobs = bundled - late
+        jobs = bundled - late - revoked
         self.jobs_late += late
+        self.jobs_revoked += revoked
         self.jobs_done += jobs
         self.jobs_failed += failures
         if jobs:

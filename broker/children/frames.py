@@ -2,9 +2,9 @@
 
 HELLO is a child's first frame. A worker sends RUN (a JSON head and a WorkBundle record); its child asks for
 circuits that it does not hold with NEED, gets CIRCUIT records and GO, tells with STAGE what it begins, and
-answers with OUTCOME records and DONE; asked between two runs with SENSE, it says with SENSED how its backend
-is (JSON). A dispatcher sends INSPECT (a circuit's text) and its child answers
-FACTS (a CircuitFacts record).
+answers with OUTCOME records and DONE; meanwhile the worker says with CANCEL (JSON: a bundle's id, jobs of it)
+what nobody wants any more. Asked between two runs with SENSE, a child says with SENSED how its backend is
+(JSON). A dispatcher sends INSPECT (a circuit's text) and its child answers FACTS (a CircuitFacts record).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class FrameKind(IntEnum):
     STAGE = 10
     SENSE = 11
     SENSED = 12
+    CANCEL = 13
 
 
 _KINDS = {int(kind): kind for kind in FrameKind}

@@ -35,6 +35,7 @@ from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
 
 _MAY_STEP = frozenset({Phase.FORWARDED, Phase.RUNNING})
+_UNFINISHED = "it did not finish"
 _LOOK_UP_MS = 500
 _LONGEST_LOOK_UP_MS = 60_000
 
@@ -184,8 +185,9 @@ class Judge:
         history, means = history_of(job), self._means(job, now)
         unsure = history.unsure or error_class in UNSURE_WHEN_PAID
         doubtful = self._shard.is_paid(job.pool) and unsure and not attempted.answered
-        if job.phase is Phase.CANCELLING and not doubtful:
-            return self._end_called_off(job, now, where="it did not finish")
+        if called_off(job) and not doubtful:
+            # Also when a look-up told of it: nobody wants another attempt.
+            return self._end_called_off(job, now, where=_how_far(attempted))
         if doubtful:
             # Whatever runs next could be paid for twice.
             means = means._replace(fallback=False)
@@ -260,7 +262,7 @@ class Judge:
             self._reconcile(job, now, f"provider: {found}")
             return []
         if called_off(job):
-            return self._end_called_off(job, now, where="the provider never had it")
+            return self._end_called_off(job, now, where="the provider does not have it")
         # Only this proof allows another submission.
         _begin_another(job)
         proven = Attempted("NOT_ACCEPTED", item["problems"], answered=True)
@@ -337,6 +339,13 @@ class Judge:
                 if job is not None and job.bundle_id == bundle.bundle_id:
                     commands += self._failed(job, Attempted(error_class, problems_of("SB-5002")), now)
         return commands
+
+
+def _how_far(attempted: Attempted) -> str:
+    """Return how far a job came that was called off, in the words of whoever stopped it."""
+    if attempted.error_class == "REVOKED" and attempted.problems:
+        return attempted.problems[0]["detail"] or _UNFINISHED
+    return _UNFINISHED
 
 
 def _begin_another(job: Job) -> None:

@@ -16,6 +16,7 @@ from shotbus.workers.adapters.base import (
     MAX_PAYLOAD_BYTES,
     REGISTRY,
     BackendState,
+    CanCancel,
     CanCompile,
     CanLookUp,
     CanSense,
@@ -99,6 +100,20 @@ def test_whoever_costs_can_be_asked_and_whoever_is_asked_answers_for_each_item_i
         results = adapter.look_up(batch([item(GOOD, number=100 + k) for k in range(3)], TEXT))
         assert len(results) == 3
         assert {result.found for result in results} <= {"done", "running", "absent", "unknown"}
+
+
+def test_whoever_can_cancel_hands_in_nothing_that_nobody_wants_and_runs_it_when_it_is_wanted_again(adapter):
+    if not isinstance(adapter, CanCancel):
+        assert not adapter.capabilities.paid, "what costs can be cancelled"
+        return
+    one, other = item(GOOD, number=300), item(GOOD, number=301)
+    adapter.cancel({one.token})
+    results = adapter.run(batch([one, other], TEXT))
+    assert [result.error_class for result in results] == ["REVOKED", ""]
+    assert [problem.code for problem in results[0].problems] == ["SB-4002"]
+    assert results[0].cost <= 0
+    adapter.cancel(frozenset())
+    assert adapter.run(batch([one], TEXT))[0].error_class == ""
 
 
 def test_whoever_compiles_answers_for_each_item_runs_nothing_and_is_ready_to_run(adapter, tmp_path):

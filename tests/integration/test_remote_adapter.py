@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import PauliSums, pack_observables, unpack_result
 from shotbus.workers.adapters.base import content_address, load
+from shotbus.workers.adapters.remote_http import NoAnswerError
 
 TEXT, NAMES = rotations(2)
 BARE, BARE_NAMES = rotations(2, measured=False)
@@ -293,14 +295,68 @@ def test_whoever_waits_no_longer_frees_its_worker_and_the_job_is_found_running_t
     assert unpack_result(found.payload).points == 2
 
 
-def test_a_job_is_cancelled_while_it_waits_and_not_once_it_runs(provider, kept):
+def status(provider, one):
+    return provider.ask("GET", f"/v1/jobs?token={one.token}")[1].get("job", {}).get("status")
+
+
+def running(adapter, *items):
+    """Run items in a thread; the future of their results."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(adapter.run, batch(items, TEXT))
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_a_job_is_cancelled_while_it_waits_and_not_once_it_runs(provider):
     first, second = fresh(), fresh()
-    provider.plan("slow", first.token, seconds=1.0)
-    hasty = provider.adapter(wait_seconds="0")
-    hasty.run(batch([first, second], TEXT))
-    assert hasty.cancel([first.token, second.token, "never.0"]) == [False, True, False]
-    assert looked_up(kept, second).found == "absent"
-    assert provider.billings()[second.job_id] == 0
+    provider.plan("slow", first.token, seconds=1.5)
+    # Whoever is told does not sleep its pause out.
+    adapter = provider.adapter(poll_seconds="1")
+    waiting = running(adapter, first, second)
+    eventually(lambda: (status(provider, first), status(provider, second)) == ("running", "queued"))
+    adapter.cancel({first.token, second.token})
+    eventually(lambda: status(provider, second) == "cancelled", seconds=1)
+    late, timely = waiting.result(30)
+    assert (late.error_class, late.cost > 0) == ("", True)
+    assert codes(timely) == ("REVOKED", ["SB-4002"])
+    assert "its provider has cancelled it" in timely.problems[0].detail
+    assert (timely.cost, bool(timely.provider_job_id)) == (0.0, True)
+    assert [provider.billings()[one.job_id] for one in (first, second)] == [1, 0]
+
+
+def test_what_nobody_wants_any_more_is_not_handed_in(provider, kept):
+    wanted, unwanted = fresh(), fresh()
+    kept.cancel({unwanted.token})
+    good, bad = kept.run(batch([wanted, unwanted], TEXT))
+    kept.cancel(frozenset())
+    assert (good.error_class, codes(bad)) == ("", ("REVOKED", ["SB-4002"]))
+    assert status(provider, unwanted) is None
+    assert ran(kept, unwanted).error_class == ""
+
+
+def test_a_provider_that_does_not_answer_is_asked_again_and_one_that_never_does_leaves_it_unknown(provider):
+    before, one = fresh(), fresh()
+    provider.plan("slow", before.token, seconds=2.0)
+    hasty, deaf = provider.adapter(wait_seconds="0"), provider.adapter(wait_seconds="0.5")
+    hasty.run(batch([before], TEXT))
+    asked, answers = [], deaf._api.cancel
+
+    def lost(name):
+        asked.append(name)
+        raise NoAnswerError("lost")
+
+    deaf._api.cancel = lost
+    waiting = running(deaf, one)
+    eventually(lambda: status(provider, one) == "queued")
+    deaf.cancel({one.token})
+    (unanswered,) = waiting.result(30)
+    assert codes(unanswered) == ("UNKNOWN_OUTCOME", ["SB-5007"])
+    assert len(asked) > 1
+    deaf._api.cancel = answers
+    told = looked_up(deaf, one)
+    assert (told.found, codes(told)) == ("done", ("REVOKED", ["SB-4002"]))
+    assert looked_up(hasty, one).found == "absent"
+    assert provider.billings()[one.job_id] == 0
 
 
 def test_the_server_may_be_killed_under_a_job(tmp_path):

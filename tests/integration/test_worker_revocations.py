@@ -165,6 +165,28 @@ async def test_a_paid_run_goes_on_because_its_provider_has_it(bench, monkeypatch
     assert classes(await bench.finished(), "b") == {0: "UNKNOWN_OUTCOME"}
 
 
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_paid_run_is_cancelled_where_the_provider_takes_it_back_and_the_others_go_on(
+    bench, monkeypatch, started
+):
+    worker = await bench.worker()
+    pay(monkeypatch, worker)
+    if started:
+        await bench.send(bundle("first", faulty("")))
+        await bench.finished()
+    await bench.send(bundle("b", faulty("", "wait", "")))
+    await bench.until(lambda seen: "b" in bundles_of(seen, "started"))
+    # Whether its process is still being started, has just been sent the bundle, or waits.
+    await soon(lambda: worker._revoked._told)
+    await revoke(bench, "b", 1, 2)
+    items = await bench.finished(1 + started)
+    assert classes(items, "b") == {0: "", 1: "REVOKED", 2: "REVOKED"}
+    assert "as it was asked to" in items["b", 1]["problems"][0]["detail"]
+    assert (worker.counters.jobs_revoked, worker.counters.jobs_failed) == (2, 0)
+    await bench.send(bundle("next", faulty("", "")))
+    assert classes(await bench.finished(2 + started), "next") == {0: "", 1: ""}
+
+
 async def test_a_paid_job_that_is_revoked_before_its_claim_is_durable_is_not_submitted(bench, monkeypatch):
     worker = await bench.worker(advertise_seconds=60.0)
     pay(monkeypatch, worker)
@@ -195,12 +217,13 @@ async def test_nothing_of_a_paid_bundle_runs_twice_after_its_process_died(bench,
     assert worker.counters.children_started == 1
 
 
+@pytest.mark.parametrize("purpose", ["look_up", "cancel"])
 @pytest.mark.parametrize("pool", ["faulty", "noop"])
-async def test_a_look_up_runs_nothing_even_when_it_was_revoked(bench, pool):
+async def test_a_look_up_runs_nothing_even_when_it_was_revoked(bench, pool, purpose):
     await bench.worker(pool)
     await revoke(bench, "b", 0, pool=pool)
     raw = bundle("b", faulty("crash", "hang"), pool=pool)
-    asking = encode("work_bundle", {**decode(raw)[1], "purpose": "look_up"})
+    asking = encode("work_bundle", {**decode(raw)[1], "purpose": purpose})
     await bench.send(asking, pool=pool)
     items = await bench.finished()
     assert [items["b", k]["found"] for k in range(2)] == ["absent", "absent"]

@@ -25,6 +25,7 @@ from shotbus.broker.config import PriceConfig
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit, Revoke
 from shotbus.broker.dispatcher.states import Phase
+from shotbus.schemas.errors import Problem
 
 FREE = {"aer": [Credit("w1", 0, 4)]}
 
@@ -169,6 +170,27 @@ def test_a_cancelled_paid_job_whose_worker_was_lost_is_looked_up_and_not_sent_ag
     driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
     lose(driver, sent)
     assert results(driver.run(looked_up(ask(driver), "absent"))) == {job_id(1): "cancelled"}
+
+
+@pytest.mark.parametrize("error_class", ["TRANSIENT", "REVOKED", "UNSTABLE"])
+def test_a_cancelled_paid_job_whose_failure_a_look_up_tells_is_not_sent_again(driver, error_class):
+    (sent,) = forwards(driver.run(job()))
+    driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
+    lose(driver, sent)
+    assert results(driver.run(looked_up(ask(driver), "done", error_class))) == {job_id(1): "cancelled"}
+    driver.pass_time(600)
+    assert not forwards(driver.run())
+
+
+def test_how_far_a_cancelled_paid_job_had_come_is_told_in_the_words_of_whoever_stopped_it(driver):
+    (sent,) = forwards(driver.run(job()))
+    driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
+    word = "its provider has cancelled it as it was asked to"
+    told = item(job_id(1), 1, "REVOKED") | {"provider_job_id": "p-1", "cost": 0.0}
+    told["problems"] = [Problem("SB-4002", "$", detail=word).as_record()]
+    ended = driver.run(reported("finished", sent.bundle_id, items=[told]))
+    (result,) = emitted(ended, "circuit_result")
+    assert (result["outcome"], result["problems"][0]["detail"]) == ("cancelled", word)
 
 
 def granted(commands):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -221,6 +222,24 @@ class CanLookUp(Protocol):
 
         Returns one result an item, in order, with ``found`` set: ``done`` comes with what the item came
         to, its failure included. Whatever cannot be told for certain is ``unknown``.
+        """
+        ...
+
+
+@runtime_checkable
+class CanCancel(Protocol):
+    """An adapter whose provider can be asked to cancel what it was given.
+
+    On the pools of the others that cost, what a provider may have goes on to its end whoever called it off.
+    """
+
+    def cancel(self, tokens: AbstractSet[str]) -> None:
+        """Learn which of the jobs that are run or looked up now nobody wants: all of them each time.
+
+        Called from any thread, while :meth:`Adapter.run` waits as well; only takes note. From then on none
+        of them is handed in, and the provider is asked to cancel those that it has. What came of that is
+        the item's result: REVOKED (SB-4002), with its bill, where nothing was handed in or the provider
+        has said that it will not run; in any other case what it would have been.
         """
         ...
 

@@ -3,8 +3,9 @@
 The option ``fault`` of a request says what happens when its item is reached; without it the item
 succeeds with an empty payload. It also stands in for a provider: what it has taken under a token it
 answers for, as long as its process lives, unless the option ``found`` says what to answer. No default pool
-uses this adapter. The pool's option ``state_file`` is a JSON file with the fields of its backend's state; as
-long as the file is not there it is healthy.
+uses this adapter. The fault ``wait`` ends when nobody wants the job any more: it is cancelled. The pool's
+option ``state_file`` is a JSON file with the fields of its backend's state; as long as the file is not there
+it is healthy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,18 +49,22 @@ _ANSWERS: Mapping[str, str] = {
     "throttled": "SB-5009",
     "unstable": "SB-5010",
 }
+#: Faults of jobs that can be cancelled; the others happen whoever wants them.
+_CANCELLED = ("", "wait")
 _RETRY_AFTER_MS = 1_000
 _TOKENS = 10_000
 
 
 class FaultyAdapter:
-    """Does what the option ``fault`` says: crash, hang, memory, raise, print, or one of the answers.
+    """Does what the option ``fault`` says: crash, hang, wait, memory, raise, print, or one of the answers.
 
     After ``unknown`` its books have the job although its answer says that nobody knows.
     """
 
     def __init__(self) -> None:
         self._taken: Lru[str, bool] = Lru(_TOKENS)
+        self._unwanted: AbstractSet[str] = frozenset()
+        self._news = threading.Condition()
 
     @property
     def capabilities(self) -> AdapterCapabilities:
@@ -71,12 +77,23 @@ class FaultyAdapter:
         """Answer from the option ``found``, else from the books."""
         return [ItemResult(found=self._found(item)) for item in batch.items]
 
+    def cancel(self, tokens: AbstractSet[str]) -> None:
+        """End the jobs with these tokens that wait."""
+        with self._news:
+            self._unwanted = frozenset(tokens)
+            self._news.notify_all()
+
     def provenance(self, batch: Batch) -> dict[str, Any]:
         del batch
         return {"backend": "faulty", "environment": sorted(os.environ)}
 
     def _run(self, item: BatchItem) -> ItemResult:
         fault = item.request["options"].get("fault", "")
+        if fault == "wait":
+            with self._news:
+                self._news.wait_for(lambda: item.token in self._unwanted)
+        if fault in _CANCELLED and item.token in self._unwanted:
+            return failed(fail("SB-4002", "$", detail="it has cancelled it as it was asked to"))
         result = _act(fault)
         if fault in ("", "unknown"):
             self._taken.put(item.token, True)

@@ -9,8 +9,8 @@ table (:mod:`shotbus.workers.adapters.remote_errors`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +26,7 @@ from shotbus.workers.adapters.base import (
     failed,
 )
 from shotbus.workers.adapters.remote_answers import ImplausibleError, JobView, read_job
+from shotbus.workers.adapters.remote_cancel import Unwanted, decided, not_handed_in
 from shotbus.workers.adapters.remote_device import DownError, RemoteCalibration, RemoteDevice
 from shotbus.workers.adapters.remote_errors import refusal
 from shotbus.workers.adapters.remote_http import Answer, Api, NoAnswerError, NotSentError
@@ -47,14 +48,12 @@ class RemoteAdapter:
     Args:
         settings: where, and how long to wait.
         clock: for that.
-        sleep: waits so many seconds between two questions.
 
     """
 
-    def __init__(
-        self, settings: RemoteSettings, clock: Clock, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self._settings, self._clock, self._sleep = settings, clock, sleep
+    def __init__(self, settings: RemoteSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._unwanted = Unwanted()
         self._api = Api(settings)
         self._device = RemoteDevice(self._api, settings, clock)
         self._programs = Programs()
@@ -98,9 +97,9 @@ class RemoteAdapter:
         self._forget()
         return [self._look_up(batch, item) for item in batch.items]
 
-    def cancel(self, tokens: Sequence[str]) -> list[bool]:
-        """Ask for the end of the jobs with these tokens; True where the provider says it will not run."""
-        return [self._cancel(token) for token in tokens]
+    def cancel(self, tokens: AbstractSet[str]) -> None:
+        """Have the provider asked to cancel the jobs with these tokens by whoever runs or looks them up."""
+        self._unwanted.set(tokens)
 
     def provenance(self, batch: Batch) -> dict[str, Any]:
         del batch
@@ -163,6 +162,8 @@ class RemoteAdapter:
         # What came before it in the batch, and compiling it, took a while.
         if part([item], now_ms := self._clock.wall_ms())[1]:
             return not_begun(item, now_ms)
+        if item.token in self._unwanted:
+            return not_handed_in()
         entering("provider-submit")
         told = self._submit(item, order)
         pending.timings.add("provider-submit", self._clock.monotonic() - handed, bytes_in=len(order.body))
@@ -223,7 +224,7 @@ class RemoteAdapter:
                 break
             if (now := _stage(pending)) != stage:
                 entering(stage := now)
-            self._sleep(pause)
+            self._unwanted.wait(pause)
             pause = min(pause * _PAUSE_GROWTH, self._settings.poll_seconds * _PAUSE_CAP)
         for one in pending:
             results[one.index] = one.unknown(f"not done within {self._settings.wait_seconds:g} s")
@@ -233,6 +234,8 @@ class RemoteAdapter:
         view = self._view(self._question(lambda: self._api.job(one.view.id)), one.item.token) or one.view
         # Under a token that was given back the provider may have taken another job since.
         one.view = view if view.id == one.view.id else one.view
+        if one.view.open and one.item.token in self._unwanted and not one.asked:
+            one.view, one.asked = self._cancelled(one.view, one.item.token)
         result = None if one.view.open else self._finish(one)
         if result is None:
             return False
@@ -274,6 +277,8 @@ class RemoteAdapter:
         view = self._view(answer, item.token)
         if view is None:
             return ItemResult(found="unknown")
+        if view.open and item.token in self._unwanted:
+            view = self._cancelled(view, item.token)[0]
         if view.open:
             return ItemResult(found="running", provider_job_id=view.id)
         return self._fetch(batch, item, view)
@@ -292,13 +297,14 @@ class RemoteAdapter:
         result.found = "done"
         return result
 
-    def _cancel(self, token: str) -> bool:
-        view = self._find(token)
-        if view is None:
-            return False
+    def _cancelled(self, view: JobView, token: str) -> tuple[JobView, bool]:
+        """Ask for a job's end; return it as it is then, and whether its provider has decided about that.
+
+        Asking again changes nothing: who gets no answer asks until there is one.
+        """
         answer = self._question(lambda: self._api.cancel(view.id))
         after = self._view(answer, token)
-        return after is not None and after.status == "cancelled"
+        return after if after is not None and after.id == view.id else view, decided(answer)
 
 
 def _stage(pending: Sequence[Pending]) -> str:

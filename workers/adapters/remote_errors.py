@@ -80,10 +80,9 @@ def ended(status: str, by: str, error: Any) -> Problem:
 
     """
     told = _told({"error": error})
-    if status == "cancelled":
-        row = _REVOKED if by == "account" else _CANCELLED
-    else:
-        row = FAILURES.get(told["code"], _FAILED)
+    if status == "cancelled" and by == "account":
+        return _problem(_REVOKED, told, detail="its provider has cancelled it as it was asked to")
+    row = _CANCELLED if status == "cancelled" else FAILURES.get(told["code"], _FAILED)
     return _problem(row, told, detail=f"{status} {told['code']} {told['message']}")
 
 

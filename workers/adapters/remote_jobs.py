@@ -29,6 +29,8 @@ class Pending:
     view: JobView = _NOTHING
     timings: Timings = field(default_factory=Timings)
     fetches: int = 0
+    #: The provider was asked to cancel it, and has decided.
+    asked: bool = False
 
     @property
     def is_own(self) -> bool:

@@ -24,7 +24,7 @@ _REASONS: Mapping[Phase, str] = {
 def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
     """Return the fields of ``located`` that say what a job waits for and how long."""
     if job.phase is not Phase.WAITING:
-        return {"pool": job.pool, "reason": _reason(job)}
+        return {"pool": job.pool, "reason": _reason(shard, job)}
     position, eta = forecast(shard, job, now)
     stands = stands_still(shard, job.pool)
     told = {"pool": job.pool, "reason": stands or _place(position), "position": position}
@@ -78,7 +78,7 @@ def follow(shard: Shard, job: Job, now: Now) -> None:
         shard.guard.forecasts.follow(job.job_id, job.pool, eta, now.seen)
 
 
-def _reason(job: Job) -> str:
+def _reason(shard: Shard, job: Job) -> str:
     if job.phase in WITH_A_WORKER:
         return "a worker has it"
     if job.phase in WITH_A_TIMER:
@@ -86,8 +86,31 @@ def _reason(job: Job) -> str:
             f" {_TIMED[job.phase]} {stamp(job.not_before_ms)}" if job.not_before_ms else " waits for its time"
         )
         short = job.phase is Phase.DEFERRED and (job.extras or {}).get(LACKS) == "budget"
-        return f"it{until}{_SHORT if short else ''}"
+        return f"it{until}{_SHORT if short else ''}{_without(shard, job)}"
     return _REASONS.get(job.phase, "") if job.phase else ""
+
+
+def _without(shard: Shard, job: Job) -> str:
+    """Say which of its windows a policy has taken away: it keeps the time that was found with them."""
+    gone = [name for name in (job.extras or {}).get("windows", ()) if name not in shard.windows]
+    if not gone:
+        return ""
+    are = f"window {gone[0]} is" if len(gone) == 1 else f"windows {', '.join(gone)} are"
+    return f"; {are} no longer in the policy, the time found before is kept"
+
+
+def _ways_out(shard: Shard, job: Job, now: Now) -> str:
+    """Say where else a job may go whose pool takes no work; nothing where that is somebody's wish."""
+    down = shard.guard.stalled(job.pool, now)
+    if down is None or shard.standing.is_paused(job.pool):
+        return ""
+    against = Fallback(shard).elsewheres(job)
+    if not job.chain and not against:
+        return "; neither its rule nor a chain has another pool for it"
+    rest = shard.config.routing.down_seconds - down
+    told = ", ".join(f"{pool} {why}" if why else pool for pool, why in against.items())
+    later = f" in {rest:.0f} s, unless it works by then" if rest > 0 else ""
+    return f"; its rule and chain are asked{later}" + (f": {told}" if told else "")
 
 
 def _place(position: int) -> str:

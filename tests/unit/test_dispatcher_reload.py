@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pytest
 from asking_kit import changed
 from dispatcher_kit import (
     PARTITIONS,
@@ -13,6 +14,7 @@ from dispatcher_kit import (
     emitted,
     finished,
     forwards,
+    job_id,
     payload,
     request,
     submitted,
@@ -21,6 +23,7 @@ from dispatcher_kit import (
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.messages import Credit
 from shotbus.broker.policy.config import FamilyConfig
+from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.reload import policy_document
 
 FREE = {"aer": [Credit("w1", 0, 4)]}
@@ -143,3 +146,33 @@ def test_what_a_family_does_on_a_pool_is_measured_and_kept():
     history = driver.machine.shard.router.history["qaoa", "aer"]
     assert (history.runs, history.success) == (4, 0.75)
     assert history.turnaround_seconds == 2.0
+
+
+@pytest.mark.parametrize(("restarted", "at_once"), [(False, True), (True, False)])
+def test_a_job_whose_window_is_taken_away_keeps_its_time_says_so_and_runs_then_or_when_told(
+    restarted, at_once
+):
+    driver = driver_of(config())
+    driver.run(reload(NIGHT))
+    fields = request(1, payload_hash=payload(1), backend="aer")
+    opens = driver.wall_ms + 5 * 3_600_000
+    decision = Decision("r", "v", "aer", windows=("night",), not_before_ms=opens)
+    driver.run(replace(submitted(fields, pool="aer"), decision=decision))
+    (before,) = emitted(driver.run(commanded("locate", job_id(1))), "located")
+    assert (before["sub_status"], "night" in before["reason"]) == ("SCHEDULED", False)
+    assert changed(driver.run(reload({}, remove=json.dumps(["windows.night"]))))[0] == 1
+    if restarted:
+        driver.restart()
+    (told,) = emitted(driver.run(commanded("locate", job_id(1))), "located")
+    assert told["sub_status"] == "SCHEDULED"
+    gone = "; window night is no longer in the policy, the time found before is kept"
+    assert told["reason"] == before["reason"] + gone
+    driver.free = FREE
+    assert forwards(driver.run()) == []
+    if at_once:
+        wish = commanded("reprioritise", job_id(1))
+        wish.control["arguments"] = {"not_before_ms": str(driver.wall_ms)}
+        assert len(forwards(driver.run(wish))) == 1
+    else:
+        driver.pass_time(5 * 3_600)
+        assert len(forwards(driver.run())) == 1

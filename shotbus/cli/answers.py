@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,8 +23,8 @@ def print_result(options: Options, answer: JobResult, row: int = 0, late: JobRes
         "job_id": answer.job_id,
         "outcome": answer.outcome,
         "points": answer.points,
-        **answer.made(),
-        "came_late": None if late is None else late.made(),
+        **in_json(answer.made()),
+        "came_late": None if late is None else in_json(late.made()),
         "provenance": answer.provenance,
         "metadata": answer.metadata,
         "spans": [span._asdict() for span in answer.spans],
@@ -35,6 +36,12 @@ def print_result(options: Options, answer: JobResult, row: int = 0, late: JobRes
         lines.append(f"row {row} of 0 to {answer.points - 1}: --row shows another, --json all")
     numbers, text = _numbers(answer, row)
     emit(options, data | numbers, "\n".join([*lines, *text]))
+
+
+def in_json(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an answer was made, for JSON, which has no number for what is infinitely far apart."""
+    apart = made["deviation"]
+    return {**made, "deviation": "inf" if apart == math.inf else apart}
 
 
 def making_lines(made: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from shotbus.cli.answers import in_brief
+from shotbus.cli.answers import in_brief, in_json
 from shotbus.cli.common import Options, command_options, emit, printable, run_async
 from shotbus.cli.jobs import connect, handle, problem_lines
 from shotbus.cli.steps import term_lines
@@ -66,7 +66,8 @@ def _pool_lines(event: Mapping[str, Any]) -> Iterator[str]:
 async def _why(options: Options, job_id: str, tenant: str) -> None:
     async with handle(options, job_id, tenant) as (_, job):
         told = await job.why()
-    emit(options, told, "\n".join(_page(told)))
+    text = "\n".join(_page(told))
+    emit(options, {**told, "results": [in_json(made) for made in told["results"]]}, text)
 
 
 def _page(told: Mapping[str, Any]) -> Iterator[str]:

@@ -1,9 +1,14 @@
 """How a result says how it was made and what it cost."""
 
+import json
+import math
+
 import pytest
 from reuse_kit import record
 
-from shotbus.cli.answers import in_brief, making_lines
+from shotbus.broker.config_loader import load_config
+from shotbus.cli.answers import in_brief, making_lines, print_result
+from shotbus.cli.common import Options
 from shotbus.producers.result import read_answer, read_making
 
 
@@ -20,6 +25,16 @@ def test_a_result_tells_its_cost_and_seconds():
 def test_a_deviation_that_is_not_known_is_none():
     assert made(deviation=-1.0)["deviation"] is None
     assert made(deviation=0.0)["deviation"] == 0.0
+
+
+@pytest.mark.parametrize(("apart", "shown"), [(math.inf, "inf"), (0.5, 0.5), (-1.0, None)])
+def test_json_says_of_a_deviation_what_the_text_says(apart, shown, capsys):
+    answer = read_answer(record(deviation=apart))
+    print_result(Options(load_config(None), "", as_json=True), answer, late=answer)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["deviation"], told["came_late"]["deviation"]) == (shown, shown)
+    text = "".join(making_lines(answer.made()))
+    assert text == ("" if shown is None else f"answered by: run, deviation {shown}")
 
 
 def test_a_plain_free_run_needs_no_line():

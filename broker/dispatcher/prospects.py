@@ -99,20 +99,6 @@ def _without(shard: Shard, job: Job) -> str:
     return f"; {are} no longer in the policy, the time found before is kept"
 
 
-def _ways_out(shard: Shard, job: Job, now: Now) -> str:
-    """Say where else a job may go whose pool takes no work; nothing where that is somebody's wish."""
-    down = shard.guard.stalled(job.pool, now)
-    if down is None or shard.standing.is_paused(job.pool):
-        return ""
-    against = Fallback(shard).elsewheres(job)
-    if not job.chain and not against:
-        return "; neither its rule nor a chain has another pool for it"
-    rest = shard.config.routing.down_seconds - down
-    told = ", ".join(f"{pool} {why}" if why else pool for pool, why in against.items())
-    later = f" in {rest:.0f} s, unless it works by then" if rest > 0 else ""
-    return f"; its rule and chain are asked{later}" + (f": {told}" if told else "")
-
-
 def _place(position: int) -> str:
     return "others go first" if position else "it goes next, when its pool has room"
 

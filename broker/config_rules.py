@@ -97,7 +97,11 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "per_session": _from(0, 1e6),
         "minimum": _from(0, 1e6),
     },
-    "routing": {"min_history": _from(1, 1e9), "explore_percent": _from(0, 100)},
+    "routing": {
+        "min_history": _from(1, 1e9),
+        "explore_percent": _from(0, 100),
+        "down_seconds": _from(0, 1e9),
+    },
     "latency": dict.fromkeys(("admit", "queue", "compile", "execute", "deliver", "total"), _from(0, 1e9)),
     "budgets": {
         "resource": _words(*RESOURCES),

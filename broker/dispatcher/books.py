@@ -31,6 +31,7 @@ from shotbus.broker.dispatcher.sharing import Sharing
 from shotbus.broker.dispatcher.speeds import Speeds
 from shotbus.broker.dispatcher.standing import Standing
 from shotbus.broker.dispatcher.states import Cause
+from shotbus.broker.dispatcher.stranded import Stranded
 from shotbus.broker.dispatcher.timetable import Timetable
 from shotbus.broker.dispatcher.waiting import WaitingQueue
 from shotbus.broker.machine import Emit, Now
@@ -75,6 +76,8 @@ class Books:
         self.reports = Reports(number, partitions)
         self.agenda = Timetable()
         self.patience = Patience()
+        #: Waiting jobs that could go elsewhere, should their pool take no work.
+        self.stranded = Stranded()
         self.standing = Standing()
         self.funds = Funds(number, partitions, config)
         #: Jobs whose submission waits for the Treasury's word.

@@ -357,11 +357,11 @@ class Door:
             job.keep(quality={**(job.extras or {}).get("quality", {}), **decision.quality})
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
+        if decision.others:
+            job.keep(others=list(decision.others))
         if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
             # Without a step to take there is nothing that it could do when it has waited too long.
-            limit_ms = max(1, int(1000 * decision.max_queue_seconds))
-            others = {"others": list(decision.others)} if decision.others else {}
-            job.keep(max_queue_ms=limit_ms, **others)
+            job.keep(max_queue_ms=max(1, int(1000 * decision.max_queue_seconds)))
         self._into_session(job, sticky=decision.sticky)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:

@@ -63,7 +63,7 @@ def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", **t
     if job.phase in (Phase.CANCELLING, Phase.RECONCILING, Phase.LOOKING_UP):
         return _wish(shard, job, cause, by, terms)
     assert job.phase in (Phase.FORWARDED, Phase.RUNNING)
-    revoke = _revoke(shard, job)
+    revoke = taken_back(shard, job)
     if not shard.is_paid(job.pool):
         where = "its worker was told to stop"
         return [*end_called_off(shard, job, cause, now, by=by, where=where, terms=terms), *revoke]
@@ -71,13 +71,13 @@ def give_up(shard: Shard, job: Job, cause: Cause, now: Now, *, by: str = "", **t
     return revoke
 
 
-def expire(shard: Shard, job: Job, now: Now) -> list[Any]:
+def expire(shard: Shard, job: Job, now: Now, **terms: Any) -> list[Any]:
     """End a job whose deadline has passed before it began; a worker that has it in hand never begins it.
 
     On a pool that costs nothing has been submitted: for that its worker waits until its claim is recorded.
     """
-    revoke = _revoke(shard, job) if job.phase is Phase.FORWARDED else []
-    return [*_expired(shard, job, Problem("SB-4003"), now), *revoke]
+    revoke = taken_back(shard, job) if job.phase is Phase.FORWARDED else []
+    return [*_expired(shard, job, Problem("SB-4003"), now, **terms), *revoke]
 
 
 def expire_in_hand(shard: Shard, job: Job, problems: Sequence[Mapping[str, Any]], now: Now) -> list[Any]:
@@ -144,7 +144,8 @@ def _wish(shard: Shard, job: Job, cause: Cause, by: str, terms: Mapping[str, Any
     return []
 
 
-def _revoke(shard: Shard, job: Job) -> list[Any]:
+def taken_back(shard: Shard, job: Job) -> list[Any]:
+    """Return what tells a job's worker, if one has it, to stop; to be asked before the job ends."""
     bundle = shard.bundles.get(job.bundle_id)
     if bundle is None or not shard.bundles.carries(job):
         return []

@@ -14,6 +14,7 @@ from shotbus.broker.dispatcher.endings import Failure, end_failed, expire
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
+from shotbus.broker.dispatcher.leaving import Leaving
 from shotbus.broker.dispatcher.messages import Credit, Dispatch, Forward, ForwardedItem, Prepare
 from shotbus.broker.dispatcher.packing import pack
 from shotbus.broker.dispatcher.shard import Shard
@@ -32,7 +33,7 @@ class Floor:
 
     def __init__(self, shard: Shard, door: Door, judge: Judge) -> None:
         self._shard, self._door, self._judge = shard, door, judge
-        self._fallback = Fallback(shard)
+        self._fallback, self._leaving = Fallback(shard), Leaving(shard)
         self._ahead = CompileAhead(shard)
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
@@ -47,6 +48,7 @@ class Floor:
         asked, answers = self._shard.funds.tick(now)
         commands += asked + self._door.decided(answers, now)
         commands += self._look(event, now)
+        commands += self._leaving.leave(now)
         for pool in sorted(event.credits):
             if pool in self._shard.config.pools and not self._shard.standing.is_paused(pool):
                 commands += self._forward_pool(pool, event.credits[pool], now)
@@ -83,14 +85,15 @@ class Floor:
         return [*self._door.ask_again(now), *self._shard.beside.again(now)]
 
     def _expire_deadlines(self, now: Now) -> list[Any]:
-        """End the jobs that did not leave the queue in time."""
+        """End the jobs that did not leave the queue in time, those that no earlier result may answer."""
         commands: list[Any] = []
         for key in self._shard.agenda.late(now.wall_ms):
             job = self._shard.jobs.at(key)
             if job.phase is Phase.RECONCILING or job.phase in _BEGUN:
                 # What runs may finish; what may have been paid for is found out first.
                 continue
-            commands += expire(self._shard, job, now)
+            last = self._fallback.last_resort(job, now)
+            commands += expire(self._shard, job, now) if last is None else last
         return commands
 
     def _wake_due(self, now: Now) -> list[Any]:

@@ -32,6 +32,8 @@ _WORDS = {
     PoolState.EMPTY: "unserved",
     PoolState.UNHEALTHY: "unserved",
 }
+#: Taking no work, and nobody wishes it so.
+_STALLED = frozenset({PoolState.DOWN, PoolState.EMPTY, PoolState.UNHEALTHY, PoolState.DRAINING})
 #: Views are made anew at most this often, seconds of time seen: what they say moves slowly.
 _VIEW_SECONDS = 0.25
 # A prediction takes as long as half an admission: samples suffice to know how good they are.
@@ -85,6 +87,8 @@ class Guard:
         self.forecasts = Forecasts(self.etas)
         self.retries = RetryBudget(config.retry.budget, config.retry.budget_burst)
         self._health: dict[str, PoolHealth] = {}
+        #: By pool that takes no work though nobody wishes it so: since when, time seen.
+        self._stalled: dict[str, float] = {}
         self._due = 0.0
         self._samples: dict[str, float] = {}
         self._rows: dict[str, bytes] = {}
@@ -199,13 +203,18 @@ class Guard:
             standing = Standing(
                 pool in halted, self.opens(pool, now), self.shedder.engaged(pool), self._breaker(pool, now)
             )
-            self._see(pool, view(pool, adverts, standing=standing, now_ms=now.wall_ms))
+            self._see(pool, view(pool, adverts, standing=standing, now_ms=now.wall_ms), now)
         return {pool: self._view(pool, seconds, now) for pool, seconds in waiting.items()}
 
-    def _see(self, pool: str, health: PoolHealth) -> None:
+    def _see(self, pool: str, health: PoolHealth, now: Now) -> None:
         """Take what is known of a pool now; what it is called is news, but for the first time."""
         before = self._health.get(pool)
         self._health[pool] = health
+        if health.state in _STALLED:
+            self._stalled.setdefault(pool, now.seen)
+        elif health.state is not PoolState.PROBING:
+            # One that is only being tried has not recovered: the next failure goes on from here.
+            self._stalled.pop(pool, None)
         if not health.flows and (before is None or before.flows):
             self.forecasts.halted(pool)
         if before is not None and before.state is not health.state:
@@ -237,6 +246,14 @@ class Guard:
     def health(self, pool: str) -> PoolHealth | None:
         """Return what is known of a pool; None before anything is."""
         return self._health.get(pool)
+
+    def stalled(self, pool: str, now: Now) -> float | None:
+        """Return for how long, seconds, a pool has taken no work though nobody wishes it so.
+
+        None for one that takes work now, be it only to be tried.
+        """
+        health, since = self._health.get(pool), self._stalled.get(pool)
+        return None if since is None or health is None or health.flows else max(0.0, now.seen - since)
 
     def opens(self, pool: str, now: Now) -> bool:
         """Tell whether a pool is within its opening hours."""

@@ -171,6 +171,11 @@ class JobBook:
         job = self._hot.get(key)
         return self._rows.cache_key(key) if job is None else job.cache_key
 
+    def has_chain(self, key: int) -> bool:
+        """Tell whether a job has steps of a fallback chain left; it stays packed."""
+        job = self._hot.get(key)
+        return bool(self._rows.text(key, "chain") if job is None else job.chain)
+
     def is_rare(self, key: int) -> bool:
         """Tell whether a job may have extras."""
         job = self._hot.get(key)

@@ -128,6 +128,8 @@ class Judge:
 
     def _went_wrong(self, job: Job, item: Mapping[str, Any], now: Now) -> list[Any]:
         if item["error_class"] == EXPIRED and job.deadline_ms and job.phase is not Phase.CANCELLING:
+            if (last := self._fallback.last_resort(job, now, in_hand=False)) is not None:
+                return last
             return expire_in_hand(self._shard, job, item["problems"], now)
         self._bill_failure(job, item)
         failure = Attempted(item["error_class"], item["problems"], item["retry_after_ms"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.dispatcher.eta import Eta
+from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.health import PoolState
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.shard import LACKS, Shard
@@ -36,7 +37,7 @@ def prospects(shard: Shard, job: Job, now: Now) -> Mapping[str, Any]:
         }
     if stands:
         # Nobody knows when the pool goes on: an interval would be that of a pool that does.
-        return told
+        return {**told, "reason": stands + _ways_out(shard, job, now)}
     ends = {
         name: now.wall_ms + int(1000 * seconds)
         for name, seconds in zip(_ENDS, (eta.low, eta.mid, eta.high), strict=True)
@@ -97,6 +98,20 @@ def _without(shard: Shard, job: Job) -> str:
         return ""
     are = f"window {gone[0]} is" if len(gone) == 1 else f"windows {', '.join(gone)} are"
     return f"; {are} no longer in the policy, the time found before is kept"
+
+
+def _ways_out(shard: Shard, job: Job, now: Now) -> str:
+    """Say where else a job may go whose pool takes no work; nothing where that is somebody's wish."""
+    down = shard.guard.stalled(job.pool, now)
+    if down is None or shard.standing.is_paused(job.pool):
+        return ""
+    against = Fallback(shard).elsewheres(job)
+    if not job.chain and not against:
+        return "; neither its rule nor a chain has another pool for it"
+    rest = shard.config.routing.down_seconds - down
+    told = ", ".join(f"{pool} {why}" if why else pool for pool, why in against.items())
+    later = f" in {rest:.0f} s, unless it works by then" if rest > 0 else ""
+    return f"; its rule and chain are asked{later}" + (f": {told}" if told else "")
 
 
 def _place(position: int) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import problems_of
-from shotbus.broker.dispatcher.endings import Failure, end_failed
-from shotbus.broker.dispatcher.fallback import Fallback
+from shotbus.broker.dispatcher.endings import Failure, end_failed, expire, taken_back
+from shotbus.broker.dispatcher.fallback import Fallback, is_overdue
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Recalled
+from shotbus.broker.dispatcher.moves import first_pool
 from shotbus.broker.dispatcher.reuse import age_ms, taken_from
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
@@ -31,7 +32,7 @@ class Recalling:
     def recalled(self, event: Recalled, now: Now) -> list[Any]:
         """End a job with the result that was found, or go on with its chain; repetitions change nothing."""
         job = self._shard.jobs.get(event.job_id)
-        if job is None or job.phase is not Phase.FALLING_BACK:
+        if job is None or not _asks(job, now):
             return []
         found, most_ms = event.found, 1000 * (job.extras or {}).get("recall_s", 0.0)
         if found is None or found["tenant"] != job.tenant:
@@ -45,11 +46,19 @@ class Recalling:
 
     def _answer(self, job: Job, found: Mapping[str, Any], now: Now) -> list[Any]:
         told = taken_from(found, "cache", now.wall_ms)
-        told["fallback_from"] = (job.extras or {}).get("fallback_from", "")
+        told["fallback_from"] = first_pool(job)
         terms = {"from_job": found["job_id"], "age_ms": told["age_ms"]}
-        return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told, **terms)
+        back: list[Any] = []
+        if is_overdue(job, now):
+            terms["why"] = "its deadline has passed"
+            # A worker may still have it in hand.
+            back = taken_back(self._shard, job)
+        return self._shard.end(job, Cause.FALL_BACK, "succeeded_by_fallback", now, told, **terms) + back
 
     def _next(self, job: Job, why: str, now: Now) -> list[Any]:
+        if is_overdue(job, now):
+            return expire(self._shard, job, now, looked=why)
+        job.forget("overdue")
         if (job.extras or {}).get("fallback_from") == job.pool:
             # It may still run where it was sent to: that would be no fallback.
             job.forget("fallback_from")
@@ -63,6 +72,11 @@ class Recalling:
             self._shard.requeue(job, Cause.REROUTE, now, why=why)
             return []
         return end_failed(self._shard, job, _first_failure(job), now)
+
+
+def _asks(job: Job, now: Now) -> bool:
+    """Tell whether a job waits for what is found: aside, or past its deadline in a worker's hand."""
+    return job.phase is Phase.FALLING_BACK or (job.phase is Phase.FORWARDED and is_overdue(job, now))
 
 
 def remember_failure(job: Job, failure: Failure) -> None:

@@ -87,6 +87,8 @@ class Restoring:
             queue = shard.queue_of(job.pool)
             queue.push(job, key)
             queue.load.add(job)
+            if extras.get("others") or shard.jobs.has_chain(key):
+                shard.stranded.enter(job, key)
             if "impatient_ms" in extras:
                 shard.patience.restore(shard.jobs.at(key), key)
         elif job.phase in WITH_A_WORKER:

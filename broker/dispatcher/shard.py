@@ -70,10 +70,13 @@ class Shard(Books):
         queue.load.add(job)
         if job.extras:
             self.patience.begin(job, key, job.queued_us)
+        if job.chain or (job.extras and job.extras.get("others")):
+            self.stranded.enter(job, key)
 
     def leave_queue(self, job: Job, now: Now) -> None:
         """Note that a job, which its queue has given, goes to a worker."""
         self.queues[job.pool].load.take(job)
+        self.stranded.leave(job, job.key)
         job.leave_queue(now.wall_ms * 1000)
         if job.extras:
             self.patience.end(job, self.key(job))
@@ -100,6 +103,7 @@ class Shard(Books):
             queue.remove(job, key)
             queue.load.take(job)
             self.patience.end(job, key)
+            self.stranded.leave(job, key)
             job.leave_queue(now.wall_ms * 1000)
         elif job.phase is Phase.SHARING:
             self.sharing.unfollow(job.cache_key, job.job_id)
@@ -236,7 +240,10 @@ class Shard(Books):
         self.abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
-        self.agenda.watch(job, self.key(job))
+        key = self.key(job)
+        # It may have waited for its time.
+        self.agenda.forget(job, key)
+        self.agenda.watch(job, key)
         self.note(job, cause, **terms)
 
     def end(
@@ -322,6 +329,7 @@ class Shard(Books):
             queue = self.queues[job.pool]
             queue.remove(job, self.key(job))
             queue.load.take(job)
+            self.stranded.leave(job, job.key)
         before = job.priority
         self.jobs.change_class(job, intern(priority))
         if job.phase is Phase.WAITING:

@@ -151,6 +151,11 @@ TABLE: dict[tuple[Phase | None, Cause], Phase] = {
         for phase in (Phase.AWAITING_REVIEW, Phase.FALLING_BACK, Phase.WAITING, Phase.RETRYING)
         for cause, target in _STEPS.items()
     },
+    # Their deadline has come: an earlier result may still answer them.
+    **{
+        (phase, Cause.RECALL): Phase.FALLING_BACK
+        for phase in (Phase.SCHEDULED, Phase.DEFERRED, Phase.SHARING)
+    },
     (Phase.SCHEDULED, Cause.DUE): Phase.WAITING,
     (Phase.SCHEDULED, Cause.DEFER): Phase.DEFERRED,
     (Phase.DEFERRED, Cause.DEFER): Phase.DEFERRED,

@@ -201,12 +201,14 @@ class RoutingConfig:
     """Where a job goes that names no pool. Going from simulator to QPU is this one line.
 
     ``min_history`` runs make a measurement known; until then ``explore_percent`` of the jobs try the pool.
+    Jobs that wait at a pool which has taken no work for ``down_seconds`` go elsewhere, those that can.
     """
 
     default: str = "aer"
     rules: tuple[RuleConfig, ...] = ()
     min_history: int = 20
     explore_percent: float = 0.0
+    down_seconds: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)

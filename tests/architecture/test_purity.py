@@ -31,6 +31,8 @@ MACHINES = [
             "kept",
             "keys",
             "lanes",
+            "leaving",
+            "stranded",
             "machine",
             "messages",
             "packedjobs",

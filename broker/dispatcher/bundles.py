@@ -18,6 +18,8 @@ from shotbus.broker.machine import Now
 # sends the jobs again, so that a slow clock on either side cannot make both run.
 START_MARGIN_MS = 2_000
 RUN, LOOK_UP, COMPILE = "run", "look_up", "compile"
+# A look-up of what nobody wants any more, as workers are sent it: its provider is asked to cancel it first.
+CANCEL = "cancel"
 
 
 @dataclass(slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from shotbus.broker.dispatcher.ahead import CompileAhead
-from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, START_MARGIN_MS, Bundle, bundle_id_of
+from shotbus.broker.dispatcher.bundles import CANCEL, LOOK_UP, RUN, START_MARGIN_MS, Bundle, bundle_id_of
 from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
-from shotbus.broker.dispatcher.endings import Failure, end_failed, expire
+from shotbus.broker.dispatcher.endings import Failure, called_off, end_failed, expire
 from shotbus.broker.dispatcher.fallback import Fallback
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.judge import Judge
@@ -159,17 +160,27 @@ class Floor:
         return commands + [self._send(pool, credit, jobs, now) for credit, jobs in packed]
 
     def _look_up(self, pool: str, free: Sequence[Credit], now: Now) -> tuple[Sequence[Credit], list[Any]]:
-        """Send what has to be looked up first: it takes no time of the backend."""
+        """Send what has to be looked up first: it takes no time of the backend.
+
+        What was called off goes apart: its provider is asked to cancel it, too.
+        """
         due = self._shard.lookups.get(pool)
         if not due or not free:
             return free, []
         credit, *others = free
-        ids = list(due)[: self._shard.config.pools[pool].bundle_jobs]
-        for job_id in ids:
-            del due[job_id]
-        jobs = [self._shard.live(job_id) for job_id in ids]
+        found = map(self._shard.live, due)
+        jobs = [next(found)]
+        unwanted = called_off(jobs[0]) is not None
+        alike = (job for job in found if (called_off(job) is not None) == unwanted)
+        jobs += islice(alike, self._shard.config.pools[pool].bundle_jobs - 1)
+        for job in jobs:
+            del due[job.job_id]
         left = [credit._replace(bundles=credit.bundles - 1)] if credit.bundles > 1 else []
-        return [*left, *others], [self._send(pool, credit, jobs, now, purpose=LOOK_UP)]
+        return [*left, *others], [self._ask(pool, credit, jobs, now, unwanted=unwanted)]
+
+    def _ask(self, pool: str, credit: Credit, jobs: list[Job], now: Now, *, unwanted: bool) -> Forward:
+        sent = self._send(pool, credit, jobs, now, purpose=LOOK_UP)
+        return dataclasses.replace(sent, purpose=CANCEL) if unwanted else sent
 
     def _send(self, pool: str, credit: Credit, jobs: list[Job], now: Now, purpose: str = RUN) -> Forward:
         settings = self._shard.config.pools[pool]

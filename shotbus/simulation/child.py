@@ -26,7 +26,7 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.late import late_among, not_begun, part
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
-from shotbus.workers.running import RUN
+from shotbus.workers.running import ASKING, RUN
 
 #: No call of the provider takes longer, in seconds.
 _LONGEST_CALL = 0.2
@@ -99,7 +99,7 @@ class SimulatedChild(Child):
         results = await self._timely(fields, items, seconds)
         claim = Claim(fields["bundle_id"], fields["pool"], head["worker"], head["lease_id"])
         told = [item_fields(item, result) for item, result in zip(items, results, strict=True)]
-        if fields["purpose"] == "look_up":
+        if fields["purpose"] in ASKING:
             told = [{**one, "found": self._found(i)} for one, i in zip(told, fields["items"], strict=True)]
         # The lease is part of it, so that a result tells whose report it is.
         provenance = json.dumps({"lease": head["lease_id"]}).encode()
@@ -225,7 +225,7 @@ class PaidChild(SimulatedChild):
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
     ) -> list[ItemResult]:
         tokens = [self.token(one) for one in bundle["items"]]
-        if bundle["purpose"] == "look_up":
+        if bundle["purpose"] in ASKING:
             self._bites["look_up"] += len(items)
             await asyncio.sleep(self._random.uniform(0.01, 0.1))
             return [self._answer(item, token) for item, token in zip(items, tokens, strict=True)]

@@ -3,7 +3,7 @@
 from dispatcher_kit import commanded, item
 from full_kit import POOLS
 
-from shotbus.broker.dispatcher.bundles import LOOK_UP
+from shotbus.broker.dispatcher.bundles import RUN
 
 
 def finish_everything(rules):
@@ -38,5 +38,5 @@ def everybody_works(rules, world, *, word):
     for flight in world.in_flight():
         found = "done"
         owed = [item(*one) for one in world.owed(flight)]
-        told = rules.looked_up if flight.forward.purpose == LOOK_UP else rules.ran
+        told = rules.ran if flight.forward.purpose == RUN else rules.looked_up
         rules.say(flight, "finished", [told(flight, one, found, "") for one in owed], commit=False)

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from packing_kit import PackingDispatcher
 
 from shotbus.broker.config import FairnessConfig
-from shotbus.broker.dispatcher.bundles import LOOK_UP
+from shotbus.broker.dispatcher.bundles import RUN
 from shotbus.broker.dispatcher.ladders import EXPIRED, LADDERS, UNSURE_WHEN_PAID
 from shotbus.broker.dispatcher.machine import Dispatcher
 from shotbus.broker.dispatcher.states import Phase
@@ -182,7 +182,7 @@ class FullRules(RuleBasedStateMachine):
     )
     def start(self, which, kind, takes, commit):
         for flight in self.world.in_flight()[which]:
-            if flight.forward.pool == "paid" and flight.forward.purpose != LOOK_UP and takes:
+            if flight.forward.pool == "paid" and flight.forward.purpose == RUN and takes:
                 self.world.witness.accepted.update(job for job, _ in self.world.owed(flight))
             self.say(flight, kind, [], commit=False)
         self.put(commit)
@@ -210,7 +210,7 @@ class FullRules(RuleBasedStateMachine):
     def finish(self, which, errors, found, words, part, commit):
         for flight in self.world.in_flight()[which]:
             owed = self.world.owed(flight)
-            told = self.looked_up if flight.forward.purpose == LOOK_UP else self.ran
+            told = self.ran if flight.forward.purpose == RUN else self.looked_up
             ends = zip(owed[part], errors, strict=False)
             items = [item(*one, error, retry_after_ms=1_500) for one, error in ends]
             self.say(flight, "finished", [told(flight, one, found, words) for one in items], commit=False)

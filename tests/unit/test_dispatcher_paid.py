@@ -63,12 +63,12 @@ def lose(driver, sent):
     assert phase(driver) is Phase.RECONCILING
 
 
-def ask(driver):
+def ask(driver, purpose="look_up"):
     """The look-up that is sent next."""
     driver.pass_time(61)
     driver.free = FREE
     (sent,) = forwards(driver.run())
-    assert sent.purpose == "look_up"
+    assert sent.purpose == purpose
     return sent
 
 
@@ -169,7 +169,24 @@ def test_a_cancelled_paid_job_whose_worker_was_lost_is_looked_up_and_not_sent_ag
     (sent,) = forwards(driver.run(job()))
     driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
     lose(driver, sent)
-    assert results(driver.run(looked_up(ask(driver), "absent"))) == {job_id(1): "cancelled"}
+    assert results(driver.run(looked_up(ask(driver, "cancel"), "absent"))) == {job_id(1): "cancelled"}
+
+
+def test_a_look_up_of_what_is_called_off_asks_the_provider_to_cancel_and_goes_apart_from_the_others(driver):
+    sent = forwards(driver.run(job(1), job(2)))
+    driver.run(*[reported("started", one.bundle_id) for one in sent])
+    driver.pass_time(30)
+    driver.free = {}
+    driver.run()
+    driver.run(commanded("cancel", job_id(1)))
+    driver.restart()
+    driver.pass_time(61)
+    driver.free = {"aer": [Credit("w1", 0, 8)]}
+    asked = [*forwards(driver.run()), *forwards(driver.run())]
+    told = {one.purpose: [item.job_id for item in one.items] for one in asked}
+    assert told == {"cancel": [job_id(1)], "look_up": [job_id(2)]}
+    assert not results(driver.run(looked_up(asked[0], "running"), looked_up(asked[1], "running")))
+    assert ask(driver, asked[0].purpose)
 
 
 @pytest.mark.parametrize("error_class", ["TRANSIENT", "REVOKED", "UNSTABLE"])
@@ -177,7 +194,9 @@ def test_a_cancelled_paid_job_whose_failure_a_look_up_tells_is_not_sent_again(dr
     (sent,) = forwards(driver.run(job()))
     driver.run(reported("started", sent.bundle_id), commanded("cancel", job_id(1)))
     lose(driver, sent)
-    assert results(driver.run(looked_up(ask(driver), "done", error_class))) == {job_id(1): "cancelled"}
+    assert results(driver.run(looked_up(ask(driver, "cancel"), "done", error_class))) == {
+        job_id(1): "cancelled"
+    }
     driver.pass_time(600)
     assert not forwards(driver.run())
 

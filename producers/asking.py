@@ -18,6 +18,7 @@ from shotbus.broker.bus.base import Outgoing, Record
 from shotbus.producers.origin import principal
 from shotbus.producers.session import Session
 from shotbus.schemas.codec import decode, encode, identify
+from shotbus.schemas.outcomes import UNDER_WAY
 
 #: What a shard answers with a ``located`` record.
 ANSWERED = frozenset({"locate", "reprioritise", "reload", "flag", "approve", "reject"})
@@ -49,7 +50,7 @@ async def ask(
         session: a started one.
         wishes: what each partition's shard is told, in this order.
         partitions: of the shards.
-        timeout: seconds.
+        timeout: seconds; anew whenever a shard says that it is carrying a wish out.
 
     Returns:
         For each that is answered, in order, the fields of the shards' ``located`` records.
@@ -72,17 +73,21 @@ async def ask(
                 next(turns).append(correlation)
             records.append(_record(session, wish, number, correlation))
 
-    def take(record: Record) -> None:
-        _answer(record, answers)
-
     name = wishes[0].name
-    session.inbox.listen(name, take)
-    try:
-        await session.bus.publish(records)
-        async with asyncio.timeout(timeout):
+    async with asyncio.timeout(None) as limit:
+
+        def take(record: Record) -> None:
+            if _answer(record, answers) and limit.when() is not None and not limit.expired():
+                # The shard is at it, with a great many jobs.
+                limit.reschedule(loop.time() + timeout)
+
+        session.inbox.listen(name, take)
+        try:
+            await session.bus.publish(records)
+            limit.reschedule(loop.time() + timeout)
             await asyncio.gather(*answers.values())
-    finally:
-        session.inbox.forget(name, take)
+        finally:
+            session.inbox.forget(name, take)
     return [[answers[correlation].result() for correlation in turn] for turn in asked]
 
 
@@ -129,10 +134,15 @@ def _record(session: Session, wish: Wish, partition: int, correlation: str = "")
     return Outgoing(session.topics.name("control"), partition, wish.name.encode(), encode("control", fields))
 
 
-def _answer(record: Record, answers: Mapping[str, asyncio.Future[dict[str, Any]]]) -> None:
+def _answer(record: Record, answers: Mapping[str, asyncio.Future[dict[str, Any]]]) -> bool:
+    """Take an answer; True for one that says that the answer will take its time."""
     if identify(record.value).name != "located":
-        return
+        return False
     fields = decode(record.value)[1]
     future = answers.get(fields["correlation"])
-    if future is not None and not future.done():
-        future.set_result(fields)
+    if future is None or future.done():
+        return False
+    if fields["status"] == UNDER_WAY:
+        return True
+    future.set_result(fields)
+    return False

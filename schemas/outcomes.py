@@ -18,6 +18,8 @@ OUTCOMES: tuple[str, ...] = (
 SUCCESSES = frozenset(OUTCOMES[:3])
 #: Header of a result that came after its job had been answered: whoever waits for the answer skips it.
 LATE_HEADER = ("late", b"1")
+#: What a shard says of a wish about a great many jobs until it has an answer.
+UNDER_WAY = "UNDER_WAY"
 #: State of an event that is about a pool and of no job.
 ABOUT_A_POOL = "POOL"
 #: State of an event that is about a submission which was refused at the door, and of no job: the id it came

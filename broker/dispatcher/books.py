@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.admission import lacks
+from shotbus.broker.dispatcher.broadcasts import Broadcasts
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
 from shotbus.broker.dispatcher.counters import Counters
@@ -79,6 +80,8 @@ class Books:
         #: Waiting jobs that could go elsewhere, should their pool take no work.
         self.stranded = Stranded()
         self.standing = Standing()
+        #: Wishes about many jobs that are carried out a step at a time.
+        self.broadcasts = Broadcasts()
         self.funds = Funds(number, partitions, config)
         #: Jobs whose submission waits for the Treasury's word.
         self.asking: dict[str, None] = {}

@@ -101,6 +101,10 @@ class BundleBook:
         """Return the number of a pool's attempts whose outcome is open."""
         return sum(len(bundle.open) for bundle in self._bundles.values() if bundle.pool == pool)
 
+    def aboard(self) -> list[tuple[str, str]]:
+        """Return pool and job of each attempt whose outcome is open."""
+        return [(bundle.pool, job_id) for bundle in self._bundles.values() for job_id in bundle.open]
+
     def aloft(self, pace: Callable[[str, int], float], seen: float) -> dict[str, Aloft]:
         """Return by pool what workers have to do yet.
 

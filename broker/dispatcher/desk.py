@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import owner_mark, unique_mark
 from shotbus.broker.dispatcher.beside import is_companion
-from shotbus.broker.dispatcher.change import RefusedError, apply_change, change_of, check_change
+from shotbus.broker.dispatcher.carrying import Carrying, count_sweep, wisher
+from shotbus.broker.dispatcher.change import RefusedError, change_of
 from shotbus.broker.dispatcher.endings import give_up, last_failure
 from shotbus.broker.dispatcher.fallback import Fallback
-from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Commanded
 from shotbus.broker.dispatcher.moves import approved
 from shotbus.broker.dispatcher.prospects import prospects
 from shotbus.broker.dispatcher.reloaded import RELOADED_KEY, tried
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.standing import is_flag_value
-from shotbus.broker.dispatcher.states import WITH_A_WORKER, Cause, Phase
+from shotbus.broker.dispatcher.states import Cause, Phase
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.doorview import DoorView, Rival
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem, ShotbusError
 from shotbus.schemas.ids import is_job_id
 
-_MAX_TERM = 256
 #: What a unique key's mark is made of, and what those who ask call it.
 _OF_A_KEY = (("session_id", "session"), ("unique_key", "unique_key"))
 
@@ -35,6 +33,7 @@ class Desk:
 
     def __init__(self, shard: Shard) -> None:
         self._shard, self._fallback = shard, Fallback(shard)
+        self._carrying = Carrying(shard)
         self._commands: dict[str, Callable[[Mapping[str, Any], Now], list[Any]]] = {
             "cancel": self._cancel,
             "locate": self._locate,
@@ -101,50 +100,24 @@ class Desk:
         commands = [self._shard.audited(control, job.job_id, now), self._told(control, now, changed=1)]
         if approves:
             approved(job)
-            self._shard.requeue(job, Cause.APPROVE, now, **_wisher(control))
+            self._shard.requeue(job, Cause.APPROVE, now, **wisher(control))
             return commands + self._shard.beside.begin(job, now)
-        why = "rejected in review by {who}: {reason}".format(**_wisher(control))
+        why = "rejected in review by {who}: {reason}".format(**wisher(control))
         steps = self._fallback.step(job, now, why)
         if steps is not None:
             return commands + steps
         problem = Problem("SB-4010", "$", actual=control["principal"], detail=control["reason"])
         told = {"problems": [problem.as_record()]}
-        terms = {**last_failure(job), **_wisher(control)}
+        terms = {**last_failure(job), **wisher(control)}
         return commands + self._shard.end(job, Cause.FAIL, "failed", now, told, **terms)
 
     def _reprioritise(self, control: Mapping[str, Any], now: Now) -> list[Any]:
         """Change what waits of a job, a sweep or an experiment; says how many, and why not the others."""
         try:
-            change = change_of(control["arguments"])
+            change_of(control["arguments"])
         except RefusedError as error:
             return [self._told(control, now, changed=0, problems=[str(error)])]
-        changed, refused = 0, Counter[str]()
-        for job in self._meant(control):
-            why = check_change(self._shard, job, change, now)
-            if why:
-                refused[why] += 1
-            else:
-                apply_change(self._shard, job, change, now, **_wisher(control))
-                changed += 1
-        problems = [f"{count}: {why}" for why, count in sorted(refused.items())]
-        told = self._told(control, now, changed=changed, problems=problems)
-        if not changed:
-            return [told]
-        after = {"jobs": changed, **control["arguments"]}
-        return [self._shard.audited(control, control["name"], now, after=after), told]
-
-    def _meant(self, control: Mapping[str, Any]) -> list[Job]:
-        """Return the live jobs of its tenant that a control record is about."""
-        target, name, jobs = control["target"], control["name"], self._shard.jobs
-        if target == "job":
-            found = [job for job in [jobs.get(name)] if job is not None]
-        elif target == "sweep":
-            found = [jobs.at(key) for key in (jobs.of_sweep(name) if name else ())]
-        elif target == "experiment" and name:
-            found = [jobs.at(key) for key in list(jobs) if jobs.text(key, "experiment") == name]
-        else:
-            found = []
-        return [job for job in found if job.tenant == control["tenant"] and not is_companion(job)]
+        return self._carrying.begin(control, now)
 
     def _told(
         self, control: Mapping[str, Any], now: Now, *, changed: int, problems: Sequence[str] = ()
@@ -158,19 +131,15 @@ class Desk:
         name, tenant = control["name"], control["tenant"]
         if not self._can_exist(control["target"], name):
             return []
-        if control["target"] == "job":
-            found = [job for job in [self._shard.jobs.get(name)] if job is not None and not is_companion(job)]
-            expected = not found and self._shard.done.find(name) is None
-        else:
-            found = [self._shard.jobs.at(key) for key in self._shard.jobs.of_sweep(name)]
-            expected = True
-        if expected:
+        if control["target"] == "sweep":
             self._shard.touch(*self._shard.standing.intend(name, tenant, now))
-        commands: list[Any] = []
-        for job in found:
-            if job.tenant == tenant:
-                commands += give_up(self._shard, job, Cause.CANCEL, now, **_wisher(control))
-        return commands
+            return self._carrying.begin(control, now)
+        job = self._shard.jobs.get(name)
+        if job is None or is_companion(job):
+            if self._shard.done.find(name) is None:
+                self._shard.touch(*self._shard.standing.intend(name, tenant, now))
+            return []
+        return give_up(self._shard, job, Cause.CANCEL, now, **wisher(control)) if job.tenant == tenant else []
 
     def _can_exist(self, target: str, name: str) -> bool:
         """Tell whether an admitted request could bear this name; a job without a sweep has an empty one."""
@@ -186,6 +155,8 @@ class Desk:
         if control["target"] == "policy":
             text = self._policy(tenant, control["arguments"])
             return [self._shard.reports.told(name, now, text, correlation=correlation)]
+        if control["target"] == "sweep" and self._carrying.ask(name, tenant, correlation):
+            return []
         count = self._count_pool(name) if control["target"] == "pool" else self._count_sweep(name, tenant)
         return [self._shard.reports.counted(name, now, *count, correlation=correlation)]
 
@@ -222,17 +193,10 @@ class Desk:
     def _count_sweep(self, sweep_id: str, tenant: str) -> tuple[str, int, int]:
         if not self._can_exist("sweep", sweep_id):
             return "UNKNOWN", 0, 0
-        jobs = self._shard.jobs
-        mine = [job for key in jobs.of_sweep(sweep_id) if (job := jobs.glance(key)).tenant == tenant]
-        return "LIVE" if mine else "UNKNOWN", len(mine), sum(job.phase in WITH_A_WORKER for job in mine)
+        return count_sweep(self._shard, sweep_id, tenant)
 
     def _count_pool(self, pool: str) -> tuple[str, int, int]:
         if pool not in self._shard.queues:
             return "UNKNOWN", 0, 0
         word = "PAUSED" if self._shard.standing.is_paused(pool) else "READY"
         return word, self._shard.queues[pool].length, self._shard.bundles.attempts(pool)
-
-
-def _wisher(control: Mapping[str, Any]) -> dict[str, str]:
-    """Return who wishes for something and why, as terms of events: a sweep may have a great many of them."""
-    return {"who": control["principal"][:_MAX_TERM], "reason": control["reason"][:_MAX_TERM]}

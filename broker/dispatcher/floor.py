@@ -9,6 +9,7 @@ from typing import Any
 
 from shotbus.broker.dispatcher.ahead import CompileAhead
 from shotbus.broker.dispatcher.bundles import CANCEL, LOOK_UP, RUN, START_MARGIN_MS, Bundle, bundle_id_of
+from shotbus.broker.dispatcher.carrying import Carrying
 from shotbus.broker.dispatcher.change import MOVED
 from shotbus.broker.dispatcher.door import Door
 from shotbus.broker.dispatcher.endings import Failure, called_off, end_failed, expire
@@ -27,6 +28,8 @@ from shotbus.broker.quality import demanded
 _BEGUN = WITH_A_WORKER - {Phase.FORWARDED}
 # A repeat that has to let fresh work go first looks again after this long.
 _LATER_MS = 1_000
+# Jobs whose sweep is being cancelled and whose turn comes before that has come to them: so many at once.
+_MOST_STOPS = 64
 
 
 class Floor:
@@ -36,6 +39,8 @@ class Floor:
         self._shard, self._door, self._judge = shard, door, judge
         self._fallback, self._leaving = Fallback(shard), Leaving(shard)
         self._ahead = CompileAhead(shard)
+        self._carrying = Carrying(shard)
+        self._stops = 0
 
     def dispatch(self, event: Dispatch, now: Now) -> list[Any]:
         """Close a micro-batch: let what is due happen, forward against the free credits."""
@@ -46,6 +51,9 @@ class Floor:
         commands += self._wake_due(now)
         commands += self._lose_patience(now)
         self._shard.touch(*self._shard.standing.forget(now))
+        self._stops = 0
+        if self._shard.broadcasts:
+            commands += self._carrying.step(now)
         asked, answers = self._shard.funds.tick(now)
         commands += asked + self._door.decided(answers, now)
         commands += self._look(event, now)
@@ -150,6 +158,13 @@ class Floor:
         def take() -> Job | None:
             while (key := queue.pop(now.wall_ms)) is not None:
                 job = shard.jobs.at(key)
+                if shard.broadcasts.cancels and (found := self._carrying.cancel_of(job)) is not None:
+                    shard.put_back(job)
+                    if self._stops == _MOST_STOPS:
+                        return None
+                    self._stops += 1
+                    commands.extend(self._carrying.stop(*found, now))
+                    continue
                 until = shard.hours.closed_until(job, now.wall_ms)
                 if not until:
                     return job

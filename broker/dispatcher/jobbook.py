@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from shotbus.broker.dispatcher.job import Job, Reference
 from shotbus.broker.dispatcher.packedjobs import Glance, PackedJobs, glance_of, raw_id
 from shotbus.broker.dispatcher.placeindex import PlaceIndex
+from shotbus.broker.dispatcher.slab import BLOCK
 from shotbus.broker.dispatcher.tallies import Least, Members, Tally
 
 # Resolution of the oldest job (65 ms) and of the oldest request still referenced (1,024 offsets).
@@ -47,6 +48,8 @@ class JobBook:
         self._tenants: Tally[tuple[str, str]] = Tally()
         self._lows: dict[tuple[str, int], Least] = {}
         self._ages: dict[str, Least] = {}
+        #: When the newest of all jobs so far was accepted, wall microseconds.
+        self.newest_us = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -195,6 +198,17 @@ class JobBook:
         yield from self._rows
         yield from (key for key in self._hot if not self._rows.is_written(key))
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks of keys there are, see :meth:`in_block`."""
+        return self._rows.blocks
+
+    def in_block(self, number: int) -> list[int]:
+        """Return the keys of a block's jobs, so that a walk may pause: no job changes its block."""
+        span = range(number * BLOCK, (number + 1) * BLOCK)
+        hot = [key for key in span if key in self._hot and not self._rows.is_written(key)]
+        return self._rows.in_block(number) + hot
+
     def objects(self) -> list[Job]:
         """Return the jobs that are objects."""
         return list(self._hot.values())
@@ -231,6 +245,7 @@ class JobBook:
         return {place: least for place, least in lows if least is not None}
 
     def _count(self, key: int, job: Job | _Counted) -> None:
+        self.newest_us = max(self.newest_us, job.accepted_us)
         if job.sweep_id:
             self._sweeps.add(job.sweep_id, key)
         self._tenants.add((job.tenant, job.priority))

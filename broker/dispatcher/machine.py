@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.broadcasts import is_broadcast_key
 from shotbus.broker.dispatcher.companions import Companions
 from shotbus.broker.dispatcher.counters import Counters
 from shotbus.broker.dispatcher.desk import Desk
@@ -158,6 +159,7 @@ class Dispatcher:
         return (
             _Keeper(is_done_key, self._done_page, self._take_done_page),
             _Keeper(is_standing_key, shard.standing.snapshot, shard.standing.restore),
+            _Keeper(is_broadcast_key, shard.broadcasts.snapshot, shard.broadcasts.restore),
             _Keeper(AuditChain.KEY.__eq__, lambda _: audit.snapshot(), lambda _, row: audit.restore(row)),
             _Keeper(is_guard_key, guard.snapshot, guard.restore),
             _Keeper(is_allowance_key, funds.snapshot, funds.restore),
@@ -185,6 +187,8 @@ class Dispatcher:
     def wake_at(self, now: Now) -> float | None:
         """Return the seconds until something could become due."""
         shard = self.shard
+        if shard.broadcasts:
+            return 0.0
         waits = [] if (lapse := shard.bundles.next_lapse(now)) is None else [lapse]
         if (next_ms := shard.agenda.next_ms()) is not None:
             waits.append((next_ms - now.wall_ms) / 1000)

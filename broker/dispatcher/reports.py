@@ -16,7 +16,7 @@ from shotbus.schemas.errors import MAX_PROBLEMS, Problem
 from shotbus.schemas.ids import keyed_partition
 from shotbus.schemas.outcomes import ABOUT_A_POOL, ABOUT_A_SUBMISSION, LATE_HEADER, REFUSED
 
-# A cancelled sweep ends a hundred thousand jobs at once; with the longest names an event has 2.5 KB,
+# Thousands of jobs may change in a micro-batch; with the longest names an event has 2.5 KB,
 # and a record of ``events`` at most 4 MiB.
 EVENTS_A_RECORD = 1_000
 # Terms of decisions are ASCII.

@@ -94,6 +94,12 @@ class Shard(Books):
             job = self.jobs.get(job_id) or self.ghosts.get(job_id)
             if job is not None:
                 self.running.give(job.tenant, job.session_id, bundle.pool)
+    def put_back(self, job: Job) -> None:
+        """Put a job into its queue again, which has just given it."""
+        self.queues[job.pool].push(job, self.key(job))
+        if self.running:
+            self.running.give(job.tenant, job.session_id, job.pool)
+
 
     def withdraw(self, job: Job, now: Now) -> None:
         """Take a job that is at hand from where it waits; whoever calls moves it on."""

@@ -69,6 +69,15 @@ class Slab:
         """Return the blocks that have rows, each with its first slot."""
         return [(number * BLOCK, block) for number, block in enumerate(self._blocks) if block is not None]
 
+    def has_block(self, number: int) -> bool:
+        """Tell whether a block has rows."""
+        return number < len(self._blocks) and self._blocks[number] is not None
+
+    @property
+    def top(self) -> int:
+        """How many blocks there are, with those that have no row."""
+        return len(self._blocks)
+
     def read(self, slot: int) -> bytes:
         """Return a row."""
         block, start = self.place(slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ SEQUENCE_KEY = b"meta/sequence"
 INTENT_SECONDS = 600
 # Anyone may ask to cancel what does not exist; the oldest wish goes when there are more.
 MAX_INTENTS = 65_536
+# Ends of intents that were renewed may lie in the heap this often beside the others before it is rebuilt.
+_SLACK = 64
 
 
 class Intent(NamedTuple):
@@ -50,6 +53,8 @@ class Standing:
         #: Feature flags that were switched at run time: on, off, or a percentage.
         self.flags: dict[str, str] = {}
         self._intents: dict[bytes, Intent] = {}
+        #: When which ends, as a heap; one that was renewed or has gone may be in it still.
+        self._ends: list[tuple[int, bytes]] = []
 
     @property
     def paused(self) -> frozenset[str]:
@@ -89,7 +94,7 @@ class Standing:
         key = _intent_key(name, tenant)
         # Put behind the others, so that the first is the oldest.
         self._intents.pop(key, None)
-        self._intents[key] = Intent(name, tenant, now.wall_ms // 1000 + INTENT_SECONDS)
+        self._take(key, Intent(name, tenant, now.wall_ms // 1000 + INTENT_SECONDS))
         if len(self._intents) <= MAX_INTENTS:
             return [key]
         oldest = next(iter(self._intents))
@@ -103,11 +108,20 @@ class Standing:
         )
 
     def forget(self, now: Now) -> list[bytes]:
-        """Drop intents that are too old."""
-        old = [key for key, intent in self._intents.items() if intent.until * 1000 <= now.wall_ms]
-        for key in old:
-            del self._intents[key]
+        """Drop intents that are too old; costs what those cost."""
+        old: list[bytes] = []
+        while self._ends and self._ends[0][0] * 1000 <= now.wall_ms:
+            until, key = heapq.heappop(self._ends)
+            if key in self._intents and self._intents[key].until == until:
+                del self._intents[key]
+                old.append(key)
         return old
+
+    def _take(self, key: bytes, intent: Intent) -> None:
+        self._intents[key] = intent
+        heapq.heappush(self._ends, (intent.until, key))
+        if len(self._ends) > 2 * len(self._intents) + _SLACK:
+            self._ends = sorted((one.until, name) for name, one in self._intents.items())
 
     def snapshot(self, key: bytes) -> bytes | None:
         """Return a key's row."""
@@ -136,7 +150,7 @@ class Standing:
         elif key == SEQUENCE_KEY:
             self._sequence = data
         else:
-            self._intents[key] = Intent(*data)
+            self._take(key, Intent(*data))
 
 
 def _intent_key(name: str, tenant: str) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from cli_kit import invoke, make_folder, said, told
 from embedded_kit import ROTATED, Broker, eventually, records
 
+from shotbus.broker.dispatcher import carrying
 from shotbus.schemas.codec import decode
 
 
@@ -225,6 +226,19 @@ def test_a_sweep_can_be_left_and_cancelled(folder):
     eventually(lambda: '"failed": 3' in invoke(folder, *status)[1])
     assert invoke(folder, *status)[0] == 1
     assert "had finished already: 0 of 3" in said(folder, "sweep", "cancel", data["sweep_id"])
+
+
+def test_a_wish_about_many_jobs_is_carried_out_in_steps_and_answered_at_the_end(folder, monkeypatch):
+    monkeypatch.setattr(carrying, "STEP", 1)
+    (folder / "many.csv").write_text("a,b\n" + "".join(f"0,{n / 7}\n" for n in range(16)))
+    said(folder, "pools", "pause", "noop")
+    words = ("rotated.qasm", "many.csv", "--backend", "noop", "--chunk", "1", "--no-wait")
+    sweep = told(folder, "sweep", "submit", *words)["sweep_id"]
+    wish = ("reprioritise", "--sweep", sweep, "--class", "bulk", "--reason", "not today")
+    assert told(folder, *wish) == {"changed": 16, "refused": 0, "problems": []}
+    assert told(folder, "sweep", "cancel", sweep)["cancelled"] == 16
+    said(folder, "pools", "resume", "noop")
+    eventually(lambda: '"failed": 16' in invoke(folder, "sweep", "status", sweep, "--json")[1])
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])

@@ -19,6 +19,7 @@ from shotbus.producers import steering
 from shotbus.producers.result import JobTimeoutError
 from shotbus.schemas.codec import decode_untrusted, encode
 from shotbus.schemas.ids import job_id, partition_of
+from shotbus.schemas.outcomes import UNDER_WAY
 
 JOB = job_id("default", entropy=b"to be changed"[:12])
 
@@ -46,6 +47,23 @@ async def client(url, tmp_path):
     await client.close()
 
 
+async def answer(client, partition, control, answers):
+    """Answer a control record as ``answers`` says for its partition."""
+    fields = {
+        "job_id": control["name"],
+        "correlation": control["correlation"],
+        "status": "",
+        "sub_status": "",
+        "outcome": "",
+        "finished_ms": 0,
+        "at_us": 1,
+        **answers.get(partition, {}),
+    }
+    key, value = control["name"].encode(), encode("located", fields)
+    topic = client.session.topics.name("results")
+    await client.session.bus.publish([Outgoing(topic, partition, key, value)])
+
+
 @contextlib.asynccontextmanager
 async def shards(client, answers):
     """Answer each control record as ``answers`` says for its partition; yields what was read."""
@@ -58,19 +76,7 @@ async def shards(client, answers):
             for record in await reader.poll(max_records=100, timeout=1.0):
                 control = decode_untrusted(record.value, "control")
                 read.append((record.partition, control))
-                fields = {
-                    "job_id": control["name"],
-                    "correlation": control["correlation"],
-                    "status": "",
-                    "sub_status": "",
-                    "outcome": "",
-                    "finished_ms": 0,
-                    "at_us": 1,
-                    **answers.get(record.partition, {}),
-                }
-                key, value = control["name"].encode(), encode("located", fields)
-                topic = session.topics.name("results")
-                await session.bus.publish([Outgoing(topic, record.partition, key, value)])
+                await answer(client, record.partition, control, answers)
 
     task = asyncio.create_task(serve())
     try:
@@ -122,6 +128,21 @@ async def test_without_an_answer_it_says_that_the_wish_is_durable(client, monkey
     monkeypatch.setattr(steering, "_ANSWER_SECONDS", 0.2)
     with pytest.raises(JobTimeoutError, match="durable"):
         await client.reprioritise(job=JOB, priority="bulk", reason="r")
+
+
+async def test_a_shard_that_is_at_it_is_waited_for(client, monkeypatch):
+    monkeypatch.setattr(steering, "_ANSWER_SECONDS", 1.0)
+    shard = partition_of(JOB, client.session.topics.partitions)
+    answers = {shard: {"status": UNDER_WAY}}
+    async with shards(client, answers) as read:
+        asked = asyncio.create_task(client.reprioritise(job=JOB, priority="bulk", reason="r"))
+        while not read:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            await asyncio.sleep(0.7)
+            await answer(client, *read[0], answers)
+        await answer(client, *read[0], {shard: {"changed": 1}})
+        assert (await asked).changed == 1
 
 
 async def test_an_unknown_pool_is_told_with_the_rest(client):

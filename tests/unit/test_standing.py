@@ -77,6 +77,22 @@ def test_wishes_are_bounded_and_the_oldest_goes(monkeypatch):
     assert standing.snapshot(first) is None
 
 
+def test_wishes_end_at_their_time_though_the_clock_was_set_back_and_after_a_restart():
+    standing = Standing()
+    (late,) = standing.intend("late", "ada", now())
+    (early,) = standing.intend("early", "ada", now(-60))
+    for one in (restored(standing, [late, early]), standing):
+        assert one.forget(now(INTENT_SECONDS - 60)) == [early]
+        assert one.forget(now(INTENT_SECONDS)) == [late]
+
+
+def test_who_repeats_a_wish_without_end_takes_no_more_memory():
+    standing = Standing()
+    for second in range(1_000):
+        standing.intend("s", "ada", now(second))
+    assert len(standing._ends) < 100
+
+
 def test_however_long_a_name_its_row_has_a_short_key():
     assert len(Standing().intend("s" * 10_000, "ada", now())[0]) < 64
 

@@ -211,9 +211,9 @@ class Companions:
     def _score(self, job: Job, now: Now) -> Any:
         shard = self._shard
         known = shard.router.history.get((job.family, job.pool))
-        enough = known is not None and known.comparisons >= shard.config.routing.min_history
+        least = shard.config.routing.min_history
         stake = Stake(*(job.extras or _NOTHING)["stake"])
-        return score(stake, known.improvement if known and enough else None, self._eta(job, now))
+        return score(stake, known.expected_improvement(least) if known else None, self._eta(job, now))
 
     def _eta(self, job: Job, now: Now) -> float:
         shard = self._shard
@@ -297,7 +297,7 @@ class Companions:
         """Tell the answer of an attempt that came after its job had been answered."""
         words = self.answer_of(ghost)
         apart = compared(told["payload"], words["payload"], ghost.traits) if words else {}
-        self._shard.learn(ghost, "succeeded", now, {**told, **apart})
+        self._shard.learn(ghost, now, {**told, **apart}, told.get("cost", 0.0))
         return [self._late(ghost, {**told, **apart}, now)]
 
     def due(self, now: Now) -> list[Any]:

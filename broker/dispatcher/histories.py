@@ -1,25 +1,29 @@
 """What was measured of a circuit family on a pool: success, turnaround, cost, deviation, improvement. Pure.
 
-Means forget exponentially, so that a pool that got better or worse is known by what it does of late. Only
-registered families are measured: whoever declares none is told apart by nothing.
+Each measure has a count of its own: a run that does not tell it leaves its mean alone. Means forget
+exponentially, so that a pool that got better or worse is known by what it does of late. Only registered
+families are measured: whoever declares none is told apart by nothing.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import Any
 
-from shotbus.broker.policy.facts import NO_HISTORY, Histories, History
+from shotbus.broker.policy.facts import MEASURES, NO_HISTORY, Histories, History
 from shotbus.schemas.codec import decode, encode
 
 _PREFIX = b"history/"
 #: The weight of a new run is never less than this: about the last hundred count.
 _LEAST_WEIGHT = 0.01
 _REMEMBERED = round(1 / _LEAST_WEIGHT)
+#: Exact answers that differ are infinitely many standard errors apart: one would be the mean for ever.
+_MOST_ERRORS = 1_000.0
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def is_history_key(key: bytes) -> bool:
@@ -36,27 +40,31 @@ class Measured:
         self.view: Histories = self.by_pair
 
     def observe(
-        self, family: str, pool: str, *, success: bool, seconds: float, answer: Mapping[str, Any]
+        self,
+        family: str,
+        pool: str,
+        *,
+        success: bool,
+        seconds: float | None = None,
+        answer: Mapping[str, Any] = _NOTHING,
     ) -> bytes:
-        """Learn from a job that ended on a pool after ``seconds``; returns the ledger key that changed."""
-        before = self.by_pair.get((family, pool), NO_HISTORY)
-        weight = max(_LEAST_WEIGHT, 1.0 / (before.runs + 1))
-        after = replace(before, runs=before.runs + 1, success=_mix(before.success, float(success), weight))
+        """Learn what became of a job on a pool; returns the ledger key that changed.
+
+        Args:
+            family: of its circuit.
+            pool: where it ran.
+            success: it was answered there; else ``seconds`` and ``answer`` tell nothing.
+            seconds: from the pool's queue to the answer, None where that is not known.
+            answer: ``cost`` there, ``deviation`` (and ``distance``, the same of counts) and ``improvement``,
+                as far as they are known.
+
+        """
+        told: dict[str, float] = {"success": float(success)}
         if success:
-            after = replace(
-                after,
-                turnaround_seconds=_mix(before.turnaround_seconds, seconds, weight),
-                cost=_mix(before.cost, float(answer.get("cost", 0.0)), weight),
-            )
-            if answer.get("deviation", -1.0) >= 0:
-                after = replace(after, deviation=_mix(before.deviation, answer["deviation"], weight))
-            if "improvement" in answer:
-                share = max(_LEAST_WEIGHT, 1.0 / (before.comparisons + 1))
-                after = replace(
-                    after,
-                    comparisons=before.comparisons + 1,
-                    improvement=_mix(before.improvement, answer["improvement"], share),
-                )
+            told |= dict(_told(seconds, answer))
+        after = self.by_pair.get((family, pool), NO_HISTORY)
+        for measure, value in told.items():
+            after = _with(after, measure, value)
         self.by_pair[family, pool] = after
         return _key(family, pool)
 
@@ -72,7 +80,7 @@ class Measured:
         if row is None:
             self.by_pair.pop(_pair(key), None)
         else:
-            self.by_pair[_pair(key)] = History(**json.loads(decode(row, "ledger_page")[1]["data"]))
+            self.by_pair[_pair(key)] = History.revived(json.loads(decode(row, "ledger_page")[1]["data"]))
 
 
 class Together(Mapping[tuple[str, str], History]):
@@ -95,33 +103,47 @@ class Together(Mapping[tuple[str, str], History]):
 
 
 def merged(histories: Sequence[History]) -> History:
-    """Return what several have measured: runs add up, means count by the runs that they still remember.
+    """Return what several have measured: counts add up, means count by the runs that they still remember.
 
-    Of turnaround, deviation and cost only successes tell. The order does not matter, but for rounding.
+    The order does not matter, but for rounding.
     """
     if len(histories) == 1:
         return histories[0]
-    remembered = [min(one.runs, _REMEMBERED) for one in histories]
-    good = [weight * one.success for weight, one in zip(remembered, histories, strict=True)]
-    compared = [min(one.comparisons, _REMEMBERED) for one in histories]
-    return History(
-        runs=sum(one.runs for one in histories),
-        success=_mean([one.success for one in histories], remembered),
-        turnaround_seconds=_mean([one.turnaround_seconds for one in histories], good),
-        deviation=_mean([one.deviation for one in histories], good),
-        cost=_mean([one.cost for one in histories], good),
-        improvement=_mean([one.improvement for one in histories], compared),
-        comparisons=sum(one.comparisons for one in histories),
-    )
+    found: dict[str, Any] = {}
+    for measure, count in MEASURES.items():
+        found[measure] = _mean([(getattr(one, measure), one.count(measure)) for one in histories])
+        found[count] = sum(one.count(measure) for one in histories)
+    return History(**found)
 
 
-def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    whole = math.fsum(weights)
-    return math.fsum(map(operator.mul, values, weights)) / whole if whole > 0 else 0.0
+def _mean(measured: Iterable[tuple[float | None, int]]) -> float | None:
+    """Return the mean of means with their counts; None when nothing was measured."""
+    known = [(value, min(count, _REMEMBERED)) for value, count in measured if value is not None and count]
+    if not known:
+        return None
+    return math.fsum(value * weight for value, weight in known) / sum(weight for _, weight in known)
 
 
-def _mix(before: float, new: float, weight: float) -> float:
-    return before + weight * (new - before)
+def _told(seconds: float | None, answer: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield what an answer tells, by measure; an unknown deviation is negative."""
+    if seconds is not None:
+        yield "turnaround_seconds", seconds
+    for measure in ("cost", "improvement"):
+        if measure in answer:
+            yield measure, float(answer[measure])
+    if answer.get("distance", -1.0) >= 0:
+        yield "distance", answer["distance"]
+    elif answer.get("deviation", -1.0) >= 0:
+        yield "deviation", min(answer["deviation"], _MOST_ERRORS)
+
+
+def _with(before: History, measure: str, value: float) -> History:
+    """Return a history with one more value of a measure."""
+    count, mean = before.count(measure), getattr(before, measure)
+    if mean is not None:
+        value = mean + max(_LEAST_WEIGHT, 1.0 / (count + 1)) * (value - mean)
+    more: dict[str, Any] = {measure: value, MEASURES[measure]: count + 1}
+    return replace(before, **more)
 
 
 def _key(family: str, pool: str) -> bytes:

@@ -35,6 +35,10 @@ from shotbus.broker.machine import Now
 from shotbus.broker.stages import Timings
 
 _MAY_STEP = frozenset({Phase.FORWARDED, Phase.RUNNING})
+#: Phases of a job that its pool has no more: something else is to answer it, or a person to look at it.
+_AWAY = frozenset({Phase.FALLING_BACK, Phase.AWAITING_REVIEW})
+#: Classes of attempts that never began: they say nothing about their pool.
+_NOT_BEGUN = frozenset({"REVOKED", "NOT_STARTED", EXPIRED})
 _UNFINISHED = "it did not finish"
 _LOOK_UP_MS = 500
 _LONGEST_LOOK_UP_MS = 60_000
@@ -149,9 +153,11 @@ class Judge:
         if spent and (queue := self._shard.queues.get(job.pool)) is not None:
             queue.took(job, spent)
         told = {**answer(outcome, item), **self._shard.funds.bill(job, job.pool, item, spent)}
+        cost = told.get("cost", 0.0)
         told |= filed(job, outcome, now.wall_ms)
         if job.extras:
             if stages_here(job):
+                self._shard.learn(job, now, told, cost)
                 return self._staged(job, told, now)
             told |= afterwards(job, told)
             if "companions" in job.extras and "fallback_from" not in job.extras:
@@ -159,6 +165,8 @@ class Judge:
                 if told.get("answered_by") == "blend":
                     # Who waits for the plain result must not get the mixed one.
                     self._shard.abdicate(job, now)
+        if job.family:
+            self._shard.learn(job, now, told, cost)
         before = (job.extras or {}).get("fallback_from", "")
         if not before:
             return self._shard.end(job, Cause.SUCCEED, "succeeded", now, told)
@@ -173,6 +181,8 @@ class Judge:
         billed = self._shard.funds.bill(ghost, bundle.pool, item, spent)
         self._shard.exorcise(bundle, ghost.job_id)
         if item["error_class"]:
+            if item["error_class"] not in _NOT_BEGUN:
+                self._shard.learn_failure(ghost, bundle.pool)
             return []
         return self._shard.beside.after(ghost, {**answer(outcome, item), **billed}, now)
 
@@ -197,9 +207,11 @@ class Judge:
         if verdict.action in (Action.REROUTE, Action.FALL_BACK):
             records = [dict(problem) for problem in problems] or problems_of("SB-5001")
             why, only_pools = _why(error_class, records[0]), verdict.action is Action.REROUTE
-            before = job.pool
+            before, stood = job.pool, _stands(job)
             commands = self._fallback.step(job, now, why, only_pools=only_pools)
             if commands is not None:
+                if _stands(job) != stood:
+                    self._shard.learn_failure(job, before)
                 after = history.after(verdict, now.wall_ms)
                 if job.pool != before:
                     # Another pool is tried as often as the first one was.
@@ -299,6 +311,7 @@ class Judge:
     def _give_up(
         self, job: Job, error_class: str, problems: Sequence[Mapping[str, Any]], verdict: Verdict, now: Now
     ) -> list[Any]:
+        self._shard.learn_failure(job, job.pool)
         records = [dict(problem) for problem in problems] or problems_of("SB-5001")
         buried_as = "POISON" if verdict.death else error_class
         why = ": ".join(word for word in (buried_as, verdict.reason) if word)
@@ -348,6 +361,11 @@ def _how_far(attempted: Attempted) -> str:
     if attempted.error_class == "REVOKED" and attempted.problems:
         return attempted.problems[0]["detail"] or _UNFINISHED
     return _UNFINISHED
+
+
+def _stands(job: Job) -> tuple[str, Any, bool]:
+    """Return where a job is, and where it goes from there: who stays has not been failed by its pool yet."""
+    return job.pool, (job.extras or {}).get("then"), job.phase in _AWAY
 
 
 def _begin_another(job: Job) -> None:

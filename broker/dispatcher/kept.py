@@ -46,6 +46,9 @@ def compared(payload: bytes, other: bytes, traits: int) -> dict[str, float]:
     told = {}
     if (apart := deviation(mine, theirs)) != UNKNOWN:
         told["deviation"] = apart
+        if isinstance(mine, Counts):
+            # In another unit than that of estimates: what is measured of both is kept apart.
+            told["distance"] = apart
     if traits & PROBLEM and isinstance(mine, Estimates) and isinstance(theirs, Estimates):
         lowest = [float(one.evs.min()) for one in (mine, theirs) if one.evs.size]
         if len(lowest) == 2 and np.isfinite(lowest).all():

@@ -33,8 +33,9 @@ _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
 #: Among the extras of a job that was put off: for want of what.
 LACKS = "lacks"
-#: Ends that speak against a pool.
-_BAD = frozenset({"failed", "timed_out", "dead_lettered"})
+#: Among the extras of a job of a measured family that was sent: since when it has been in its pool's hands,
+#: from the queue on. A delay that is none of the pool's ends that.
+SINCE = "since_us"
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
 
@@ -77,9 +78,14 @@ class Shard(Books):
         """Note that a job, which its queue has given, goes to a worker."""
         self.queues[job.pool].load.take(job)
         self.stranded.leave(job, job.key)
-        job.leave_queue(now.wall_ms * 1000)
+        self._leaves(job, now)
         if job.extras:
             self.patience.end(job, self.key(job))
+
+    def _leaves(self, job: Job, now: Now) -> None:
+        if job.family and SINCE not in (job.extras or ()) and self._is_measured(job):
+            job.keep(since_us=job.queued_us)
+        job.leave_queue(now.wall_ms * 1000)
 
     def pass_over(self, job: Job, until_ms: int, now: Now) -> None:
         """Have a job, which its queue has given, wait until it may run: its turn came outside its windows."""
@@ -110,7 +116,7 @@ class Shard(Books):
             queue.load.take(job)
             self.patience.end(job, key)
             self.stranded.leave(job, key)
-            job.leave_queue(now.wall_ms * 1000)
+            self._leaves(job, now)
         elif job.phase is Phase.SHARING:
             self.sharing.unfollow(job.cache_key, job.job_id)
         elif job.phase is Phase.VALIDATING:
@@ -159,6 +165,7 @@ class Shard(Books):
             # Who shares its result has not asked for the delay, nor was it predicted.
             self.abdicate(job, now)
             self.guard.forecasts.dropped(job.job_id)
+            job.forget(SINCE)
         job.move(cause)
         job.bundle_id = ""
         if "lacks" in terms:
@@ -216,6 +223,10 @@ class Shard(Books):
             self.funds.opens(job, pool)
         job.pool, job.cache_key = intern(pool), ""
         forget_place(job)
+        if job.extras:
+            job.forget(SINCE)
+            if "spent" in job.extras:
+                job.keep(brought=job.extras["spent"]["cost"])
         job.cost = self.run_seconds(job, pool)
 
     def replace(self, job: Job, now: Now) -> None:
@@ -246,6 +257,7 @@ class Shard(Books):
         self.abdicate(job, now)
         job.move(cause)
         job.bundle_id = ""
+        job.forget(SINCE)
         key = self.key(job)
         # It may have waited for its time.
         self.agenda.forget(job, key)
@@ -274,8 +286,6 @@ class Shard(Books):
             self.guard.forecasts.ended(job.job_id, now.seen)
         else:
             self.guard.forecasts.dropped(job.job_id)
-        if job.family:
-            self.learn(job, outcome, now, answer)
         self.counters.ended.append((job.priority, max(0.0, now.wall_ms / 1e3 - job.submitted_us / 1e6)))
         mark = fingerprint(job.tenant, job.payload_hash)
         self.touch(*self.done.add(job.job_id, mark, outcome, now.wall_ms, owner=owner_mark(job.tenant)))
@@ -285,15 +295,28 @@ class Shard(Books):
         more = self._share(followers, outcome, now, answer, from_job=job.job_id) if followers else []
         return [result, *more, *(self.beside.left(job, outcome, answer, now) if aside else ())]
 
-    def learn(self, job: Job, outcome: str, now: Now, answer: Mapping[str, Any]) -> None:
-        """Have the history of a job's family and pool learn from what became of it there."""
-        good = outcome == "succeeded"
-        if job.family in self.config.families and (good or outcome in _BAD):
-            seconds = (now.wall_ms * 1000 - job.accepted_us) / 1e6
-            told = {**answer, "cost": answer.get("cost", 0.0)}
-            self.touch(
-                self.measured.observe(job.family, job.pool, success=good, seconds=seconds, answer=told)
-            )
+    def learn(self, job: Job, now: Now, answer: Mapping[str, Any], cost: float) -> None:
+        """Have the history of a job's family learn from an answer of the pool where the job is.
+
+        ``cost`` is that of the attempt alone; of what the job took before it, what it took there counts.
+        """
+        if not self._is_measured(job):
+            return
+        extras = job.extras or {}
+        here = extras.get("spent", {}).get("cost", 0.0) - extras.get("brought", 0.0)
+        since_us = extras.get("since_us")
+        # A job that an earlier version sent does not know when it came.
+        seconds = None if since_us is None else max(0.0, now.wall_ms / 1e3 - since_us / 1e6)
+        told = {**answer, "cost": max(0.0, cost + here)}
+        self.touch(self.measured.observe(job.family, job.pool, success=True, seconds=seconds, answer=told))
+
+    def learn_failure(self, job: Job, pool: str) -> None:
+        """Have the history of a job's family learn that a pool did not answer it, wherever the job is now."""
+        if self._is_measured(job):
+            self.touch(self.measured.observe(job.family, pool, success=False))
+
+    def _is_measured(self, job: Job) -> bool:
+        return job.family in self.config.families and not is_companion(job)
 
     def refuse(self, job: Job, **terms: Any) -> None:
         """Let go of a job that was only being validated; the refusal itself is its submission's answer."""

@@ -1,12 +1,13 @@
 """Answer now with the cheap answer that is there, or wait for the better one: the scoring rule. Pure.
 
-    value of waiting = value x improvement - value_per_second x ETA
+    value of waiting = value x success x improvement - value_per_second x ETA
 
-in budget units. *value* is what the job declares its answer to be worth, *improvement* the share of it that
-answers of this family on this pool were better by than cheap ones; with too little history it is 1 minus the
-*confidence* that the job declares in the cheap answer, and without that it is unknown. *ETA* is the middle of
-the expected time to the better answer, in seconds. What is not known counts nothing: below 0 the cheap answer
-is given at once, at 0 and above the job waits.
+in budget units. *value* is what the job declares its answer to be worth, *success* the share of its family's
+jobs that its pool answered, *improvement* the share of the value that answers of this family on this pool
+were better by than cheap ones; with too little history the product of both is 1 minus the *confidence* that
+the job declares in the cheap answer, and without that it is unknown. *ETA* is the middle of the expected time
+to the better answer, in seconds. What is not known counts nothing: below 0 the cheap answer is given at once,
+at 0 and above the job waits.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from shotbus.broker.policy.windows import Window
 from shotbus.broker.treasury.periods import stamp
 from shotbus.broker.treasury.prices import MICRO, estimate
 
-MEASURED = ("success", "turnaround_seconds", "deviation", "cost")
+#: What rules may ask of what was measured, and what it is counted in.
+MEASURED = {"success": "runs", "turnaround_seconds": "answers", "deviation": "comparisons", "cost": "answers"}
 #: Kinds of pools that do not run the circuit.
 _ANY_DEPTH = ("classical", "none")
 _DYNAMIC = ("fidelity", "t1_us", "t2_us", "calibration_age_seconds", "wait_seconds")
@@ -177,12 +178,15 @@ def judge(
     reasons += _present(candidate, asked, now_ms, due_ms)
     reasons += _late(candidate, asked, now_ms)
     reasons += _wanted(candidate, asked, where)
-    known = candidate.history.runs >= least_runs
-    for name in MEASURED:
+    for name, what in MEASURED.items():
         if span := getattr(where, name):
-            value = getattr(candidate.history, name)
-            if not known:
-                candidate.unknown.append(f"{name} ({candidate.history.runs} of {least_runs} runs)")
+            # Counts are apart from their reference in shares, estimates in standard errors.
+            measure = "distance" if name == "deviation" and asked.mode != "estimate" else name
+            value = candidate.numbers[name] = candidate.history.known(measure, least_runs)
+            if value is None:
+                candidate.unknown.append(
+                    f"{name} ({candidate.history.count(measure)} of {least_runs} {what})"
+                )
             elif why := outside(span, value):
                 reasons.append(Reason("never", name, str(span), why))
 

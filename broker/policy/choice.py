@@ -12,9 +12,10 @@ from shotbus.broker.policy.facts import Asked
 def expected_gain(candidate: Candidate, asked: Asked, *, least_runs: int) -> None:
     r"""Set the candidate's ``gain`` with every term, in currency units (budget units).
 
-    .. math:: gain = value \cdot improvement - price - value\_per\_second \cdot eta
+    .. math:: gain = value \cdot success \cdot improvement - price - value\_per\_second \cdot eta
 
     - *value* [currency]: what the job says a perfect answer is worth to it
+    - *success* [1]: share of this family's jobs that this pool answered; one that it fails improves nothing
     - *improvement* [1]: mean improvement over the baseline measured for this family on this pool
     - *price* [currency]: the estimate for this job on this pool
     - *value_per_second* [currency/s]: what the job says a second of waiting costs it, 0 when it does not
@@ -28,7 +29,8 @@ def expected_gain(candidate: Candidate, asked: Asked, *, least_runs: int) -> Non
     eta = None if candidate.eta is None else candidate.eta[1]
     terms = {
         "value": asked.value,
-        "improvement": history.improvement if history.comparisons else None,
+        "success": history.success,
+        "improvement": history.improvement,
         "comparisons": history.comparisons,
         "needed": least_runs,
         "price": candidate.price,
@@ -42,8 +44,9 @@ def expected_gain(candidate: Candidate, asked: Asked, *, least_runs: int) -> Non
         candidate.unknown.append(f"gain ({history.comparisons} of {least_runs} comparisons)")
     if lost and eta is None:
         candidate.unknown.append("gain (waiting costs, and the wait is not known)")
-    if not candidate.unknown and asked.value is not None:
-        candidate.gain = asked.value * history.improvement - candidate.price - lost * (eta or 0.0)
+    improvement = history.expected_improvement(least_runs)
+    if not candidate.unknown and asked.value is not None and improvement is not None:
+        candidate.gain = asked.value * improvement - candidate.price - lost * (eta or 0.0)
         terms["gain"] = candidate.gain
         if candidate.gain <= 0:
             candidate.reasons.append(Reason("never", "gain", "above 0", f"{candidate.gain:g}"))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from shotbus.broker.config import PriceConfig
@@ -132,20 +132,65 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was measured of a family on a pool.
+    """What was measured of a family on a pool: means, each with a count of its own (:data:`MEASURES`).
 
-    ``runs`` finished jobs: ``success`` is the share of good ones, ``turnaround_seconds``, ``deviation`` (from
-    the reference, in standard errors) and ``cost`` are means. ``improvement`` is the mean over
-    ``comparisons`` runs of (answer better than the baseline) as a share of the value, usually 0 to 1.
+    ``success`` is the share of ``runs`` (jobs that ended there, or left it after a failure) that were good.
+    Of good ones: ``turnaround_seconds`` from the queue of that pool to the answer, ``cost`` there,
+    ``deviation`` of estimates from the reference in standard errors, ``distance`` of counts from it (total
+    variation, 0 to 1), and ``improvement``: by how much the answer was better than the baseline, as a share
+    of the value, usually 0 to 1. What was never measured is None.
     """
 
     runs: int = 0
-    success: float = 0.0
-    turnaround_seconds: float = 0.0
-    deviation: float = 0.0
-    cost: float = 0.0
-    improvement: float = 0.0
+    success: float | None = None
+    turnaround_seconds: float | None = None
+    deviation: float | None = None
+    cost: float | None = None
+    improvement: float | None = None
     comparisons: int = 0
+    distance: float | None = None
+    timed: int = 0
+    billed: int = 0
+    deviations: int = 0
+    distances: int = 0
+
+    @classmethod
+    def revived(cls, told: Mapping[str, Any]) -> Self:
+        """Return what ``asdict`` made of one, in any version of this program.
+
+        A mean without a count of its own is none: runs that measured nothing had been counted into it.
+        """
+        kept = {one.name: told[one.name] for one in fields(cls) if one.name in told}
+        unmeasured = [name for name, count in MEASURES.items() if not told.get(count)]
+        return cls(**{name: value for name, value in kept.items() if name not in unmeasured})
+
+    def count(self, measure: str) -> int:
+        """Return how often one of :data:`MEASURES` was measured."""
+        found: int = getattr(self, MEASURES[measure])
+        return found
+
+    def known(self, measure: str, least: int) -> float | None:
+        """Return the mean of one of :data:`MEASURES`; None when it was measured less than ``least`` times."""
+        mean: float | None = getattr(self, measure)
+        return mean if self.count(measure) >= least else None
+
+    def expected_improvement(self, least: int) -> float | None:
+        """Return what a job sent there can expect: a run that fails improves nothing; None is unknown."""
+        improvement, success = self.known("improvement", least), self.known("success", least)
+        if improvement is None:
+            return None
+        return improvement if success is None else improvement * success
+
+
+#: Measure -> which field of a history counts how often it was measured.
+MEASURES: Mapping[str, str] = {
+    "success": "runs",
+    "turnaround_seconds": "timed",
+    "deviation": "deviations",
+    "distance": "distances",
+    "cost": "billed",
+    "improvement": "comparisons",
+}
 
 
 #: Views by pool, and history by (family, pool).

@@ -68,20 +68,20 @@ def in_force(text: str) -> InForce:
         pools={name: config.pools[name] for name in told["config"]["pools"]},
         classes={name: config.classes[name] for name in told["config"]["classes"]},
     )
-    history = {(told["family"], pool): _revived(History, one) for pool, one in told["history"].items()}
-    views = {pool: _revived(PoolView, one) for pool, one in told["views"].items()}
+    history = {(told["family"], pool): History.revived(one) for pool, one in told["history"].items()}
+    views = {pool: _view(one) for pool, one in told["views"].items()}
     # A dispatcher of an earlier version says nothing of its door.
     door = revived(told["door"]) if "door" in told else UNASKED
     return InForce(config, views, told["flags"], history, told["session_pool"], door)
 
 
-def _revived(shape: Any, told: Mapping[str, Any]) -> Any:
-    """Return a view or a history; what only a newer program knows of it is left out."""
-    known = {field.name: told[field.name] for field in fields(shape) if field.name in told}
+def _view(told: Mapping[str, Any]) -> PoolView:
+    """Return a view; what only a newer program knows of it is left out."""
+    known: dict[str, Any] = {field.name: told[field.name] for field in fields(PoolView) if field.name in told}
     if known.get("price") is not None:
         known["price"] = parse(PriceConfig, known["price"])
     if "works" in known:
         known["works"] = {int(work): tuple(pace) for work, pace in known["works"].items()}
-    return shape(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
-    )
+    if known.get("wait") is not None:
+        known["wait"] = tuple(known["wait"])
+    return PoolView(**known)

@@ -16,11 +16,15 @@ adapter = "sleep"
 kind = "none"
 attempt_seconds = 0.3
 breaker = { min_calls = 1, error_rate = 0.5, pause_seconds = 600.0, pause_cap = 600.0 }
+[pools.flaky]
+adapter = "faulty"
+breaker = { min_calls = 1000 }
 [retry]
 max_attempts = 1
 [flags]
 new = false
 [families.vqe]
+[families.ans]
 [routing]
 default = "noop"
 min_history = 3
@@ -34,6 +38,20 @@ name = "known to be good"
 when = { families = ["vqe"] }
 then = { pools = ["other", "noop"], unknown = "next" }
 where = { success = "0.5.." }
+[[routing.rules]]
+name = "may fail"
+when = { families = ["ans"], tags = ["may fail"] }
+then = { pools = ["flaky"], fallback = ["noop"] }
+[[routing.rules]]
+name = "agrees"
+when = { families = ["ans"], tags = ["agrees"] }
+then = { pools = ["flaky"], unknown = "default" }
+where = { deviation = "..0.01" }
+[[routing.rules]]
+name = "succeeds"
+when = { families = ["ans"] }
+then = { pools = ["flaky"], unknown = "next" }
+where = { success = "0.9.." }
 """
 
 
@@ -45,7 +63,7 @@ def folder(tmp_path_factory):
     for place in (folder, folder / "data"):
         (place / "shotbus.toml").write_text(text)
     (folder / "bell.qasm").write_text(BELL)
-    with Broker(folder / "data", "noop", "other", "broken"):
+    with Broker(folder / "data", "noop", "other", "broken", "flaky"):
         eventually(lambda: explained(folder)["live"])
         yield folder
 
@@ -85,6 +103,25 @@ def test_without_history_and_with_it_it_says_where_a_job_of_the_family_goes(fold
 
 def _ruled(found):
     return found if found[1] != "(default)" else None
+
+
+def test_what_fell_back_counts_for_the_pool_that_failed_and_what_was_not_compared_is_not_known(
+    folder, client
+):
+    plain = {"family": "ans", "tags": ["may fail"]}
+    for _ in range(4):
+        assert went(client, **plain) == ("flaky", "may fail")
+    assert eventually(lambda: _ruled(decided(folder, "--family", "ans"))) == ("flaky", "succeeds")
+    assert decided(folder, "--family", "ans", "--tag", "agrees") == ("noop", "(default)")
+    for _ in range(4):
+        job = client.submit(BELL, shots=1, options={"fault": "transient"}, **plain)
+        assert job.result(30).fallback_from == "flaky"
+    found = eventually(lambda: _rejecting(explained(folder, "--family", "ans")))
+    assert found == ["success: 0.5 is not 0.9.., limit 0.9.."]
+
+
+def _rejecting(found):
+    return next((one["rejected"] for one in found["trail"] if one.get("pool") == "flaky"), None)
 
 
 def test_a_flag_that_was_switched_counts_and_one_that_is_tried_goes_over_it(folder, client):

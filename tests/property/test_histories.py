@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shotbus.broker.dispatcher.histories import Measured, Together, merged
-from shotbus.broker.policy.facts import NO_HISTORY, History
+from shotbus.broker.policy.facts import MEASURES, NO_HISTORY, History
 
 NUMBERS = st.floats(0, 1e6, allow_subnormal=False)
 MEASURED = st.builds(
@@ -19,9 +19,13 @@ MEASURED = st.builds(
     deviation=NUMBERS,
     cost=NUMBERS,
     improvement=st.floats(-1, 1),
-    comparisons=st.integers(0, 500),
+    comparisons=st.integers(1, 500),
+    distance=st.floats(0, 1),
+    timed=st.integers(1, 500),
+    billed=st.integers(1, 500),
+    deviations=st.integers(1, 500),
+    distances=st.integers(1, 500),
 )
-MEANS = ("success", "turnaround_seconds", "deviation", "cost")
 
 
 @given(st.lists(MEASURED, min_size=1, max_size=6), st.randoms(use_true_random=False))
@@ -33,9 +37,8 @@ def test_the_order_does_not_matter(histories, chance):
 @given(st.lists(MEASURED, min_size=1, max_size=6))
 def test_runs_add_up_and_means_lie_between_those_that_were_measured(histories):
     found = merged(histories)
-    assert found.runs == sum(one.runs for one in histories)
-    assert found.comparisons == sum(one.comparisons for one in histories)
-    for name in MEANS:
+    for name in MEASURES:
+        assert found.count(name) == sum(one.count(name) for one in histories)
         values = [getattr(one, name) for one in histories]
         slack = 1e-9 * (1 + max(values))
         assert min(values) - slack <= getattr(found, name) <= max(values) + slack
@@ -44,7 +47,7 @@ def test_runs_add_up_and_means_lie_between_those_that_were_measured(histories):
 @given(MEASURED, st.integers(1, 5))
 def test_the_same_measured_by_several_is_the_same(history, times):
     found = merged([history] * times)
-    for name in MEANS:
+    for name in MEASURES:
         assert getattr(found, name) == pytest.approx(getattr(history, name))
 
 

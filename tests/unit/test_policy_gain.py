@@ -1,5 +1,7 @@
 """Expected gain: the formula with every term, and too little history as an answer of its own."""
 
+from dataclasses import replace
+
 import pytest
 from policy_kit import busy, decide, job, looked_at, rule
 
@@ -29,6 +31,7 @@ def test_the_pool_with_the_largest_gain_is_chosen_and_every_term_is_in_the_trail
     terms = looked_at(decision, "candidate")[1]["gain"]
     assert terms == {
         "value": 100.0,
+        "success": None,
         "improvement": 0.5,
         "comparisons": 20,
         "needed": 20,
@@ -37,6 +40,15 @@ def test_the_pool_with_the_largest_gain_is_chosen_and_every_term_is_in_the_trail
         "eta_seconds": pytest.approx(20.002),
         "gain": pytest.approx(100 * 0.5 - 5 - 0.5 * 20.002),
     }
+
+
+def test_a_pool_that_fails_most_of_what_it_is_sent_gains_less():
+    history = known()
+    history["f", "good"] = replace(history["f", "good"], runs=60, success=0.1)
+    decision = decide(policy(), job(**ASKED), history=history)
+    assert decision.pool == "cheap"
+    terms = looked_at(decision, "candidate")[1]["gain"]
+    assert (terms["success"], terms["gain"]) == (0.1, pytest.approx(100 * 0.1 * 0.5 - 5))
 
 
 def test_waiting_that_costs_more_than_the_better_answer_changes_the_choice():

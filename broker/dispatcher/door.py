@@ -357,11 +357,7 @@ class Door:
             job.keep(quality={**(job.extras or {}).get("quality", {}), **decision.quality})
         if decision.priority:
             shard.jobs.change_class(job, intern(decision.priority))
-        if decision.others:
-            job.keep(others=list(decision.others))
-        if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
-            # Without a step to take there is nothing that it could do when it has waited too long.
-            job.keep(max_queue_ms=max(1, int(1000 * decision.max_queue_seconds)))
+        _keep_ways(job, decision)
         self._into_session(job, sticky=decision.sticky)
         staging.begin(shard, job, event)
         if decision.shadow or event.request["speculate"]:
@@ -464,3 +460,12 @@ def _why(event: Submitted) -> Mapping[str, Any]:
     if decision is None or not decision.unusual:
         return told or _NO_TRAIL
     return {"trail": decision.trail, **(told or _NO_TRAIL)}
+
+
+def _keep_ways(job: Job, decision: Decision) -> None:
+    """Keep with a job where else its rule would have it, and when it goes there of its own accord."""
+    if decision.others:
+        job.keep(others=list(decision.others))
+    if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
+        # Without a step to take there is nothing that it could do when it has waited too long.
+        job.keep(max_queue_ms=max(1, int(1000 * decision.max_queue_seconds)))

@@ -14,10 +14,6 @@ from shotbus.broker.machine import Now
 from shotbus.broker.policy.steps import Step
 
 
-#: What a job is not given instead of its answer when its deadline comes: it is no job yet.
-_NO_JOB_YET = Phase.VALIDATING
-
-
 def is_overdue(job: Job, now: Now) -> bool:
     """Tell whether a job has passed its deadline and only an earlier result can answer it."""
     return "overdue" in (job.extras or ()) and 0 < job.deadline_ms <= now.wall_ms
@@ -56,7 +52,7 @@ class Fallback:
         )
 
     def elsewheres(self, job: Job) -> dict[str, str]:
-        """Return what speaks against each other pool of a job's rule and chain now; empty words are nothing."""
+        """Return what speaks against each other pool of a job's rule and chain now; empty: nothing does."""
         others: list[str] = (job.extras or {}).get("others", [])
         pools = [*others, *(step.name for step in _left(job) if step.kind == "pool")]
         return {pool: self._against(pool, job) for pool in pools if pool != job.pool}
@@ -130,7 +126,8 @@ class Fallback:
         A job that a worker has (``in_hand``, where it was sent) stays where it is until the answer comes.
         """
         extras = job.extras or {}
-        if job.phase is _NO_JOB_YET or "awaits" in extras:
+        if job.phase is Phase.VALIDATING or "awaits" in extras:
+            # It is no job yet, or its answer is being prepared.
             return None
         if job.phase is Phase.FALLING_BACK:
             if job.job_id not in self._shard.recalling:

@@ -1,5 +1,7 @@
 """What people see and decide on the command line and through a client: queue places, reviews, flags, pools."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from cli_kit import said, told
 from embedded_kit import BELL, Broker, eventually
@@ -10,10 +12,19 @@ from shotbus.broker.config_loader import load_config
 CONFIG = """
 [flags]
 gentle = false
+[pools.desert]
+adapter = "noop"
+kind = "none"
+[routing]
+down_seconds = 0.5
 [[routing.rules]]
 name = "careful"
 when = { tags = ["careful"] }
 then = { pools = ["noop"], require = ["approval"] }
+[[routing.rules]]
+name = "stranded"
+when = { tags = ["stranded"] }
+then = { pools = ["desert"], fallback = ["noop"] }
 """
 
 
@@ -47,6 +58,21 @@ def paused(folder):
     said(folder, "pools", "pause", "noop", "--reason", "a test")
     yield
     said(folder, "pools", "resume", "noop", "--reason", "it is over")
+
+
+def test_a_job_whose_deadline_comes_while_it_waits_takes_an_earlier_result(folder, client):
+    submitted(client).result(timeout=20)
+    submitted(client, fallback=["cache:3600"]).result(timeout=20)
+    begin = datetime.now(UTC)
+    times = {"not_before": begin + timedelta(seconds=1.5), "deadline": begin + timedelta(seconds=2.5)}
+    job = submitted(client, fallback=["cache:3600"], **times)
+    said(folder, "pools", "pause", "noop", "--reason", "a test")
+    try:
+        result = job.result(timeout=20)
+    finally:
+        said(folder, "pools", "resume", "noop", "--reason", "it is over")
+    assert (result.answered_by, result.fallback_from) == ("cache", "noop")
+    assert "its deadline has passed" in said(folder, "why", job.job_id)
 
 
 def test_a_job_in_a_paused_pool_tells_its_place_and_why_it_waits_and_no_end(folder, client, paused):
@@ -142,3 +168,24 @@ def test_what_was_decided_about_a_pool_is_told_with_who_and_why(folder, client, 
     assert "pool: paused" in said(folder, "why", "--pool", "noop")
     assert said(folder, "why", "--pool", "aer", "--since", "0s") == "nothing was decided about aer\n"
     assert said(folder, "why", code=2)
+
+
+def in_the_desert(client):
+    job = submitted(client, backend="", tags=["stranded"])
+    if job.queue_info().pool == "desert":
+        return job
+    job.cancel()
+    return None
+
+
+def test_a_job_that_waits_where_nobody_works_goes_down_its_chain_once_that_helps(folder, client, paused):
+    # A shard hears of the pause before it looks at its pools again.
+    job = eventually(lambda: in_the_desert(client))
+    reason = job.queue_info().reason
+    assert reason.startswith("desert is empty: no worker serves it; its rule and chain are asked"), reason
+    assert reason.endswith(": noop takes no work now")
+    said(folder, "pools", "resume", "noop", "--reason", "it is free")
+    result = job.result(timeout=20)
+    assert (result.answered_by, result.fallback_from) == ("fallback", "desert")
+    assert "desert is empty: no worker serves it; it has taken no work for" in said(folder, "why", job.job_id)
+    assert "waiting jobs go elsewhere" in said(folder, "why", "--pool", "desert")

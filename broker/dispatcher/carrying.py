@@ -38,9 +38,11 @@ def wisher(control: Mapping[str, Any]) -> dict[str, str]:
 
 def count_sweep(shard: Shard, sweep_id: str, tenant: str) -> tuple[str, int, int]:
     """Return whether a tenant has live jobs of a sweep, how many, and how many of them workers have."""
-    jobs = shard.jobs
-    mine = [job for key in jobs.of_sweep(sweep_id) if (job := jobs.glance(key)).tenant == tenant]
-    return "LIVE" if mine else "UNKNOWN", len(mine), sum(job.phase in WITH_A_WORKER for job in mine)
+    mine, about = shard.jobs.of_tenant_in(sweep_id, tenant), (sweep_id, tenant)
+    # Only what waits is packed.
+    away = [job for job in shard.jobs.objects() if job.phase in WITH_A_WORKER]
+    aboard = sum((job.sweep_id, job.tenant) == about for job in away)
+    return "LIVE" if mine else "UNKNOWN", mine, aboard
 
 
 class Carrying:

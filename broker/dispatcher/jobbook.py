@@ -220,6 +220,10 @@ class JobBook:
 
     # --- counts ---
 
+    def of_tenant_in(self, sweep_id: str, tenant: str) -> int:
+        """Return how many jobs of a sweep are a tenant's."""
+        return sum(self.text(key, "tenant") == tenant for key in self._sweeps.of(sweep_id))
+
     def in_sweep(self, sweep_id: str) -> int:
         """Return how many jobs of a sweep are live."""
         return self._sweeps.count(sweep_id)

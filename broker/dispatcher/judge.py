@@ -356,16 +356,16 @@ class Judge:
         return commands
 
 
+def _stands(job: Job) -> tuple[str, Any, bool]:
+    """Return where a job is, and where it goes from there: who stays has not been failed by its pool yet."""
+    return job.pool, (job.extras or {}).get("then"), job.phase in _AWAY
+
+
 def _how_far(attempted: Attempted) -> str:
     """Return how far a job came that was called off, in the words of whoever stopped it."""
     if attempted.error_class == "REVOKED" and attempted.problems:
         return attempted.problems[0]["detail"] or _UNFINISHED
     return _UNFINISHED
-
-
-def _stands(job: Job) -> tuple[str, Any, bool]:
-    """Return where a job is, and where it goes from there: who stays has not been failed by its pool yet."""
-    return job.pool, (job.extras or {}).get("then"), job.phase in _AWAY
 
 
 def _begin_another(job: Job) -> None:

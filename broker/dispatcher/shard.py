@@ -94,18 +94,18 @@ class Shard(Books):
             self.running.give(job.tenant, job.session_id, job.pool)
         self._later(job, Cause.DEFER, until_ms, now, why="window")
 
-    def landed(self, bundle: Bundle, job_id: str) -> None:
-        """Count an attempt out that a worker has no more."""
-        if self.running and bundle.purpose == RUN:
-            job = self.jobs.get(job_id) or self.ghosts.get(job_id)
-            if job is not None:
-                self.running.give(job.tenant, job.session_id, bundle.pool)
     def put_back(self, job: Job) -> None:
         """Put a job into its queue again, which has just given it."""
         self.queues[job.pool].push(job, self.key(job))
         if self.running:
             self.running.give(job.tenant, job.session_id, job.pool)
 
+    def landed(self, bundle: Bundle, job_id: str) -> None:
+        """Count an attempt out that a worker has no more."""
+        if self.running and bundle.purpose == RUN:
+            job = self.jobs.get(job_id) or self.ghosts.get(job_id)
+            if job is not None:
+                self.running.give(job.tenant, job.session_id, bundle.pool)
 
     def withdraw(self, job: Job, now: Now) -> None:
         """Take a job that is at hand from where it waits; whoever calls moves it on."""

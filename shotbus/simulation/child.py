@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -26,7 +27,7 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.late import late_among, not_begun, part
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
-from shotbus.workers.running import ASKING, RUN
+from shotbus.workers.running import ASKING, CANCEL, RUN
 
 #: No call of the provider takes longer, in seconds.
 _LONGEST_CALL = 0.2
@@ -46,7 +47,7 @@ class Temper:
 
 
 class SimulatedAdapter:
-    """What a simulated pool declares; its children run nothing through it."""
+    """What a simulated pool declares; its children run and cancel nothing through it."""
 
     def __init__(self, pool: str, *, paid: bool) -> None:
         self._capabilities = AdapterCapabilities(
@@ -67,6 +68,10 @@ class SimulatedAdapter:
     def run(self, batch: Batch) -> list[ItemResult]:
         """Answer at once; nobody asks."""
         return [ItemResult() for _ in batch.items]
+
+    def cancel(self, tokens: AbstractSet[str]) -> None:
+        """Take no note: the children hear of it themselves."""
+        del tokens
 
     def provenance(self, batch: Batch) -> dict[str, Any]:
         """Return nothing worth knowing."""
@@ -215,11 +220,28 @@ class PaidChild(SimulatedChild):
         super().__init__(random, temper, clock, bites)
         self._provider, self._leases = provider, leases
         self._lease = ("", 0)
+        self._tokens: Mapping[str, str] = {}
+        self._unwanted: set[str] = set()
+        self._cancelled: set[str] = set()
+
+    def call_off(self, bundle_id: str, jobs: Collection[str]) -> None:
+        """Have the provider cancel what it has of these jobs, and hand in no others of them."""
+        del bundle_id
+        self._unwanted.update(jobs)
+        self._cancel([self._tokens[job] for job in jobs if job in self._tokens])
+
+    def _cancel(self, tokens: Sequence[str]) -> None:
+        self._cancelled.update(token for token in tokens if self._provider.cancel(token))
 
     async def run(self, head: Mapping[str, Any], bundle: bytes, fetch: Fetch, *, seconds: float) -> RunReport:
         """Run like any child, on a lease that is watched."""
-        self._lease = (head["lease_id"], decode(bundle, "work_bundle")[1]["lease_ms"])
-        return await super().run(head, bundle, fetch, seconds=seconds)
+        fields = decode(bundle, "work_bundle")[1]
+        self._lease = (head["lease_id"], fields["lease_ms"])
+        self._tokens = {item["job_id"]: self.token(item) for item in fields["items"]}
+        try:
+            return await super().run(head, bundle, fetch, seconds=seconds)
+        finally:
+            self._tokens, self._unwanted, self._cancelled = {}, set(), set()
 
     async def _results(
         self, bundle: Mapping[str, Any], items: Sequence[BatchItem], seconds: float
@@ -228,13 +250,16 @@ class PaidChild(SimulatedChild):
         if bundle["purpose"] in ASKING:
             self._bites["look_up"] += len(items)
             await asyncio.sleep(self._random.uniform(0.01, 0.1))
+            if bundle["purpose"] == CANCEL:
+                self._cancel(tokens)
             return [self._answer(item, token) for item, token in zip(items, tokens, strict=True)]
         results = [await self._submit(item, token) for item, token in zip(items, tokens, strict=True)]
         for token, result in zip(tokens, results, strict=True):
             if not result.error_class or result.provider_job_id:
                 await self._provider.wait(token)
         await self._maybe_end(items, seconds)
-        return results
+        ends = zip(tokens, results, strict=True)
+        return [_revoked(token) if token in self._cancelled else result for token, result in ends]
 
     def _answer(self, item: BatchItem, token: str) -> ItemResult:
         """Return what a submission that was accepted comes to."""
@@ -265,6 +290,8 @@ class PaidChild(SimulatedChild):
         if part([item], now_ms := self._clock.wall_ms())[1]:
             self._bites["deadline_over"] += 1
             return not_begun(item, now_ms)
+        if item.job_id in self._unwanted:
+            return _revoked("")
         if not self.may_submit():
             self._bites["lease_over"] += 1
             return ItemResult("NOT_STARTED", (Problem("SB-5006", "$", detail="its lease was over"),))
@@ -275,7 +302,11 @@ class PaidChild(SimulatedChild):
             return ItemResult("THROTTLED", (problem,), retry_after_ms=error.retry_after_ms)
         except NoAnswerError:
             return ItemResult("UNKNOWN_OUTCOME", (Problem("SB-5001", "$", detail="no answer"),))
-        return self._answer(item, token)
+        finally:
+            if item.job_id in self._unwanted:
+                # It was called off while the submission was on its way.
+                self._cancel([token])
+        return _revoked(token) if token in self._cancelled else self._answer(item, token)
 
 
 def _item(fields: Mapping[str, Any]) -> BatchItem:
@@ -291,6 +322,10 @@ def _shots(item: BatchItem) -> int:
 def _price(item: BatchItem) -> float:
     """Return what the provider takes for a job's shots, in the units of the features' budgets."""
     return PER_SHOT * _shots(item)
+
+
+def _revoked(token: str) -> ItemResult:
+    return ItemResult("REVOKED", (Problem("SB-4002", "$", detail="simulated"),), provider_job_id=token)
 
 
 def _failed(problem: Problem) -> ItemResult:

@@ -117,12 +117,15 @@ class Clients:
     async def _cancel(self, fields: dict[str, Any]) -> None:
         """Cancel a job, in a third of the cases another tenant's."""
         foreign = self._random.random() < 0.33
-        tenant = "mallory" if foreign else fields["tenant"]
-        operation = self.history.invoke("cancel", fields["job_id"], tenant, self._loop.time())
-        place = partition_of(fields["job_id"], self._topics.partitions)
-        record = self._requests.cancel(fields["job_id"], tenant)
+        await self.cancel(fields["job_id"], "mallory" if foreign else fields["tenant"])
+
+    async def cancel(self, job_id: str, tenant: str) -> None:
+        """Have a tenant cancel a job."""
+        operation = self.history.invoke("cancel", job_id, tenant, self._loop.time())
+        place = partition_of(job_id, self._topics.partitions)
+        record = self._requests.cancel(job_id, tenant)
         await self._publish(operation, Outgoing(self._topics.name("control"), place, None, record))
-        self._tell("clients", f"{tenant} cancels {fields['job_id'][:8]}")
+        self._tell("clients", f"{tenant} cancels {job_id[:8]}")
 
     async def _send_nonsense(self) -> None:
         """Publish bytes that are no request: nobody is owed an answer."""

@@ -23,6 +23,7 @@ from shotbus.simulation.provider import Provider
 from shotbus.simulation.store import Mood, MoodyStore
 
 _REPEATED = 20
+_LOOKS, _LOOK_SECONDS = 100, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,17 @@ async def brownout(stage: Stage) -> None:
     provider.brownouts -= 1
 
 
+async def call_off(stage: Stage) -> None:
+    """Let a tenant cancel a job that its provider has, as soon as there is one."""
+    for _ in range(_LOOKS):
+        if found := stage.provider.at_hand():
+            one = stage.random.choice(found)
+            stage.bites["call_off"] += 1
+            await stage.clients.cancel(one.job_id, one.tenant)
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 #: kind -> (how often it is drawn, what it does)
 FAULTS: dict[str, tuple[int, Callable[[Stage], Awaitable[None]]]] = {
     "kill": (6, kill),
@@ -285,6 +297,7 @@ FAULTS: dict[str, tuple[int, Callable[[Stage], Awaitable[None]]]] = {
     "full_store": (1, full_store),
     "dead_store": (1, dead_store),
     "brownout": (1, brownout),
+    "call_off": (2, call_off),
 }
 #: What the world does by itself besides: see :class:`Temper` and :class:`Manners`.
 EVERYDAY: tuple[str, ...] = (

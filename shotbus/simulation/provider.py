@@ -2,14 +2,15 @@
 
 It takes an idempotency token, as the real ones do that deserve trust: what it has accepted under a token it
 recognises, answers for, and bills once. It throttles, it is slow, and now and then it accepts a submission
-and the answer to that is lost, or its device drifts under a run that is billed.
+and the answer to that is lost, or its device drifts under a run that is billed. What it has
+not begun it cancels when it is asked to, and returns the bill.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from shotbus.broker.invariants import ProviderLedger, Submission
@@ -27,6 +28,8 @@ class Manners:
 
 #: The device ends a run then, in seconds.
 _LONGEST_RUN = 5.0
+#: The share of its time that a job waits before it begins.
+_QUEUED = 0.5
 
 
 class ThrottledError(Exception):
@@ -107,6 +110,29 @@ class Provider:
             return "absent"
         return "done" if ready <= asyncio.get_running_loop().time() else "running"
 
+    def cancel(self, token: str) -> bool:
+        """End what was accepted under a token, if it has not begun; says whether it will never run."""
+        ready = self._ready.get(token)
+        if ready is None:
+            return False
+        if asyncio.get_running_loop().time() >= ready - (1 - _QUEUED) * self._seconds[token]:
+            self._bites["cancelled_too_late"] += 1
+            return False
+        self._bites["cancelled_there"] += 1
+        del self._ready[token], self._seconds[token], self._bills[token]
+        self._spoilt.discard(token)
+        books = self.ledger.submissions
+        books[:] = [replace(one, billed=False) if one.token == token else one for one in books]
+        return True
+
+    def at_hand(self) -> list[Submission]:
+        """Return the submissions that it has yet to answer."""
+        now = asyncio.get_running_loop().time()
+        return [
+            one for one in self.ledger.submissions if one.billed and self._ready.get(one.token, now) > now
+        ]
+
     async def wait(self, token: str) -> None:
-        """Return when an accepted submission has its result."""
-        await asyncio.sleep(max(0.0, self._ready[token] - asyncio.get_running_loop().time()))
+        """Return when an accepted submission has its result, if it has not been cancelled."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, self._ready.get(token, now) - now))

@@ -47,6 +47,18 @@ def test_each_kind_of_fault_bites_and_heals(kind):
     assert bites[kind] > 0
 
 
+def test_what_is_called_off_at_the_provider_ends_as_it_says_whatever_is_wrong_besides():
+    bites = Counter()
+    slow = Manners(latency=2.0)
+    for seed in range(6):
+        kinds = ("call_off", "call_off", "call_off", "kill", "cut", "pause")
+        outcome = simulate(Scenario(seed, features=False, kinds=kinds, faults=60.0, manners=slow, jobs=40))
+        assert outcome.violations == [], f"seed {seed}\n" + "\n".join(outcome.story)
+        bites.update(outcome.bites)
+    assert bites["cancelled_there"] > 3
+    assert bites["cancelled_too_late"] > 0
+
+
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_the_invariants_hold_when_something_breaks_every_second(seed):
     outcome = simulate(Scenario(seed, faults=60.0, temper=Temper(dies=0.1, fails=0.1, hangs=0.02)))

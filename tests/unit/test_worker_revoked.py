@@ -59,6 +59,16 @@ def test_a_run_of_what_was_left_of_a_bundle_is_told_when_that_is_revoked():
     assert calls == [1]
 
 
+def test_who_wants_to_know_each_revocation_is_told_it_and_of_a_look_up_nothing():
+    revoked, told = Revoked(SECONDS), []
+    with revoked.telling(bundle(), told.append), revoked.telling(bundle("l", purpose="cancel"), told.append):
+        for name in ("b", "other", "l"):
+            revoked.learn(name, ["2"], 0.0)
+        revoked.learn("b", ["1", "2"], 0.0)
+    revoked.learn("b", ["1"], 0.0)
+    assert told == [["2"], ["1", "2"]]
+
+
 def test_after_a_while_a_revocation_is_forgotten():
     revoked = Revoked(SECONDS)
     revoked.learn("b", ["1"], 0.0)

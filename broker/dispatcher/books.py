@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shotbus.broker.audit import AuditChain
 from shotbus.broker.config import Config, PoolConfig
 from shotbus.broker.dispatcher.admission import lacks
+from shotbus.broker.dispatcher.beside import is_companion
 from shotbus.broker.dispatcher.broadcasts import Broadcasts
 from shotbus.broker.dispatcher.bundles import Bundle, BundleBook
 from shotbus.broker.dispatcher.concurrency import Concurrency
@@ -241,6 +242,30 @@ class Books:
         Their costs say what was known when each of them was admitted.
         """
         return self.queue_of(pool).load.seconds(partial(self.point_seconds, pool))
+
+    def learn(self, job: Job, now: Now, answer: Mapping[str, Any], cost: float) -> None:
+        """Have the history of a job's family learn from an answer of the pool where the job is.
+
+        ``cost`` is that of the attempt alone; of what the job took before it, what it took there counts.
+        """
+        if not self.is_measured(job):
+            return
+        extras = job.extras or {}
+        here = extras.get("spent", {}).get("cost", 0.0) - extras.get("brought", 0.0)
+        since_us = extras.get("since_us")
+        # A job that an earlier version sent does not know when it came.
+        seconds = None if since_us is None else max(0.0, now.wall_ms / 1e3 - since_us / 1e6)
+        told = {**answer, "cost": max(0.0, cost + here)}
+        self.touch(self.measured.observe(job.family, job.pool, success=True, seconds=seconds, answer=told))
+
+    def learn_failure(self, job: Job, pool: str) -> None:
+        """Have the history of a job's family learn that a pool did not answer it, wherever the job is now."""
+        if self.is_measured(job):
+            self.touch(self.measured.observe(job.family, pool, success=False))
+
+    def is_measured(self, job: Job) -> bool:
+        """Tell whether a history is kept of a job's family."""
+        return job.family in self.config.families and not is_companion(job)
 
     def note(self, job: Job, cause: Cause, detail: str = "", **terms: Any) -> None:
         """Tell a job's change of state with the terms of the decision, and have its row written."""

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from sys import intern
 from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.dispatcher import staging
 from shotbus.broker.dispatcher.admission import check_pool, check_request
-from shotbus.broker.dispatcher.answers import drawn_seed, fingerprint, problems_of, unique_mark
+from shotbus.broker.dispatcher.answers import fingerprint, problems_of, unique_mark
 from shotbus.broker.dispatcher.earlier import asks_for_earlier, check_reuse, enough
 from shotbus.broker.dispatcher.endings import give_up
-from shotbus.broker.dispatcher.job import Job, shared_chain
+from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.messages import Inspect, Learnt, Recall, Relay, Submitted, Told
+from shotbus.broker.dispatcher.newcomers import new_job, route
 from shotbus.broker.dispatcher.prospects import follow
 from shotbus.broker.dispatcher.reports import records_of
-from shotbus.broker.dispatcher.reuse import forget_place, remember
+from shotbus.broker.dispatcher.reuse import forget_place
 from shotbus.broker.dispatcher.shard import Shard
 from shotbus.broker.dispatcher.states import Cause, Phase
-from shotbus.broker.dispatcher.traits import circuits_of, traits_of
 from shotbus.broker.dispatcher.wishes import check_names
 from shotbus.broker.machine import Now
 from shotbus.broker.policy.decision import Decision
-from shotbus.broker.policy.facts import PUBLIC
-from shotbus.broker.policy.work import work_class
-from shotbus.broker.quality import never_met, quality_of
+from shotbus.broker.quality import never_met
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Waits
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.ids import partition_of
@@ -68,7 +65,7 @@ class Door:
             problems, wait_ms = self._no_room(event)
         if problems:
             return [self._refusal(event, problems, now, retry_after_ms=wait_ms)]
-        job = self._job_of(event, now)
+        job = new_job(event, now)
         if self._shard.standing.wanted_gone(job):
             return self._cancelled(job, now)
         return self._validate(job) if event.uninspected else self._accept(job, event, now)
@@ -171,7 +168,7 @@ class Door:
         if problems:
             return self._turn_away(job, problems, now, retry_after_ms=wait_ms)
         shard.withdraw(job, now)
-        self._routed(job, event)
+        route(shard, job, event)
         lacking = self._unfunded(job, event, now)
         if isinstance(lacking, Refused):
             return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
@@ -305,7 +302,7 @@ class Door:
     def _accept(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         shard = self._shard
         shard.accept(job)
-        self._routed(job, event)
+        route(shard, job, event)
         lacking = self._unfunded(job, event, now)
         if isinstance(lacking, Refused):
             shard.jobs.remove(job)
@@ -316,61 +313,6 @@ class Door:
         gone = self._supersede(job, now)
         shard.admitted(job)
         return gone + self._place(job, event, now)
-
-    def _job_of(self, event: Submitted, now: Now) -> Job:
-        request = event.request
-        job = Job(request, event.reference, event.pool)
-        seed = request["seed"]
-        job.seed = drawn_seed(job.job_id) if seed is None else seed
-        job.bytes_in, job.traceparent = event.size, event.traceparent
-        job.accepted_us = now.wall_ms * 1000
-        job.admit_us = 1000 * max(0, now.wall_ms - event.published_ms)
-        if request["unique_key"]:
-            job.keep(unique=unique_mark(request))
-        if request["options"] and (gate := quality_of(request["options"])):
-            job.keep(quality=gate)
-        if request["data_class"] not in PUBLIC:
-            job.keep(data_class=request["data_class"])
-        if request["max_cost"] is not None:
-            job.keep(max_cost=request["max_cost"])
-        return job
-
-    def _routed(self, job: Job, event: Submitted) -> None:
-        """Note where the policy sends a job, and what it says besides."""
-        shard, decision = self._shard, event.decision
-        job.pool = intern(event.pool)
-        job.traits = traits_of(event.request, event.facts.qubits if event.facts else 0)
-        job.work = work_class(event.facts, job.shots, circuits_of(job.traits))
-        job.cost = shard.run_seconds(job, job.pool)
-        job.cache_key = event.cache_key
-        remember(job, event)
-        if decision is None:
-            return
-        job.rule = intern(f"{decision.rule}@{decision.version}")
-        if decision.fallback:
-            job.chain = shared_chain(tuple(map(str, decision.fallback)))
-        if decision.not_before_ms:
-            job.not_before_ms = max(job.not_before_ms, decision.not_before_ms)
-        if decision.windows:
-            job.keep(windows=list(decision.windows))
-        if decision.quality:
-            job.keep(quality={**(job.extras or {}).get("quality", {}), **decision.quality})
-        if decision.priority:
-            shard.jobs.change_class(job, intern(decision.priority))
-        _keep_ways(job, decision)
-        self._into_session(job, sticky=decision.sticky)
-        staging.begin(shard, job, event)
-        if decision.shadow or event.request["speculate"]:
-            shard.beside.plan(job, event)
-        if gates := shard.router.gates(event.request, event.facts, decision, job.accepted_us // 1000):
-            job.keep(gates=gates)
-
-    def _into_session(self, job: Job, *, sticky: bool) -> None:
-        """Have a job be its session's last one; the first on its pool opens it there."""
-        shard = self._shard
-        if shard.opens_session(job, job.pool):
-            shard.funds.opens(job, job.pool)
-        shard.touch(*shard.router.sessions.went(job.tenant, job.session_id, job.pool, sticky=sticky))
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""
@@ -460,12 +402,3 @@ def _why(event: Submitted) -> Mapping[str, Any]:
     if decision is None or not decision.unusual:
         return told or _NO_TRAIL
     return {"trail": decision.trail, **(told or _NO_TRAIL)}
-
-
-def _keep_ways(job: Job, decision: Decision) -> None:
-    """Keep with a job where else its rule would have it, and when it goes there of its own accord."""
-    if decision.others:
-        job.keep(others=list(decision.others))
-    if decision.max_queue_seconds is not None and (decision.fallback or decision.others):
-        # Without a step to take there is nothing that it could do when it has waited too long.
-        job.keep(max_queue_ms=max(1, int(1000 * decision.max_queue_seconds)))

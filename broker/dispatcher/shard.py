@@ -22,12 +22,12 @@ from shotbus.broker.machine import Now
 from shotbus.broker.treasury.answers import Refused
 from shotbus.schemas.outcomes import SUCCESSES
 
-#: Phases in which a job only waits: its object makes room for a packed row.
 #: Extras that many jobs may have: what was asked, or found, at the door.
 _AT_REST_TOO = frozenset(
     {"others", "max_cost", "unique", "quality", "data_class", "windows", "gates", "history", "calibration"}
     | {"max_queue_ms", "impatient_ms", "opens"}
 )
+#: Phases in which a job only waits: its object makes room for a packed row.
 _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 #: Phases in which others may wait for a job's result.
 COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
@@ -83,7 +83,7 @@ class Shard(Books):
             self.patience.end(job, self.key(job))
 
     def _leaves(self, job: Job, now: Now) -> None:
-        if job.family and SINCE not in (job.extras or ()) and self._is_measured(job):
+        if job.family and SINCE not in (job.extras or ()) and self.is_measured(job):
             job.keep(since_us=job.queued_us)
         job.leave_queue(now.wall_ms * 1000)
 
@@ -294,29 +294,6 @@ class Shard(Books):
         followers = self.sharing.step_down(job.cache_key, job.job_id) if job.cache_key else ()
         more = self._share(followers, outcome, now, answer, from_job=job.job_id) if followers else []
         return [result, *more, *(self.beside.left(job, outcome, answer, now) if aside else ())]
-
-    def learn(self, job: Job, now: Now, answer: Mapping[str, Any], cost: float) -> None:
-        """Have the history of a job's family learn from an answer of the pool where the job is.
-
-        ``cost`` is that of the attempt alone; of what the job took before it, what it took there counts.
-        """
-        if not self._is_measured(job):
-            return
-        extras = job.extras or {}
-        here = extras.get("spent", {}).get("cost", 0.0) - extras.get("brought", 0.0)
-        since_us = extras.get("since_us")
-        # A job that an earlier version sent does not know when it came.
-        seconds = None if since_us is None else max(0.0, now.wall_ms / 1e3 - since_us / 1e6)
-        told = {**answer, "cost": max(0.0, cost + here)}
-        self.touch(self.measured.observe(job.family, job.pool, success=True, seconds=seconds, answer=told))
-
-    def learn_failure(self, job: Job, pool: str) -> None:
-        """Have the history of a job's family learn that a pool did not answer it, wherever the job is now."""
-        if self._is_measured(job):
-            self.touch(self.measured.observe(job.family, pool, success=False))
-
-    def _is_measured(self, job: Job) -> bool:
-        return job.family in self.config.families and not is_companion(job)
 
     def refuse(self, job: Job, **terms: Any) -> None:
         """Let go of a job that was only being validated; the refusal itself is its submission's answer."""

@@ -37,6 +37,7 @@ MACHINES = [
             "stranded",
             "machine",
             "messages",
+            "newcomers",
             "packedjobs",
             "packing",
             "patience",

@@ -84,7 +84,7 @@ def test_what_a_job_is_about_can_be_said_on_the_command_line(broker, folder):
 
 
 def test_a_wrong_option_is_told_with_the_rest(folder):
-    errors = told(folder, "submit", "bell.qasm", "--option", "level", "--shots", "0", code=2)["errors"]
+    errors = told(folder, "submit", "bell.qasm", "--option", "method", "--shots", "0", code=2)["errors"]
     assert {one["code"] for one in errors} == {"SB-2002", "SB-1103"}
 
 

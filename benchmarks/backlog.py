@@ -78,7 +78,7 @@ async def measure(place: Place, *, jobs: int, few: int, finished: int, live: int
         place: which kind of bus.
         jobs: how many wait.
         few: how many wait in the reference, which is measured ``repeats`` times.
-        finished: jobs over which forwarding and finishing is measured, below ``few``.
+        finished: jobs over which forwarding and finishing is measured, at most three quarters of ``few``.
         live: waiting jobs in the restart.
         repeats: see ``few``.
 
@@ -118,10 +118,14 @@ async def _depth(place: Place, jobs: int, finished: int) -> Depth:
 
 
 async def _finishing(watch: Watch, pid: int, jobs: int) -> float:
-    """Return the CPU seconds of a job that is forwarded and finished, over the first ``jobs`` of them."""
-    spent = cpu_seconds(pid)
-    await watch.until(lambda: len(watch.served) >= jobs)
-    return (cpu_seconds(pid) - spent) / len(watch.served)
+    """Return the CPU seconds of a job that is forwarded and finished, over so many of them.
+
+    Not of the first: while workers arrive there is more to do than that.
+    """
+    await watch.until(lambda: len(watch.served) >= jobs // 8)
+    spent, before = cpu_seconds(pid), len(watch.served)
+    await watch.until(lambda: len(watch.served) >= before + jobs)
+    return (cpu_seconds(pid) - spent) / (len(watch.served) - before)
 
 
 async def _restarts(place: Place, live: int) -> Returns:

@@ -83,6 +83,8 @@ class Funds:
         else:
             claim = Claim(job.tenant, job.experiment, job.pool, Cost(), Cost())
         answer = allowance.reserve(job.job_id, claim, now)
+        if isinstance(answer, Refused):
+            allowance.loosen(job.job_id)
         return answer if isinstance(answer, Waits | Refused) else None
 
     def bill(self, job: Job, pool: str, item: Mapping[str, Any], seconds: float) -> Mapping[str, float]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from shotbus.broker.config import GAUGES
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Reserved, Settled, Waits
 from shotbus.broker.treasury.budgets import Budgets, Claim, Purse, purse_of, units_of
@@ -148,6 +149,19 @@ class Allowance:
             return
         for purse in [one for one in reservation.parts if one.resource == "queued"]:
             self._holdings[purse].reserved -= reservation.parts.pop(purse)
+            self._change(purse)
+            self._touched[_JOB + job_id.encode()] = None
+
+    def loosen(self, job_id: str) -> None:
+        """Free what a job holds of an amount that it does not get whole; its places it keeps.
+
+        Two that each hold a part and wait for the rest would else wait for each other for ever.
+        """
+        reservation = self._reserved.get(job_id)
+        if reservation is None:
+            return
+        for purse in [one for one in reservation.parts if one.resource not in GAUGES]:
+            self._holding(purse).reserved -= reservation.parts.pop(purse)
             self._change(purse)
             self._touched[_JOB + job_id.encode()] = None
 

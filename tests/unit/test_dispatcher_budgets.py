@@ -26,6 +26,7 @@ from shotbus.broker.dispatcher.messages import Recall
 from shotbus.broker.dispatcher.states import Phase
 from shotbus.broker.policy.decision import Decision
 from shotbus.broker.policy.steps import Step
+from shotbus.broker.treasury.answers import Refused
 from shotbus.schemas.ids import affine_route
 from shotbus.schemas.ids import job_id as make_job_id
 
@@ -387,3 +388,24 @@ def test_a_job_that_looks_for_an_earlier_answer_first_does_so_when_it_has_a_plac
     driver.run(replace(event, decision=cached))
     assert [one.seconds for one in driver.bank() if isinstance(one, Recall)] == [60.0]
     assert phase(driver) is Phase.FALLING_BACK
+
+
+def test_a_job_that_does_not_get_all_it_needs_lets_go_of_the_part_that_it_has_and_keeps_its_place():
+    """Two that hold a part each and wait for the rest would wait for each other for ever."""
+    settings = with_money(1.5)
+    dear = replace(settings.pools["aer"], price=PriceConfig(per_task=1.0))
+    dearer = replace(settings.pools["aer"], price=PriceConfig(per_task=2.0))
+    places = BudgetConfig(tenant="ada", resource="jobs", limit=5, block=0.0)
+    pools = {**settings.pools, "aer": dear, "dearer": replace(dearer, adapter="aer")}
+    driver = Funded(replace(settings, pools=pools, budgets={**settings.budgets, "live": places}))
+    driver.run(job(1))
+    driver.bank()
+    shard, live = driver.machine.shard, driver.machine.live[job_id(1)]
+    allowance = shard.funds.allowance
+    assert driver.held(job_id(1)) == UNIT
+    live.pool = "dearer"
+    assert shard.funds.reserve(live, driver.now) is not None
+    driver.run()
+    driver.bank()
+    assert isinstance(shard.funds.reserve(live, driver.now), Refused)
+    assert {purse.resource: units for purse, units in allowance.reserved(job_id(1)).items()} == {"jobs": 1}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shotbus.benchmarks.figures import Figure, Reference, Report, Target
@@ -71,20 +71,23 @@ class Returns(NamedTuple):
     stranger: float | None
 
 
-async def measure(place: Place, *, jobs: int, few: int, finished: int, live: int, repeats: int) -> Report:
+async def measure(
+    place: Place, *, jobs: int, few: int, finished: int, first: int, live: int, repeats: int
+) -> Report:
     """Measure a backlog.
 
     Args:
         place: which kind of bus.
         jobs: how many wait.
         few: how many wait in the reference, which is measured ``repeats`` times.
-        finished: jobs over which forwarding and finishing is measured, at most three quarters of ``few``.
+        finished: jobs over which forwarding and finishing is measured; with twice ``first`` at most ``few``.
+        first: jobs that end before that begins; 0 measures from before the worker is there.
         live: waiting jobs in the restart.
         repeats: see ``few``.
 
     """
-    reference = [await _depth(place, few, finished) for _ in range(repeats)]
-    deep = await _depth(place, jobs, finished)
+    reference = [await _depth(place, few, finished, first) for _ in range(repeats)]
+    deep = await _depth(place, jobs, finished, first)
     back = await _restarts(place, live)
     name = f"backlog {place.name}"
     figures = [
@@ -99,7 +102,7 @@ async def measure(place: Place, *, jobs: int, few: int, finished: int, live: int
     return Report(figures, [note])
 
 
-async def _depth(place: Place, jobs: int, finished: int) -> Depth:
+async def _depth(place: Place, jobs: int, finished: int, first: int) -> Depth:
     """Fill a new dispatcher with ``jobs`` waiting jobs, then let some of them through."""
     with another(place, with_pools(place.config, _POOLS)) as own:
         async with dispatching(own) as (roles, dispatcher, client), watching(client) as watch:
@@ -111,20 +114,27 @@ async def _depth(place: Place, jobs: int, finished: int) -> Depth:
             waiting = time.perf_counter() - began
             taken_in = (cpu_seconds(pid) - spent) / jobs
             full = resident_bytes(pid)
-            begin(roles, own, "worker", "worker", "--pool", _RUSH)
-            await asyncio.to_thread(roles.wait, "worker")
-            cost = await _finishing(watch, pid, finished)
+
+            def start() -> None:
+                begin(roles, own, "worker", "worker", "--pool", _RUSH)
+                roles.wait("worker")
+
+            cost = await _finishing(watch, pid, finished, first, start)
             return Depth(taken_in, cost, base, full, resident_bytes(pid, "VmHWM"), waiting, published)
 
 
-async def _finishing(watch: Watch, pid: int, jobs: int) -> float:
+async def _finishing(watch: Watch, pid: int, jobs: int, first: int, start: Callable[[], object]) -> float:
     """Return the CPU seconds of a job that is forwarded and finished, over so many of them.
 
-    Not of the first: while workers arrive there is more to do than that.
+    Not of the ``first``, if there are any: while workers arrive there is more to do than that. They are read
+    in small steps, so that they do not take those along that are to be measured.
     """
-    await watch.until(lambda: len(watch.served) >= jobs // 8)
-    spent, before = cpu_seconds(pid), len(watch.served)
-    await watch.until(lambda: len(watch.served) >= before + jobs)
+    spent, before, step = cpu_seconds(pid), 0, max(100, first)
+    await asyncio.to_thread(start)
+    if first:
+        await watch.until(lambda: len(watch.served) >= first, step=step)
+        spent, before = cpu_seconds(pid), len(watch.served)
+    await watch.until(lambda: len(watch.served) >= before + jobs, step=step)
     return (cpu_seconds(pid) - spent) / (len(watch.served) - before)
 
 

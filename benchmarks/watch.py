@@ -48,8 +48,10 @@ class Watch:
         """Tell whether a job has been served."""
         return job_id in self._ids
 
-    async def until(self, done: Callable[[], bool], *, timeout: float = _PATIENCE_SECONDS) -> None:
-        """Read until ``done()``.
+    async def until(
+        self, done: Callable[[], bool], *, timeout: float = _PATIENCE_SECONDS, step: int = 1_000
+    ) -> None:
+        """Read until ``done()``, which is asked after every ``step`` results at most.
 
         Raises:
             TimeoutError: it did not come to that in ``timeout`` seconds.
@@ -58,7 +60,7 @@ class Watch:
         """
         async with asyncio.timeout(timeout):
             while not done():
-                for record in await self._reader.poll(max_records=1_000, timeout=0.5):
+                for record in await self._reader.poll(max_records=step, timeout=0.5):
                     self._take(record)
 
     def _take(self, record: Record) -> None:

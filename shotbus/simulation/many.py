@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from multiprocessing import get_context
@@ -18,6 +19,7 @@ from shotbus.simulation.loop import DeadlockError, LivelockError
 #: With so many seeds every kind of fault must have bitten; with fewer it may not have been drawn.
 ENOUGH_SEEDS = 40
 _CHUNK = 4
+_TALKATIVE = ("asyncio", "shotbus")
 
 
 @dataclass(slots=True)
@@ -57,9 +59,10 @@ def run_seeds(
 
     """
     if processes == 1:
-        _be_quiet()
         for seed in seeds:
-            yield seed, _run(scenario, seed)
+            with _quiet():
+                outcome = _run(scenario, seed)
+            yield seed, outcome
         return
     # Spawned, not forked: a fork would inherit whatever loop or log this process has.
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_be_quiet) as pool:
@@ -73,8 +76,24 @@ def _run(scenario: Callable[[int], Scenario], seed: int) -> Outcome:
         return Outcome.stuck(str(error))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the logs of what goes wrong on purpose to ourselves, for now: this process may have others."""
+    before = structlog.get_config()
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    _be_quiet()
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def _be_quiet() -> None:
     """Keep the logs of what goes wrong on purpose to ourselves: the story tells it."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    logging.getLogger("shotbus").setLevel(logging.CRITICAL)
+    # Not cached: a logger that is used now for the first time has to speak up again afterwards.
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

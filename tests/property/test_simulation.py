@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -138,3 +139,12 @@ def test_a_thousand_seeds_in_which_a_fault_never_bit_have_failed(monkeypatch):
     done = CliRunner().invoke(cli, ["simulate", "--seeds", "2", "--jobs", "10", "--processes", "1"])
     assert done.exit_code == 1
     assert "never bit" in done.stdout
+
+
+def test_a_process_that_simulates_has_its_logs_afterwards_as_before(caplog):
+    list(run_seeds(range(1), lambda seed: Scenario(seed, jobs=5, **CALM), 1))
+    with structlog.testing.capture_logs() as lines:
+        structlog.get_logger("shotbus").warning("heard")
+    logging.getLogger("shotbus").warning("this too")
+    assert [line["event"] for line in lines] == ["heard"]
+    assert "this too" in caplog.text

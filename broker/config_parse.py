@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from shotbus.broker.config import REFERENCES, Secret
 from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.nearest import did_you_mean
 
 T = TypeVar("T")
 
@@ -28,8 +28,7 @@ def unknown_keys(given: Iterable[str], known: Iterable[str], path: str) -> list[
     names = sorted(known)
     found = []
     for key in sorted(set(given) - set(names)):
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+        hint = did_you_mean(key, names) or f"known keys: {', '.join(names)}"
         found.append(Problem("SB-2001", f"{path}.{key}", actual=key, hint=hint))
     return found
 

@@ -7,11 +7,11 @@ adapter reads is a mistake, and nobody but the door can tell: each adapter passe
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from shotbus.broker.quality import KEYS, OWN
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem
+from shotbus.schemas.nearest import did_you_mean
 
 _CIRCUITS = ("layout", "method", "optimization_level", "recompile", "shots_per_call")
 #: By adapter. ``tests/contract/test_adapters.py`` compares it with what each really reads.
@@ -28,8 +28,6 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
 KNOWN = frozenset(name for names in READ_BY.values() for name in names)
 _GATES = tuple(f"{OWN}{key}" for key in KEYS)
 _NAMES = (*sorted(KNOWN), *_GATES)
-#: A name is compared with others in time that grows with its length, and may have a megabyte.
-_LONGEST = 64
 
 
 def unknown_options(names: Iterable[str]) -> list[Problem]:
@@ -43,6 +41,5 @@ def unknown_options(names: Iterable[str]) -> list[Problem]:
 
 
 def _unknown(name: str) -> Problem:
-    near = difflib.get_close_matches(name[:_LONGEST].lower(), _NAMES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name.lower(), _NAMES)
     return Problem("SB-1119", f"$.options.{name}", limit=", ".join(_NAMES), actual=name, hint=hint)

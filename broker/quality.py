@@ -9,7 +9,6 @@ beside the job's own: both hold, so neither can loosen the other.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from typing import Any
 
 from shotbus.broker.policy.config import Span
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem
+from shotbus.schemas.nearest import did_you_mean
 
 OWN, RULE = "quality.", "quality.rule."
 KEYS = ("max_stderr", "range", "outcomes", "share", "parity")
 MAX_OUTCOMES = 256
 _SAMPLED = frozenset({"outcomes", "share", "parity"})
-#: A name is compared with others in time that grows with its length, and may have a megabyte.
-_LONGEST = 64
 ANY = (-math.inf, math.inf)
 
 
@@ -118,8 +116,7 @@ def parse_gate(given: Mapping[str, str], place: str) -> tuple[Gate, list[Problem
 
 
 def _unknown(name: str, place: str) -> Problem:
-    near = difflib.get_close_matches(name[:_LONGEST], KEYS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "there is no such gate"
+    hint = did_you_mean(name, KEYS) or "there is no such gate"
     return Problem("SB-1108", place + name, limit=", ".join(KEYS), actual=name, hint=hint)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.nearest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,7 @@ def check_parameters(given: Mapping[str, Any], known: Mapping[str, Parameter]) -
 
 
 def _unknown(name: str, known: Mapping[str, Parameter]) -> Problem:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
     return Problem("SB-2001", f"$.parameters.{name}", actual=name, hint=hint)
 
 

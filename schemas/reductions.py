@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.nearest import did_you_mean
 
 REDUCTIONS: tuple[str, ...] = ("collect", "expectation", "minimum", "histogram")
 MODELS: tuple[str, ...] = ("grid", "sinusoid")
@@ -22,8 +22,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 def check_reduction(reduce: str, options: Mapping[str, str], shards: int) -> list[Problem]:
     """Return everything that is wrong with a reduction's name and its options for so many shards."""
     if not isinstance(reduce, str) or reduce not in REDUCTIONS:
-        near = difflib.get_close_matches(str(reduce), REDUCTIONS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(reduce), REDUCTIONS)
         return [Problem("SB-1108", "$.reduce", limit=", ".join(REDUCTIONS), actual=str(reduce), hint=hint)]
     known = _OPTIONS[reduce]
     problems = [

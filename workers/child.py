@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from shotbus.broker.children.confine import confine, private_streams
 from shotbus.broker.children.frames import Frame, FrameError, FrameKind, frame, json_frame
 from shotbus.broker.clock import SystemClock
+from shotbus.broker.dispatcher.bundles import COMPILE
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
@@ -29,7 +30,7 @@ from shotbus.workers.late import late_among
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.quality import gated
 from shotbus.workers.revoked import revoked_among
-from shotbus.workers.running import COMPILE, Ran, compile_safely, run_bundle
+from shotbus.workers.running import Ran, compile_safely, run_bundle
 from shotbus.workers.topup import with_priors
 
 _CIRCUITS = 256

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from platform import python_version
 from typing import Any, NamedTuple
 
+from shotbus.broker.dispatcher.bundles import CANCEL, LOOK_UP, RUN
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.workers.adapters.base import (
@@ -26,16 +27,8 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.backend import calibration_of, steadied
 from shotbus.workers.late import not_begun, part
 
-#: ``purpose`` of a bundle whose jobs are run.
-RUN = "run"
-#: ``purpose`` of a bundle that asks what became of its jobs.
-LOOK_UP = "look_up"
-#: ``purpose`` of one whose jobs nobody wants any more: the provider is asked to cancel them first.
-CANCEL = "cancel"
 #: Purposes of bundles that submit nothing.
 ASKING = frozenset({LOOK_UP, CANCEL})
-#: ``purpose`` of a bundle whose circuits are only compiled, ahead of their turn.
-COMPILE = "compile"
 
 
 class Ran(NamedTuple):

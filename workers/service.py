@@ -16,6 +16,7 @@ import structlog
 from shotbus.broker.bus.base import Bus, BusError
 from shotbus.broker.circuits import CircuitSource
 from shotbus.broker.clock import Clock, SystemClock
+from shotbus.broker.dispatcher.bundles import COMPILE
 from shotbus.broker.pools import PoolsTail
 from shotbus.broker.store.base import Store
 from shotbus.broker.topics import Topics
@@ -33,7 +34,6 @@ from shotbus.workers.process import Child, Fetch
 from shotbus.workers.reporting import Reporter
 from shotbus.workers.revocations import RevocationsTail
 from shotbus.workers.revoked import Revoked
-from shotbus.workers.running import COMPILE
 from shotbus.workers.sensing import Senses
 from shotbus.workers.settings import Means, WorkerCounters, WorkerSettings
 

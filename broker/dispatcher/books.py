@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     # companions.py calls the shard: imported for real this would be a circle.
     from shotbus.broker.dispatcher.companions import Companions
 
+#: Among the extras of a job of a measured family that was sent: since when it has been in its pool's hands,
+#: from the queue on. A delay that is none of the pool's ends that.
+SINCE = "since_us"
 _UNKNOWN_POOL = PoolConfig()
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -252,7 +255,7 @@ class Books:
             return
         extras = job.extras or {}
         here = extras.get("spent", {}).get("cost", 0.0) - extras.get("brought", 0.0)
-        since_us = extras.get("since_us")
+        since_us = extras.get(SINCE)
         # A job that an earlier version sent does not know when it came.
         seconds = None if since_us is None else max(0.0, now.wall_ms / 1e3 - since_us / 1e6)
         told = {**answer, "cost": max(0.0, cost + here)}

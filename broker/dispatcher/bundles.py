@@ -17,6 +17,8 @@ from shotbus.broker.machine import Now
 # A worker drops a bundle unread after start_by; the dispatcher waits this much longer before it
 # sends the jobs again, so that a slow clock on either side cannot make both run.
 START_MARGIN_MS = 2_000
+# What a bundle is for: its jobs are run, their provider is asked what became of them, or their circuits are
+# only compiled, ahead of their turn.
 RUN, LOOK_UP, COMPILE = "run", "look_up", "compile"
 # A look-up of what nobody wants any more, as workers are sent it: its provider is asked to cancel it first.
 CANCEL = "cancel"

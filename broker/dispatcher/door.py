@@ -168,14 +168,21 @@ class Door:
         if problems:
             return self._turn_away(job, problems, now, retry_after_ms=wait_ms)
         shard.withdraw(job, now)
-        route(shard, job, event)
+        found = self._enter(job, event, now)
+        if isinstance(found, Refused):
+            return self._turn_away(job, found.problems, now, retry_after_ms=found.retry_after_ms)
+        return found
+
+    def _enter(self, job: Job, event: Submitted, now: Now) -> list[Any] | Refused:
+        """Have a job go where the policy sends it, once what it may cost is set aside; else say why not."""
+        route(self._shard, job, event)
         lacking = self._unfunded(job, event, now)
         if isinstance(lacking, Refused):
-            return self._turn_away(job, lacking.problems, now, retry_after_ms=lacking.retry_after_ms)
+            return lacking
         if lacking is not None:
             return self._ask(job, event)
         gone = self._supersede(job, now)
-        shard.admitted(job)
+        self._shard.admitted(job)
         return gone + self._place(job, event, now)
 
     def _unfunded(self, job: Job, event: Submitted, now: Now) -> Waits | Refused | None:
@@ -302,17 +309,11 @@ class Door:
     def _accept(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         shard = self._shard
         shard.accept(job)
-        route(shard, job, event)
-        lacking = self._unfunded(job, event, now)
-        if isinstance(lacking, Refused):
+        found = self._enter(job, event, now)
+        if isinstance(found, Refused):
             shard.jobs.remove(job)
-            problems = lacking.problems
-            return [self._refusal(event, problems, now, retry_after_ms=lacking.retry_after_ms)]
-        if lacking is not None:
-            return self._ask(job, event)
-        gone = self._supersede(job, now)
-        shard.admitted(job)
-        return gone + self._place(job, event, now)
+            return [self._refusal(event, found.problems, now, retry_after_ms=found.retry_after_ms)]
+        return found
 
     def _place(self, job: Job, event: Submitted, now: Now) -> list[Any]:
         """Find an accepted job its first place; some need none."""

@@ -65,7 +65,8 @@ class Leaving:
         """Have a job take the first step that helps; None when it stays."""
         shard = self._shard
         # Most that stay stay packed.
-        if self._doubtful(shard.jobs.peek(key)) or not self._fallback.may_leave(shard.jobs.peek(key), now):
+        seen = shard.jobs.peek(key)
+        if self._doubtful(seen) or not self._fallback.may_leave(seen, now):
             return None
         job = shard.jobs.at(key)
         chain = job.chain

@@ -27,11 +27,6 @@ class Load:
     def __init__(self) -> None:
         self._by_work: dict[int, int] = {}
 
-    @property
-    def points(self) -> int:
-        """Of all classes together."""
-        return sum(self._by_work.values())
-
     def add(self, job: Worked) -> None:
         """Count a job in."""
         self._by_work[job.work] = self._by_work.get(job.work, 0) + job.points

@@ -12,7 +12,7 @@ from typing import Any
 
 from shotbus.broker.dispatcher.answers import fingerprint, owner_mark
 from shotbus.broker.dispatcher.beside import is_companion
-from shotbus.broker.dispatcher.books import Books
+from shotbus.broker.dispatcher.books import SINCE, Books
 from shotbus.broker.dispatcher.bundles import RUN, Bundle
 from shotbus.broker.dispatcher.funds import wait_ms
 from shotbus.broker.dispatcher.job import Job
@@ -33,9 +33,6 @@ _AT_REST = frozenset({Phase.WAITING, Phase.SCHEDULED, Phase.DEFERRED})
 COMPUTE = frozenset({Phase.WAITING, Phase.RETRYING, Phase.RECONCILING}) | WITH_A_WORKER
 #: Among the extras of a job that was put off: for want of what.
 LACKS = "lacks"
-#: Among the extras of a job of a measured family that was sent: since when it has been in its pool's hands,
-#: from the queue on. A delay that is none of the pool's ends that.
-SINCE = "since_us"
 #: A result that many wait for is copied into one transaction up to this many bytes.
 SHARED_BYTES = 4_194_304
 
@@ -84,7 +81,7 @@ class Shard(Books):
 
     def _leaves(self, job: Job, now: Now) -> None:
         if job.family and SINCE not in (job.extras or ()) and self.is_measured(job):
-            job.keep(since_us=job.queued_us)
+            job.keep(**{SINCE: job.queued_us})
         job.leave_queue(now.wall_ms * 1000)
 
     def pass_over(self, job: Job, until_ms: int, now: Now) -> None:
@@ -168,8 +165,8 @@ class Shard(Books):
             job.forget(SINCE)
         job.move(cause)
         job.bundle_id = ""
-        if "lacks" in terms:
-            job.keep(lacks=terms["lacks"])
+        if LACKS in terms:
+            job.keep(**{LACKS: terms[LACKS]})
         else:
             job.forget(LACKS)
         key = self.key(job)

@@ -5,7 +5,6 @@ Every mistake is a problem of its own with its path, so that all of a file are t
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from shotbus.broker.policy.steps import Step
 from shotbus.broker.policy.windows import Window
 from shotbus.broker.quality import parse_gate
 from shotbus.schemas.errors import Problem
+from shotbus.schemas.nearest import did_you_mean
 from shotbus.schemas.quantity_names import QUANTITIES
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ def _words(path: str, word: str, allowed: Sequence[str]) -> Iterator[Problem]:
 def _one_of(path: str, name: str, known: Iterable[str]) -> Iterator[Problem]:
     names = list(known)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, names)
         yield Problem(
             "SB-2002", path, limit=", ".join(names) or "nothing is configured", actual=name, hint=hint
         )

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from shotbus.broker.config import GAUGES
 from shotbus.broker.machine import Emit, Now
 from shotbus.broker.treasury.answers import UNLIMITED, Decided, Refused, Reserved, Settled, Waits
-from shotbus.broker.treasury.budgets import Budgets, Claim, Purse, purse_of, units_of
+from shotbus.broker.treasury.budgets import Budgets, Claim, Purse, is_gauge, purse_of, units_of
 from shotbus.broker.treasury.holding import IDLE_SECONDS, KEEP_MS, Holding, Short, holding_of, units_spent
 from shotbus.broker.treasury.prices import Cost
 from shotbus.broker.treasury.refusals import Refusal, refusal, unchecked
@@ -144,26 +143,14 @@ class Allowance:
 
     def left_queue(self, job_id: str) -> None:
         """Free a job's place among the queued ones: it was forwarded."""
-        reservation = self._reserved.get(job_id)
-        if reservation is None:
-            return
-        for purse in [one for one in reservation.parts if one.resource == "queued"]:
-            self._holdings[purse].reserved -= reservation.parts.pop(purse)
-            self._change(purse)
-            self._touched[_JOB + job_id.encode()] = None
+        self._let_go(job_id, lambda resource: resource == "queued")
 
     def loosen(self, job_id: str) -> None:
         """Free what a job holds of an amount that it does not get whole; its places it keeps.
 
         Two that each hold a part and wait for the rest would else wait for each other for ever.
         """
-        reservation = self._reserved.get(job_id)
-        if reservation is None:
-            return
-        for purse in [one for one in reservation.parts if one.resource not in GAUGES]:
-            self._holding(purse).reserved -= reservation.parts.pop(purse)
-            self._change(purse)
-            self._touched[_JOB + job_id.encode()] = None
+        self._let_go(job_id, lambda resource: not is_gauge(resource))
 
     def reserved(self, job_id: str) -> Mapping[Purse, int]:
         """Return what a job holds."""
@@ -330,6 +317,17 @@ class Allowance:
         self._touched[_JOB + job_id.encode()] = None
         self.stats["reserved"] += 1
         return Reserved(tuple(parts))
+
+    def _let_go(self, job_id: str, which: Callable[[str], bool]) -> None:
+        """Free the units of some resources that a job holds; it goes on with the others."""
+        reservation = self._reserved.get(job_id)
+        if reservation is None:
+            return
+        for purse in [one for one in reservation.parts if which(one.resource)]:
+            # A purse of which nothing is left may be gone with its period.
+            self._holding(purse).reserved -= reservation.parts.pop(purse)
+            self._change(purse)
+            self._touched[_JOB + job_id.encode()] = None
 
     def _free(self, job_id: str) -> None:
         reservation = self._reserved.pop(job_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from shotbus.broker.children.process import ChildDiedError, ChildTimeoutError
 from shotbus.broker.clock import Clock
+from shotbus.broker.dispatcher.bundles import CANCEL, RUN
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem
 from shotbus.simulation.features import PER_SHOT
@@ -27,7 +28,7 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.late import late_among, not_begun, part
 from shotbus.workers.outcomes import Claim, item_fields
 from shotbus.workers.process import Child, Fetch, RunReport
-from shotbus.workers.running import ASKING, CANCEL, RUN
+from shotbus.workers.running import ASKING
 
 #: No call of the provider takes longer, in seconds.
 _LONGEST_CALL = 0.2

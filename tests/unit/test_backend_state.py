@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from worker_kit import item, request
 
+from shotbus.broker.dispatcher.bundles import LOOK_UP
 from shotbus.workers.adapters.base import BackendState, Batch, ItemResult, load
 from shotbus.workers.backend import faults_among, pack_state, plausible, state_of, unpack_state
-from shotbus.workers.running import LOOK_UP, run_bundle
+from shotbus.workers.running import run_bundle
 from shotbus.workers.settings import WorkerCounters
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from worker_kit import angles, batch, item, request, rotations
 
+from shotbus.broker.dispatcher.bundles import LOOK_UP
 from shotbus.workers.adapters.base import BatchItem, CanLookUp, ItemResult, load
 from shotbus.workers.outcomes import item_fields
-from shotbus.workers.running import LOOK_UP, run_bundle
+from shotbus.workers.running import run_bundle
 
 TEXT, NAMES = rotations(2)
 

@@ -19,6 +19,7 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "aer": _CIRCUITS,
     "classical": (),
     "faulty": ("fault", "found"),
+    "ibm": _CIRCUITS,
     "noop": (),
     "pennylane": _CIRCUITS,
     "remote": _CIRCUITS,

@@ -12,7 +12,7 @@ from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import PauliSums, pack_observables, unpack_result
 from shotbus.workers.adapters.base import content_address, load
-from shotbus.workers.adapters.remote_http import NoAnswerError
+from shotbus.workers.providers.base import NoAnswerError
 
 TEXT, NAMES = rotations(2)
 BARE, BARE_NAMES = rotations(2, measured=False)
@@ -339,20 +339,20 @@ def test_a_provider_that_does_not_answer_is_asked_again_and_one_that_never_does_
     provider.plan("slow", before.token, seconds=2.0)
     hasty, deaf = provider.adapter(wait_seconds="0"), provider.adapter(wait_seconds="0.5")
     hasty.run(batch([before], TEXT))
-    asked, answers = [], deaf._api.cancel
+    asked, answers = [], deaf._service._api.cancel
 
     def lost(name):
         asked.append(name)
         raise NoAnswerError("lost")
 
-    deaf._api.cancel = lost
+    deaf._service._api.cancel = lost
     waiting = running(deaf, one)
     eventually(lambda: status(provider, one) == "queued")
     deaf.cancel({one.token})
     (unanswered,) = waiting.result(30)
     assert codes(unanswered) == ("UNKNOWN_OUTCOME", ["SB-5007"])
     assert len(asked) > 1
-    deaf._api.cancel = answers
+    deaf._service._api.cancel = answers
     told = looked_up(deaf, one)
     assert (told.found, codes(told)) == ("done", ("REVOKED", ["SB-4002"]))
     assert looked_up(hasty, one).found == "absent"

@@ -8,15 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shotbus.workers.adapters.remote_answers import (
-    STATUSES,
-    Expected,
-    ImplausibleError,
-    read_job,
-    read_result,
-)
+from shotbus.workers.adapters.remote_answers import STATUSES, read_job, read_result
 from shotbus.workers.adapters.remote_device import RemoteCalibration
 from shotbus.workers.adapters.remote_errors import ended, refusal
+from shotbus.workers.providers.base import Expected, ImplausibleError
 
 EXPECTED = Expected(bits=(3, 2), rows=2, shots=(5, 4))
 JSON = st.recursive(

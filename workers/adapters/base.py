@@ -36,6 +36,7 @@ REGISTRY: Mapping[str, str] = {
     "noop": "shotbus.workers.adapters.noop",
     "pennylane": "shotbus.workers.adapters.pennylane",
     "faulty": "shotbus.workers.adapters.faulty",
+    "ibm": "shotbus.workers.adapters.ibm",
     "remote": "shotbus.workers.adapters.remote",
     "sleep": "shotbus.workers.adapters.sleep",
     "vector": "shotbus.workers.adapters.vector",

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.entries import Entries, read_entries
 from shotbus.workers.adapters.increments import added
+from shotbus.workers.adapters.remote_errors import ended
+from shotbus.workers.providers.base import Expected, ImplausibleError, JobView
 
 STATUSES = ("queued", "running", "done", "failed", "cancelled")
 #: Ids go into paths of requests.
@@ -20,41 +23,6 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _OUTCOME = re.compile(r"0x[0-9a-f]{1,4096}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_COUNT = 2**31 - 1
-
-
-class ImplausibleError(Exception):
-    """An answer contradicts the request, or itself; the text says where, and is ours."""
-
-
-class JobView(NamedTuple):
-    """A job as its provider tells it.
-
-    ``cost`` is in the provider's currency, ``queue_seconds`` by the provider's clock. ``calibrations`` are
-    those at the begin and at the end of the run. ``digest``: of the submission that the provider has.
-    """
-
-    id: str
-    status: str
-    by: str
-    error: Any
-    cost: float
-    backend_seconds: float
-    queue_seconds: float
-    calibrations: tuple[str, str]
-    digest: str
-
-    @property
-    def open(self) -> bool:
-        """Whether it has yet to end."""
-        return self.status in ("queued", "running")
-
-
-class Expected(NamedTuple):
-    """What a result has to hold: ``bits`` of each program's outcomes, rows, shots of each run."""
-
-    bits: tuple[int, ...]
-    rows: int
-    shots: tuple[int, ...]
 
 
 def read_job(document: Any, token: str) -> JobView:
@@ -71,14 +39,19 @@ def read_job(document: Any, token: str) -> JobView:
     return JobView(
         name,
         status,
-        "account" if job.get("by") == "account" else "provider",
-        job.get("error"),
+        _failure(status, job),
         _amount(bill.get("cost"), "cost"),
         _amount(bill.get("backend_seconds"), "backend seconds"),
         _queued(job),
         (_digest(calibration.get("begin")), _digest(calibration.get("end"))),
         _digest(job.get("digest")),
     )
+
+
+def _failure(status: str, job: dict[str, Any]) -> Problem | None:
+    if status not in ("failed", "cancelled"):
+        return None
+    return ended(status, "account" if job.get("by") == "account" else "provider", job.get("error"))
 
 
 def read_result(document: Any, token: str, name: str, expected: Expected) -> list[Entries]:

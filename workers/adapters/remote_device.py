@@ -8,37 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from shotbus.broker.clock import Clock
 from shotbus.broker.lru import Lru
 from shotbus.workers.adapters.base import BackendState, content_address
-from shotbus.workers.adapters.remote_answers import ImplausibleError
-from shotbus.workers.adapters.remote_http import Api, NoAnswerError, NotSentError
+from shotbus.workers.adapters.remote_http import Api
 from shotbus.workers.adapters.remote_settings import RemoteSettings
+from shotbus.workers.providers.base import DownError, ImplausibleError, NoAnswerError, NotSentError
+from shotbus.workers.providers.device import Shape, both_ways, summary
 
 _KEPT = 8
-_MICRO = 1e6
 _MOST_QUBITS = 100_000
-
-
-class DownError(Exception):
-    """The device takes nothing now, or nothing is known of it; the text says why, and is safe to show."""
-
-
-class Shape(NamedTuple):
-    """A device's name, width and coupled pairs, both ways round."""
-
-    backend_name: str
-    qubits: int
-    pairs: tuple[tuple[int, int], ...]
-
-    def edges(self) -> list[tuple[int, int]]:
-        """Return the coupled pairs, both ways round."""
-        return list(self.pairs)
 
 
 class RemoteCalibration:
@@ -63,9 +47,8 @@ class RemoteCalibration:
             self.calibrated_ms = int(told["calibrated_ms"])
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise ImplausibleError(f"snapshot of {type(error).__name__}") from None
-        pairs = {places for _, places, _, _ in self._gates if len(places) == 2}
-        both = tuple(sorted(pairs | {(b, a) for a, b in pairs}))
-        self.model = Shape(name, len(self._times), both)
+        pairs = [(places[0], places[1]) for _, places, _, _ in self._gates if len(places) == 2]
+        self.model = Shape(name, len(self._times), both_ways(pairs))
 
     @cached_property
     def target(self) -> Any:
@@ -86,14 +69,9 @@ class RemoteCalibration:
 
     def state(self) -> BackendState:
         """Return what this calibration says of the device."""
-        errors = [error for _, where, _, error in self._gates if len(where) == 2 and error is not None]
-        return BackendState(
-            calibration_id=self.calibration_id,
-            calibrated_ms=self.calibrated_ms,
-            fidelity=1.0 - _mean(errors) if errors else None,
-            t1_us=_mean_us([t1 for t1, _ in self._times]),
-            t2_us=_mean_us([t2 for _, t2 in self._times]),
-        )
+        errors = [error for _, where, _, error in self._gates if len(where) == 2]
+        t1, t2 = zip(*self._times, strict=True) if self._times else ((), ())
+        return summary(self.calibration_id, self.calibrated_ms, errors=errors, t1=t1, t2=t2)
 
 
 class RemoteDevice:
@@ -170,12 +148,3 @@ def _number(value: Any) -> float | None:
     if not 0 <= number < math.inf:
         raise ValueError("number")
     return number
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _mean_us(values: Sequence[float | None]) -> float | None:
-    known = [one for one in values if one is not None]
-    return _mean(known) * _MICRO if known else None

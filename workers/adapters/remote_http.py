@@ -20,19 +20,12 @@ import urllib3
 from shotbus.broker.config_loader import reveal
 from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.remote_settings import RemoteSettings
+from shotbus.workers.providers.base import NoAnswerError, NotSentError
 
 #: A longer answer is not read.
 MAX_ANSWER_BYTES = 64 << 20
 _LONGEST_RETRY_MS = 3_600_000
 _ATTEMPT = "X-Client-Attempt"
-
-
-class NotSentError(Exception):
-    """Nothing reached the provider; the text says why, and is safe to show."""
-
-
-class NoAnswerError(Exception):
-    """The request may have reached the provider, or not; the text says why, and is safe to show."""
 
 
 class Answer(NamedTuple):

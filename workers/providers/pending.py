@@ -9,14 +9,12 @@ from typing import Any
 from shotbus.broker.stages import Timings
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.workers.adapters.base import BatchItem, ItemResult, failed
-from shotbus.workers.adapters.remote_answers import ImplausibleError, JobView, read_result
-from shotbus.workers.adapters.remote_errors import ended
-from shotbus.workers.adapters.remote_http import Answer
-from shotbus.workers.adapters.remote_programs import Order
+from shotbus.workers.providers.base import Fetched, JobView
+from shotbus.workers.providers.programs import Order
 
 #: How often a result is fetched before it is given up as implausible.
 FETCHES = 3
-_NOTHING = JobView("", "queued", "", None, 0.0, 0.0, 0.0, ("", ""), "")
+_NOTHING = JobView("", "queued")
 
 
 @dataclass(slots=True)
@@ -37,17 +35,17 @@ class Pending:
         """Whether the provider runs what this attempt compiled, not what an earlier one did."""
         return self.view.digest == self.order.digest
 
-    def worth_another_look(self, answer: Answer | None, result: ItemResult) -> bool:
+    def worth_another_look(self, fetched: Fetched | None, result: ItemResult) -> bool:
         """Count a fetched result; True when it was implausible and may have been spoiled on its way.
 
         Looking again is free; handing the job in again is not.
         """
         self.fetches += 1
-        spoiled = answer is not None and answer.status == 200 and result.problems
+        spoiled = fetched is not None and not fetched.gone and result.problems
         return bool(spoiled) and result.problems[0].code == "SB-5005" and self.fetches < FETCHES
 
-    def told(self, answer: Answer | None) -> dict[str, Any]:
-        """Return what provenance tells: the provider's id, and where program and raw answer are to be had."""
+    def told(self, fetched: Fetched | None) -> dict[str, Any]:
+        """Return what provenance tells: the provider's id, and of which bytes program and raw answer are."""
         begin, end = self.view.calibrations
         return {
             "provider_job_id": self.view.id,
@@ -56,9 +54,7 @@ class Pending:
             "cost": self.view.cost,
             "calibration": {"begin": begin, "end": end},
             "submission_sha256": self.view.digest,
-            "answer_sha256": hashlib.sha256(answer.raw).hexdigest() if answer is not None else "",
-            "submission": f"/v1/jobs/{self.view.id}/submission",
-            "answer": f"/v1/jobs/{self.view.id}/result",
+            "answer_sha256": hashlib.sha256(fetched.raw).hexdigest() if fetched is not None else "",
         }
 
     def unknown(self, why: str) -> ItemResult:
@@ -67,16 +63,16 @@ class Pending:
         return replace(result, provider_job_id=self.view.id)
 
 
-def judged(one: Pending, answer: Answer | None) -> ItemResult:
+def judged(one: Pending, fetched: Fetched | None) -> ItemResult:
     """Return what a job that has ended came to, with its bill; asked again of the same job, it is as new.
 
-    ``answer`` is that to the question for its result, None for a job that has none.
+    ``fetched`` is its result, None for a job that has none.
     """
     view = one.view
     if not one.fetches:
         one.timings.add("provider-queue", view.queue_seconds)
-        one.timings.add("execute", view.backend_seconds)
-    result = _judged(one, answer)
+        one.timings.add("execute", max(0.0, view.backend_seconds))
+    result = _judged(one, fetched)
     return replace(
         result,
         cost=view.cost,
@@ -86,22 +82,21 @@ def judged(one: Pending, answer: Answer | None) -> ItemResult:
     )
 
 
-def _judged(one: Pending, answer: Answer | None) -> ItemResult:
+def _judged(one: Pending, fetched: Fetched | None) -> ItemResult:
     view = one.view
-    if answer is None:
-        return failed(ShotbusError([ended(view.status, view.by, view.error)]))
-    if answer.status != 200:
+    if fetched is None:
+        return failed(ShotbusError([view.failure]) if view.failure is not None else fail("SB-5001", "$"))
+    if fetched.gone:
         return failed(fail("SB-5005", "$.result", detail="the provider has the job, but its result no more"))
     begin, end = view.calibrations
     if begin != end:
         detail = "the device was calibrated anew under the run"
         return failed(fail("SB-5010", "$", limit=begin, actual=end, detail=detail))
+    if fetched.wrong:
+        return failed(fail("SB-5005", "$.result", detail=fetched.wrong))
     try:
-        outcomes = read_result(answer.document, one.item.token, view.id, one.order.expected)
-        payload = one.order.payload(outcomes)
-    except ImplausibleError as error:
-        return failed(fail("SB-5005", "$.result", detail=error))
+        payload = one.order.payload(fetched.outcomes)
     except ShotbusError as error:
         return failed(error)
-    one.timings.add("decode", 0.0, bytes_in=len(answer.raw), bytes_out=len(payload))
+    one.timings.add("decode", 0.0, bytes_in=len(fetched.raw), bytes_out=len(payload))
     return ItemResult(payload=payload, shots=one.order.all_shots)

@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 
 from shotbus.schemas.errors import fail
 from shotbus.workers.adapters.base import ItemResult, failed
-from shotbus.workers.adapters.remote_http import Answer
 
 _NONE: frozenset[str] = frozenset()
 
@@ -39,8 +38,3 @@ class Unwanted:
 def not_handed_in() -> ItemResult:
     """Return the result of a job that nobody wanted before its provider had it."""
     return failed(fail("SB-4002", "$", detail="it was not handed in to its provider"))
-
-
-def decided(answer: Answer | None) -> bool:
-    """Tell whether a provider has granted or refused an end, rather than not being able to say."""
-    return answer is not None and answer.status != 429 and answer.status < 500

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,15 +22,14 @@ from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates
 from shotbus.workers.adapters.aer_compile import Compiler, Transpiled
 from shotbus.workers.adapters.aer_estimate import check_size
-from shotbus.workers.adapters.aer_jobs import GroupKey, Part, check_names, key_of, part_of
+from shotbus.workers.adapters.aer_jobs import GroupKey, check_names, key_of, part_of
 from shotbus.workers.adapters.aer_run import refusals
 from shotbus.workers.adapters.base import Batch, BatchItem, check_payload
 from shotbus.workers.adapters.bases import Basis, constants_of, group, moments
 from shotbus.workers.adapters.entries import Entries, read_entries
 from shotbus.workers.adapters.grouped import program_of
-from shotbus.workers.adapters.remote_answers import Expected
-from shotbus.workers.adapters.remote_device import RemoteCalibration
 from shotbus.workers.compiled.cache import Origin
+from shotbus.workers.providers.base import Calibrated, Expected
 
 _WIDEST = 100_000
 _KEPT = 64
@@ -45,11 +44,13 @@ class RemoteCompiler(Compiler):
 class Written(NamedTuple):
     """A circuit as the device takes it.
 
-    ``texts`` are OpenQASM 3 on the device's own qubits, one a program, whose outcomes have ``bits`` bits.
+    ``circuits`` are on the device's own qubits, one a program, whose outcomes have ``bits`` bits; ``texts``
+    are the same in OpenQASM 3.
     ``bases`` and ``observables`` are there for estimates, of which the lower ``shift`` bits are the
     circuit's own. ``parameters`` are its names, in the order of the wire.
     """
 
+    circuits: tuple[Any, ...]
     texts: tuple[str, ...]
     bits: tuple[int, ...]
     registers: tuple[tuple[str, int], ...]
@@ -62,13 +63,26 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job as it is handed in: ``body`` are the submission's bytes."""
+    """A job as it is handed in: ``body`` are the submission's bytes.
+
+    ``angles``, rows x parameters, are in the order of :attr:`wire_names`.
+    """
 
     body: bytes
     compiled: Written
-    rows: int
+    angles: Array
     shots: tuple[int, ...]
     facts: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Number of points."""
+        return int(self.angles.shape[0])
+
+    @property
+    def wire_names(self) -> list[str]:
+        """What the parameters are called at the provider."""
+        return _wire_names(self.angles)
 
     @property
     def digest(self) -> str:
@@ -85,7 +99,7 @@ class Order:
         """Shots over all programs and rows."""
         return len(self.compiled.texts) * self.rows * sum(self.shots)
 
-    def payload(self, outcomes: list[Entries]) -> bytes:
+    def payload(self, outcomes: Sequence[Entries]) -> bytes:
         """Return the packed result. Raises ShotbusError (SB-1113)."""
         if self.compiled.observables is None:
             return check_payload(pack_counts(outcomes[0].with_registers(self.compiled.registers)))
@@ -100,18 +114,19 @@ class Programs:
         self.compiler = RemoteCompiler()
         self._kept: Lru[tuple[GroupKey, str], Written] = Lru(_KEPT)
 
-    def order(self, batch: Batch, item: BatchItem, calibration: RemoteCalibration) -> Order:
+    def order(self, batch: Batch, item: BatchItem, calibration: Calibrated) -> Order:
         """Return what to hand in for a job. Raises ShotbusError for a job that this pool cannot take."""
         key, part = _key(item), part_of(0, item)
         compiled, origin = self.compile(batch, key, calibration)
         check_names(part, frozenset(compiled.parameters))
         if compiled.observables is not None:
             check_size(part.points, compiled.observables.count)
-        body = _body(item.token, compiled, part, key.increments)
+        angles = part.bindings.matrix[:, [part.bindings.names.index(name) for name in compiled.parameters]]
+        body = _body(item.token, compiled, angles, key.increments)
         facts = {**key.as_dict(), **compiled.facts, "compiled": origin, "programs": len(compiled.texts)}
-        return Order(body, compiled, part.points, key.increments, facts)
+        return Order(body, compiled, angles, key.increments, facts)
 
-    def compile(self, batch: Batch, key: GroupKey, calibration: RemoteCalibration) -> tuple[Written, Origin]:
+    def compile(self, batch: Batch, key: GroupKey, calibration: Calibrated) -> tuple[Written, Origin]:
         """Return a circuit written out for a calibration, and where it came from. Raises ShotbusError."""
         place = (key._replace(increments=(), anew=False), calibration.calibration_id)
         known = None if key.anew else self._kept.get(place)
@@ -128,8 +143,8 @@ class Programs:
         parsed, body, observables, *_ = program_of(self.compiler, batch, key)
         names = tuple(sorted(parsed.parameters))
         if observables is None:
-            texts, bits = (_text(body.circuit, names),), (int(body.circuit.num_clbits),)
-            return Written(texts, bits, body.registers, names, body.facts)
+            circuits, bits = (_flat(body.circuit, names),), (int(body.circuit.num_clbits),)
+            return Written(circuits, _texts(circuits, names), bits, body.registers, names, body.facts)
         return _in_bases(body, observables, names)
 
 
@@ -144,10 +159,11 @@ def _key(item: BatchItem) -> GroupKey:
 
 def _in_bases(body: Transpiled, observables: PauliSums, names: tuple[str, ...]) -> Written:
     bases = tuple(group(observables))
-    turned = [body.in_basis(basis) for basis in bases]
+    circuits = tuple(_flat(body.in_basis(basis), names) for basis in bases)
     return Written(
-        tuple(_text(circuit, names) for circuit in turned),
-        tuple(int(circuit.num_clbits) for circuit in turned),
+        circuits,
+        _texts(circuits, names),
+        tuple(int(circuit.num_clbits) for circuit in circuits),
         body.registers,
         names,
         body.facts,
@@ -157,44 +173,54 @@ def _in_bases(body: Transpiled, observables: PauliSums, names: tuple[str, ...]) 
     )
 
 
-def _text(circuit: Any, names: tuple[str, ...]) -> str:
-    """Write a circuit on the device's qubits down: one register of qubits, one of bits, our own names."""
+def _texts(circuits: Sequence[Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Write circuits down. Raises ShotbusError (SB-1220)."""
+    from qiskit import qasm3
+
     with refusals():
-        text = _written(circuit, names)
-    found = inspect(text)
-    if set(found.parameters) - {_wire_name(k) for k in range(len(names))}:
-        raise fail("SB-1220", "$.circuit", detail="its parameters cannot be written down")
-    return text
+        texts = tuple(str(qasm3.dumps(circuit)) for circuit in circuits)
+    known = {_wire_name(k) for k in range(len(names))}
+    for text in texts:
+        if set(inspect(text).parameters) - known:
+            raise fail("SB-1220", "$.circuit", detail="its parameters cannot be written down")
+    return texts
 
 
-def _written(circuit: Any, names: tuple[str, ...]) -> str:
-    from qiskit import QuantumCircuit, qasm3
+def _flat(circuit: Any, names: tuple[str, ...]) -> Any:
+    """Return a circuit on the device's qubits: one register of qubits, one of bits, our own names."""
+    from qiskit import QuantumCircuit
     from qiskit.circuit import Parameter
 
     places = {name: number for number, name in enumerate(names)}
-    flat = QuantumCircuit(circuit.num_qubits, circuit.num_clbits)
-    flat.compose(circuit, qubits=flat.qubits, clbits=flat.clbits, inplace=True)
-    renamed = {one: Parameter(_wire_name(places[one.name])) for one in flat.parameters}
-    return str(qasm3.dumps(flat.assign_parameters(renamed)))
+    with refusals():
+        flat = QuantumCircuit(circuit.num_qubits, circuit.num_clbits)
+        flat.compose(circuit, qubits=flat.qubits, clbits=flat.clbits, inplace=True)
+        renamed = {one: Parameter(_wire_name(places[one.name])) for one in flat.parameters}
+        return flat.assign_parameters(renamed)
 
 
 def _wire_name(number: int) -> str:
     return f"angle_{number}"
 
 
-def _body(token: str, compiled: Written, part: Part, shots: tuple[int, ...]) -> bytes:
-    columns = [part.bindings.names.index(name) for name in compiled.parameters]
+def _wire_names(angles: Array) -> list[str]:
+    return [_wire_name(number) for number in range(angles.shape[1])]
+
+
+def _body(token: str, compiled: Written, angles: Array, shots: tuple[int, ...]) -> bytes:
     document = {
         "token": token,
         "programs": compiled.texts,
-        "parameters": [_wire_name(number) for number in range(len(columns))],
-        "bindings": part.bindings.matrix[:, columns].tolist(),
+        "parameters": _wire_names(angles),
+        "bindings": angles.tolist(),
         "shots": shots,
     }
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _estimated(compiled: Written, observables: PauliSums, outcomes: list[Entries], rows: int) -> Estimates:
+def _estimated(
+    compiled: Written, observables: PauliSums, outcomes: Sequence[Entries], rows: int
+) -> Estimates:
     evs = np.tile(constants_of(observables), (rows, 1))
     squares = np.zeros_like(evs)
     for basis, entries in zip(compiled.bases, outcomes, strict=True):

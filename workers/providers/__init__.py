@@ -1,0 +1,1 @@
+"""What the adapters of all providers have in common: submit once, ask, check."""

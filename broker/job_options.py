@@ -3,6 +3,7 @@
 Every option belongs to an adapter that reads it, or to a namespace with a checker of its own. A request is
 not refused for options of another adapter than the one that will run it: it may move along its chain. What no
 adapter reads is a mistake, and nobody but the door can tell: each adapter passes over what it does not read.
+Adapters of one's own are not known here: names that begin with ``x.`` are theirs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ READ_BY: Mapping[str, tuple[str, ...]] = {
     "sleep": ("seconds",),
     "vector": _CIRCUITS,
 }
+#: How the names of options begin that adapters from elsewhere read.
+FOREIGN = "x."
 KNOWN = frozenset(name for names in READ_BY.values() for name in names)
 _GATES = tuple(f"{OWN}{key}" for key in KEYS)
 _NAMES = (*sorted(KNOWN), *_GATES)
@@ -37,7 +40,7 @@ def unknown_options(names: Iterable[str]) -> list[Problem]:
     No more than can be told are looked at: a record may have a hundred thousand. Those of quality gates are
     :func:`shotbus.broker.quality.check_quality`'s.
     """
-    odd = sorted(name for name in names if name not in KNOWN and not name.startswith(OWN))
+    odd = sorted(name for name in names if name not in KNOWN and not name.startswith((OWN, FOREIGN)))
     return [_unknown(name) for name in odd[:MAX_PROBLEMS]]
 
 

@@ -1,17 +1,19 @@
 """The adapter seam: what a backend declares about itself and the one verb that runs a batch. No I/O.
 
-An adapter is registered by name; the module behind the name is imported only where it is used, so a
-host that never runs Aer never imports Qiskit. Every adapter passes ``tests/contract/test_adapters.py``.
+An adapter is registered by name, ours below and those of others as entry points of the group
+``shotbus.backends``; the module behind the name is imported only where it is used, so a host that never runs
+Aer never imports Qiskit. Every adapter passes ``tests/contract/test_adapters.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -29,6 +31,8 @@ Found = Literal["", "done", "running", "absent", "unknown"]
 #: A packed result above this travels nowhere: outcome records stay under a megabyte with their frame.
 MAX_PAYLOAD_BYTES = 900_000
 
+#: The group of entry points under which distributions offer adapters: name = "package.module:create".
+GROUP = "shotbus.backends"
 #: name -> module with a ``create(options)`` that returns an :class:`Adapter` or refuses the pool's options.
 REGISTRY: Mapping[str, str] = {
     "aer": "shotbus.workers.adapters.aer",
@@ -331,13 +335,22 @@ def load(name: str, options: Mapping[str, str] = NO_OPTIONS, *, place: str = "$.
             adapter does not know or cannot use, all at once.
 
     """
-    module = REGISTRY.get(name)
-    if module is None:
-        raise fail("SB-1102", "$.adapter", actual=name, limit=", ".join(REGISTRY))
+    create = _creator(name)
     try:
-        return cast("Adapter", importlib.import_module(module).create(options))
+        return create(options)
     except ShotbusError as error:
         raise ShotbusError(problem.under(place) for problem in error.problems) from None
+
+
+def _creator(name: str) -> Callable[[Mapping[str, str]], Adapter]:
+    """Return what makes an adapter; nobody replaces one of ours by taking its name."""
+    if (module := REGISTRY.get(name)) is not None:
+        return cast("Callable[[Mapping[str, str]], Adapter]", importlib.import_module(module).create)
+    offered = entry_points(group=GROUP)
+    if name not in offered.names:
+        known = (*REGISTRY, *sorted(offered.names - set(REGISTRY)))
+        raise fail("SB-1102", "$.adapter", actual=name, limit=", ".join(known))
+    return cast("Callable[[Mapping[str, str]], Adapter]", offered[name].load())
 
 
 def error_class_of(problems: Sequence[Problem]) -> str:

@@ -16,7 +16,7 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, BatchItem
-from shotbus.workers.adapters.ibm_answers import canonical, read_samples, times_of, view_of
+from shotbus.workers.adapters.ibm_answers import canonical, read_samples, seconds_of, times_of, view_of
 from shotbus.workers.adapters.ibm_device import IbmDevice
 from shotbus.workers.adapters.ibm_errors import refusal
 from shotbus.workers.adapters.ibm_local import LocalQueue, pieces_of
@@ -255,18 +255,19 @@ class IbmService:
             view = view_of(job, self._digest(job, token), by_us=name in self._cancelled)
             if view.status != "done":
                 return view
-            return view._replace(
-                backend_seconds=max(0.0, float(job.usage())), calibrations=self._calibrations(job, token)
-            )
+            return self._finished(view, job, token)
         except Exception:  # noqa: BLE001 (whatever an SDK raises here, it is no answer)
             return None
 
-    def _calibrations(self, job: Any, token: str) -> tuple[str, str]:
+    def _finished(self, view: JobView, job: Any, token: str) -> JobView:
+        """Add what is known of a run once it is over: its seconds, its calibrations."""
         compiled_for = self._compiled_for.get(token) or ""
         if self._settings.local:
-            return compiled_for, compiled_for
-        started_ms, finished_ms = times_of(job.metrics())
-        return self._device.ran_under(compiled_for, started_ms, finished_ms)
+            return view._replace(backend_seconds=job.usage(), calibrations=(compiled_for, compiled_for))
+        metrics = job.metrics()
+        started_ms, finished_ms = times_of(metrics)
+        calibrations = self._device.ran_under(compiled_for, started_ms, finished_ms)
+        return view._replace(backend_seconds=seconds_of(metrics), calibrations=calibrations)
 
     def _digest(self, job: Any, token: str) -> str:
         """Return the digest of what was handed in: ours, or that of the process that did it."""

@@ -5,6 +5,7 @@ Outcomes are taken as the packed arrays that they come in; no string is made of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -51,6 +52,15 @@ def times_of(metrics: Mapping[str, Any]) -> tuple[int, int]:
     """Return when a job began to run and when it had, wall time in milliseconds; 0 is not told."""
     told = metrics.get("timestamps") or {}
     return _milliseconds(told.get("running")), _milliseconds(told.get("finished"))
+
+
+def seconds_of(metrics: Mapping[str, Any]) -> float:
+    """Return what a job took of the QPU; negative while the service is still counting."""
+    usage = metrics.get("usage") or {}
+    seconds = usage.get("qpu_charge_time_seconds")
+    if usage.get("status", "pending") == "pending" or not isinstance(seconds, int | float):
+        return -1.0
+    return float(seconds) if 0 <= seconds < math.inf else -1.0
 
 
 def _milliseconds(written: Any) -> int:

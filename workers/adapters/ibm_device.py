@@ -124,10 +124,17 @@ class IbmDevice:
             raise DownError(f"no credential: {error.problems[0].actual}") from None
         try:
             return QiskitRuntimeService(
-                channel=self._settings.channel, token=token, instance=self._settings.instance or None
+                channel=self._settings.channel,
+                token=token,
+                instance=self._settings.instance or None,
+                **self._elsewhere(),
             )
         except Exception as error:  # noqa: BLE001 (texts may quote the request; the name says enough)
             raise DownError(f"the account cannot be used: {type(error).__name__}") from None
+
+    def _elsewhere(self) -> dict[str, Any]:
+        url = self._settings.url
+        return {"url": url, "url_resolver": lambda *_: url} if url else {}
 
 
 def _fake(name: str) -> Any:

@@ -28,6 +28,7 @@ class IbmSettings:
         mode: how the jobs of a bundle reach it: each alone, or all in one batch or session of Qiskit Runtime.
         credentials: a reference to the API key.
         instance: the service instance's name or CRN; empty is the account's own choice.
+        url: of the service's interface, where it is not the usual one.
         channel: of the account.
         max_qubits: the widest circuit that is tried; the backend's own width has the last word.
         max_execution_seconds: the longest a job may take of the QPU; 0 is the service's own limit.
@@ -41,6 +42,7 @@ class IbmSettings:
     mode: Mode = "job"
     credentials: Secret = NO_SECRET
     instance: str = ""
+    url: str = ""
     channel: str = _CHANNELS[0]
     max_qubits: int = 1_000
     max_execution_seconds: int = 0
@@ -66,6 +68,7 @@ def read_settings(options: Mapping[str, str]) -> IbmSettings:
         mode=reader.word("mode", "job", _MODES),  # type: ignore[arg-type]  # one of them
         credentials=reader.secret("credentials"),
         instance=reader.text("instance"),
+        url=reader.text("url"),
         channel=reader.word("channel", _CHANNELS[0], _CHANNELS),
         max_qubits=reader.whole("max_qubits", 1_000, 1, _MOST_QUBITS),
         max_execution_seconds=reader.whole("max_execution_seconds", 0, 0, 86_400),

@@ -27,6 +27,7 @@ TARGET_MB = 400.0
 TARGET_SECONDS = 5.0
 DEARER = 1.2
 _MB = 1e6
+_LONGER = 4
 _RUSH, _STEADY = "rush", "steady"
 _POOLS = {
     # As the default pool for no-op jobs: what is measured is the dispatcher.
@@ -80,14 +81,17 @@ async def measure(
         place: which kind of bus.
         jobs: how many wait.
         few: how many wait in the reference, which is measured ``repeats`` times.
-        finished: jobs over which forwarding and finishing is measured; with twice ``first`` at most ``few``.
+        finished: jobs over which forwarding and finishing is measured, in the reference; with twice ``first`` at
+            most ``few``.
         first: jobs that end before that begins; 0 measures from before the worker is there.
         live: waiting jobs in the restart.
         repeats: see ``few``.
 
     """
     reference = [await _depth(place, few, finished, first) for _ in range(repeats)]
-    deep = await _depth(place, jobs, finished, first)
+    # Over more of them than there are in the reference: what happens now and then (a compaction, a worker that
+    # arrives) is spread over as many as it should be.
+    deep = await _depth(place, jobs, min(_LONGER * finished, jobs // 2), first)
     back = await _restarts(place, live)
     name = f"backlog {place.name}"
     figures = [

@@ -81,16 +81,16 @@ async def measure(
         place: which kind of bus.
         jobs: how many wait.
         few: how many wait in the reference, which is measured ``repeats`` times.
-        finished: jobs over which forwarding and finishing is measured, in the reference; with twice ``first`` at
-            most ``few``.
+        finished: jobs over which forwarding and finishing is measured, in the reference; with twice ``first``
+            at most ``few``.
         first: jobs that end before that begins; 0 measures from before the worker is there.
         live: waiting jobs in the restart.
         repeats: see ``few``.
 
     """
     reference = [await _depth(place, few, finished, first) for _ in range(repeats)]
-    # Over more of them than there are in the reference: what happens now and then (a compaction, a worker that
-    # arrives) is spread over as many as it should be.
+    # Over more of them than there are in the reference: what happens now and then (a compaction, a worker
+    # that arrives) is spread over as many as it should be.
     deep = await _depth(place, jobs, min(_LONGER * finished, jobs // 2), first)
     back = await _restarts(place, live)
     name = f"backlog {place.name}"

@@ -101,3 +101,38 @@ def test_a_job_of_a_process_that_is_gone_is_gone_and_one_that_is_here_is_found(m
     assert (found.found, found.payload) == ("done", ran.payload)
     (other,) = load("ibm", {"backend": "fake_manila"}).look_up(here)
     assert other.found == "absent"
+
+
+def test_leaving_out_the_noise_of_qubits_that_a_circuit_does_not_use_changes_no_count():
+    from qiskit import QuantumCircuit, transpile
+    from qiskit_aer import AerSimulator
+    from qiskit_ibm_runtime.fake_provider import FakeLagosV2
+
+    from shotbus.workers.adapters.ibm_local import LocalQueue, Piece, Simulators
+
+    backend = FakeLagosV2()
+    circuit = QuantumCircuit(3, 3)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.delay(500, 1, "ns")
+    circuit.cx(1, 2)
+    circuit.measure(range(3), range(3))
+    compiled = transpile(circuit, target=backend.target, seed_transpiler=3, scheduling_method="alap")
+    whole = AerSimulator.from_backend(backend).run(compiled, shots=3_000, seed_simulator=5).result()
+    job = LocalQueue(Simulators(backend)).submit("one", [Piece((compiled, None, 3_000), 5)])
+    (narrow,) = job.result()
+    assert narrow.data.c.get_counts() == whole.get_counts()
+
+
+def test_delays_are_aligned_as_the_device_needs_them_and_cost_what_it_forgets_meanwhile(manila):
+    text = "OPENQASM 3.0; include 'stdgates.inc'; qubit[1] q; bit[1] c; x q[0]; {} c[0] = measure q[0];"
+    at_once, later = (
+        run(manila, request(text.format(wait), shots=4_000), text.format(wait))
+        for wait in ("", "delay[100us] q[0];")
+    )
+    kept = [
+        dict(zip(one.outcomes[:, 0].tolist(), one.counts.tolist(), strict=True))[1]
+        for one in (at_once, later)
+    ]
+    assert kept[0] > 3_600
+    assert kept[1] < 3_200

@@ -290,9 +290,11 @@ class Compiler:
     def _translated(self, body: Any, options: RunOptions, **more: Any) -> Any:
         from qiskit import transpile
 
+        goal = self.goal(options, varies=bool(body.parameters))
         return transpile(
             body,
-            **self.goal(options, varies=bool(body.parameters)),
+            **goal,
+            **_timing(body, goal.get("target")),
             optimization_level=options.optimization_level,
             seed_transpiler=options.seed_transpiler,
             **more,
@@ -319,6 +321,12 @@ class Compiler:
             backend = self.backend(options.method)
             return {"target": _bindable(backend.target)} if varies else {"backend": backend}
         return {"target": self._calibration.target}
+
+
+def _timing(body: Any, target: Any) -> dict[str, Any]:
+    """Return how a circuit with delays is scheduled: Qiskit fails on those that its device has to align."""
+    aligned = target is not None and (target.pulse_alignment > 1 or target.acquire_alignment > 1)
+    return {"scheduling_method": "alap"} if aligned and "delay" in body.count_ops() else {}
 
 
 def _bindable(target: Any) -> Any:

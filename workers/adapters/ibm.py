@@ -19,7 +19,7 @@ from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, Bat
 from shotbus.workers.adapters.ibm_answers import canonical, read_samples, seconds_of, times_of, view_of
 from shotbus.workers.adapters.ibm_device import IbmDevice
 from shotbus.workers.adapters.ibm_errors import refusal
-from shotbus.workers.adapters.ibm_local import LocalQueue, pieces_of
+from shotbus.workers.adapters.ibm_local import LocalQueue, Simulators, pieces_of
 from shotbus.workers.adapters.ibm_settings import IbmSettings, read_settings
 from shotbus.workers.providers.adapter import ProviderAdapter
 from shotbus.workers.providers.base import (
@@ -216,11 +216,7 @@ class IbmService:
 
     def _run_here(self, backend: Any, pubs: list[tuple[Any, ...]], order: Order, item: BatchItem) -> JobView:
         if self._queue is None:
-            from qiskit_aer import AerSimulator
-
-            # Made once: the noise of a hundred qubits takes longer to make than many a job. One thread:
-            # parallelism is the pool's.
-            self._queue = LocalQueue(AerSimulator.from_backend(backend, max_parallel_threads=1))
+            self._queue = LocalQueue(Simulators(backend))
         job = self._queue.submit(item.token, pieces_of(pubs, len(order.shots), item.seed))
         self._by_token.put(item.token, job.job_id())
         self._digests.put(item.token, order.digest)

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from shotbus.broker.lru import Lru
 from shotbus.workers.adapters.aer_run import row_seed
+
+_KEPT = 64
 
 
 class Piece(NamedTuple):
@@ -60,16 +63,92 @@ class LocalJob:
         self._future.cancel()
 
 
+class Simulators:
+    """Aer with the noise of a backend, of those qubits alone that a circuit uses.
+
+    The noise of a hundred qubits takes seconds to make, and again for every call to hand over.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._kept: Lru[frozenset[int], Any] = Lru(_KEPT)
+
+    def of(self, circuit: Any) -> Any:
+        """Return what a circuit on the backend's qubits runs on."""
+        used = frozenset(
+            circuit.find_bit(qubit).index
+            for item in circuit.data
+            if item.operation.name != "barrier"
+            for qubit in item.qubits
+        )
+        return self._kept.get(used) or self._kept.put(used, self._made(used))
+
+    def _made(self, used: frozenset[int]) -> Any:
+        from qiskit_aer import AerSimulator
+
+        # One thread: parallelism is the pool's.
+        return AerSimulator.from_backend(_narrowed(self._backend, used), max_parallel_threads=1)
+
+
+def _narrowed(backend: Any, used: frozenset[int]) -> Any:
+    """Return a backend of the same width that can do nothing on other qubits than those."""
+    from inspect import isclass
+
+    from qiskit.transpiler import Target
+
+    whole = backend.target
+    target = Target(
+        num_qubits=whole.num_qubits,
+        dt=whole.dt,
+        granularity=whole.granularity,
+        qubit_properties=whole.qubit_properties,
+    )
+    for name in whole.operation_names:
+        operation = whole.operation_from_name(name)
+        if isclass(operation):
+            target.add_instruction(operation, name=name)
+            continue
+        properties = {qubits: one for qubits, one in whole[name].items() if used.issuperset(qubits or ())}
+        if properties:
+            target.add_instruction(operation, properties, name=name)
+    return _with_target(backend, target)
+
+
+def _with_target(backend: Any, target: Any) -> Any:
+    """Return a backend that has another target; a function, since its class needs Qiskit."""
+    from qiskit.providers import BackendV2, Options
+
+    class Narrow(BackendV2):  # type: ignore[misc]  # Qiskit has no types
+        """A backend of which Aer reads the target."""
+
+        @property
+        def target(self) -> Any:
+            return target
+
+        @property
+        def max_circuits(self) -> None:
+            return None
+
+        @classmethod
+        def _default_options(cls) -> Options:
+            return Options()
+
+        def run(self, run_input: Any, **options: Any) -> Any:
+            return backend.run(run_input, **options)
+
+    return Narrow(name=backend.name, backend_version=backend.backend_version)
+
+
 class LocalQueue:
     """Runs jobs one after the other, as a device does.
 
     Args:
-        mode: what the primitive runs on: Aer with the noise and couplings of the backend.
+        simulators: what the primitive runs on.
 
     """
 
-    def __init__(self, mode: Any) -> None:
-        self._mode = mode
+    def __init__(self, simulators: Simulators) -> None:
+        self._simulators = simulators
         self._thread = ThreadPoolExecutor(1, "fake-backend")
 
     def submit(self, name: str, pieces: Sequence[Piece]) -> LocalJob:
@@ -88,7 +167,7 @@ class LocalQueue:
     def _piece(self, piece: Piece) -> Any:
         from qiskit_ibm_runtime.executor_sampler import Sampler
 
-        sampler = Sampler(mode=self._mode)
+        sampler = Sampler(mode=self._simulators.of(piece.pub[0]))
         sampler.options.simulator.seed_simulator = piece.seed
         # Fewer would round the angles that a caller has asked for.
         sampler.options.simulator.angle_decimals = 15

@@ -35,6 +35,7 @@ GOOD = request(TEXT, angles(NAMES, 2), problem=PROBLEM)
 DEVICE = {"device_model": "generic", "qubits": "4", "coupling": "ring", "drift_seconds": "1e6"}
 #: What an adapter cannot do without.
 NEEDED = {
+    "braket": {"device": "braket_sv"},
     "ibm": {"backend": "fake_manila"},
     "remote": {"url": "http://127.0.0.1:1", "device": "fake_qpu"},
 }

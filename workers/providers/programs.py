@@ -108,10 +108,15 @@ class Order:
 
 
 class Programs:
-    """Makes orders; keeps the last few circuits as they were written out."""
+    """Makes orders; keeps the last few circuits as they were written out.
 
-    def __init__(self) -> None:
-        self.compiler = RemoteCompiler()
+    Args:
+        compiler: what circuits are compiled with, for providers that do not take everything Qiskit has.
+
+    """
+
+    def __init__(self, compiler: RemoteCompiler | None = None) -> None:
+        self.compiler = compiler or RemoteCompiler()
         self._kept: Lru[tuple[GroupKey, str], Written] = Lru(_KEPT)
 
     def order(self, batch: Batch, item: BatchItem, calibration: Calibrated) -> Order:

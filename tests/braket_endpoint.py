@@ -17,72 +17,10 @@ from braket.device_schema.iqm.iqm_device_capabilities_v1 import IqmDeviceCapabil
 from braket.devices import LocalSimulator
 from braket.ir.openqasm import Program, ProgramSet
 from braket.task_result import GateModelTaskResult, ProgramResult, ProgramSetTaskResult
+from braket_devices import QPU, SIMULATOR, capabilities, header, simulator
 
-QPU = "arn:aws:braket:eu-north-1::device/qpu/nobody/Line"
-SIMULATOR = "arn:aws:braket:::device/quantum-simulator/amazon/sv9"
 ACCESS_KEY = "AKIDEXAMPLE"
-LABELS = (1, 2, 3, 5, 8)
 _PAGE = 2
-
-
-def _header(name, version="1"):
-    return {"name": f"braket.{name}", "version": version}
-
-
-def capabilities(sets):
-    """What the device says of itself: a line of five qubits with gaps in their labels."""
-    pairs = list(zip(LABELS[:-1], LABELS[1:], strict=True))
-    program = {
-        "actionType": "braket.ir.openqasm.program",
-        "version": ["1"],
-        "supportedOperations": ["cz", "cnot", "rz", "v", "x", "i", "h", "prx"],
-        "supportPhysicalQubits": True,
-        "supportedResultTypes": [],
-    }
-    bundle = {"actionType": "braket.ir.openqasm.program_set", "version": ["1"]}
-    bundle |= {"maximumExecutables": 12, "maximumTotalShots": 20_000}
-    times = {"T1": {"value": 30.0, "unit": "us"}, "T2": {"value": 2e-05, "unit": "S"}}
-    benchmarks = [_fidelity("RANDOMIZED_BENCHMARKING", 0.999), _fidelity("READOUT", 0.97)]
-    two = {"twoQubitGateFidelity": [{"gateName": "CZ", **_fidelity("INTERLEAVED", 0.98)}]}
-    return {
-        "braketSchemaHeader": _header("device_schema.iqm.iqm_device_capabilities"),
-        "service": {
-            "braketSchemaHeader": _header("device_schema.device_service_properties"),
-            "executionWindows": [],
-            "shotsRange": [1, 5_000],
-            "updatedAt": "2026-01-02T03:04:05",
-        },
-        "action": {"braket.ir.openqasm.program": program}
-        | ({"braket.ir.openqasm.program_set": bundle} if sets else {}),
-        "paradigm": {
-            "braketSchemaHeader": _header("device_schema.gate_model_qpu_paradigm_properties"),
-            "qubitCount": len(LABELS),
-            "nativeGateSet": ["cz", "prx"],
-            "connectivity": {
-                "fullyConnected": False,
-                "connectivityGraph": {str(a): [str(b)] for a, b in pairs},
-            },
-        },
-        "deviceParameters": {},
-        "standardized": {
-            "braketSchemaHeader": _header("device_schema.standardized_gate_model_qpu_device_properties"),
-            "oneQubitProperties": {str(one): {**times, "oneQubitFidelity": benchmarks} for one in LABELS},
-            "twoQubitProperties": {f"{a}-{b}": two for a, b in pairs},
-        },
-    }
-
-
-def _fidelity(name, value):
-    return {"fidelityType": {"name": name}, "fidelity": value}
-
-
-def simulator():
-    """What a simulator of AWS says: no couplings, no program sets."""
-    said = capabilities(sets=False)
-    said["action"]["braket.ir.openqasm.program"]["supportPhysicalQubits"] = False
-    del said["standardized"]
-    said["paradigm"] = {"qubitCount": 20}
-    return said
 
 
 class Cloud:
@@ -157,7 +95,7 @@ class Cloud:
                 reason = {"failureReason": "no lock", "retryable": True, "category": "DEVICE"}
                 document.clear()
                 document |= {"inputsIndex": 0, "failureMetadata": reason}
-                document["braketSchemaHeader"] = _header("task_result.program_set_executable_failure")
+                document["braketSchemaHeader"] = header("task_result.program_set_executable_failure")
 
     def shown(self, arn):
         """A task as Braket tells it."""
@@ -192,7 +130,7 @@ def results(arn, told):
         found |= {f"{folder}/executables/{row}.json": part for row, part in enumerate(parts)}
         found[f"{folder}/program.json"] = json.loads(program.json())
         found[f"{folder}/results.json"] = {
-            "braketSchemaHeader": _header("task_result.program_result"),
+            "braketSchemaHeader": header("task_result.program_result"),
             # Out of order, as nothing says that they are in any.
             "executableResults": [f"executables/{row}.json" for row in reversed(range(rows))],
             "source": "program.json",
@@ -202,12 +140,12 @@ def results(arn, told):
         names.append(f"{folder}/results.json")
         counts.append({"executables": [{}] * rows})
     found["metadata.json"] = {
-        "braketSchemaHeader": _header("task_result.program_set_task_metadata"), "id": arn,
+        "braketSchemaHeader": header("task_result.program_set_task_metadata"), "id": arn,
         "deviceId": told["deviceArn"], "requestedShots": told["shots"], "successfulShots": told["shots"],
         "programMetadata": counts, "totalFailedExecutables": 0,
     }  # fmt: skip
     found["results.json"] = {
-        "braketSchemaHeader": _header("task_result.program_set_task_result"),
+        "braketSchemaHeader": header("task_result.program_set_task_result"),
         "programResults": names,
         "taskMetadata": "metadata.json",
         "s3Location": ["", ""],
@@ -226,9 +164,8 @@ def _sampled(program, shots):
 
 def _executable(program, row, shots):
     inputs = {name: values[row] for name, values in (program.inputs or {}).items()}
-    header = _header("task_result.program_set_executable_result")
     return {
-        "braketSchemaHeader": header,
+        "braketSchemaHeader": header("task_result.program_set_executable_result"),
         "inputsIndex": row,
         **_sampled(Program(source=program.source, inputs=inputs), shots),
     }
@@ -236,9 +173,9 @@ def _executable(program, row, shots):
 
 def _program_result(arn, told, action):
     document = {
-        "braketSchemaHeader": _header("task_result.gate_model_task_result"),
+        "braketSchemaHeader": header("task_result.gate_model_task_result"),
         "taskMetadata": {
-            "braketSchemaHeader": _header("task_result.task_metadata"),
+            "braketSchemaHeader": header("task_result.task_metadata"),
             "id": arn,
             "shots": told["shots"],
             "deviceId": told["deviceArn"],
@@ -246,7 +183,7 @@ def _program_result(arn, told, action):
         "additionalMetadata": {
             "action": action,
             "simulatorMetadata": {
-                "braketSchemaHeader": _header("task_result.simulator_metadata"),
+                "braketSchemaHeader": header("task_result.simulator_metadata"),
                 "executionDuration": 12,
             },
         },

@@ -7,11 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import urllib3
+from braket_devices import QPU
 
 from shotbus.workers.adapters.base import load
 
-QPU = "arn:aws:braket:eu-north-1::device/qpu/nobody/Line"
-SIMULATOR = "arn:aws:braket:::device/quantum-simulator/amazon/sv9"
 SECRET = {"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "very/secret", "SessionToken": "t0"}
 
 

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from braket_kit import QPU, SECRET, SIMULATOR, FakeBraket
+from braket_devices import QPU, SIMULATOR
+from braket_kit import SECRET, FakeBraket
 from embedded_kit import eventually
 from worker_kit import angles, batch, item, request, rotations
 

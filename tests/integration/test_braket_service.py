@@ -106,6 +106,14 @@ def test_an_angle_that_is_a_formula_is_computed_before_it_is_handed_in(qpu):
     assert counts.counts.tolist() == [50, 50, 50, 50]
 
 
+def test_an_angle_without_a_value_fails_its_own_job_and_is_not_handed_in(aws, qpu):
+    text = HEAD + "input float a; qubit[1] q; bit[1] c; rx(1 / a) q[0]; c = measure q;"
+    bad, good = job(request(text, Bindings(("a",), np.zeros((1, 1))))), job()
+    results = qpu.run(batch([bad, good], text, BELL))
+    assert [codes(one) for one in results] == [("INVALID", ["SB-1220"]), ("", [])]
+    assert aws.created()[bad.token] == 0
+
+
 def test_rows_of_a_circuit_without_parameters_are_executables_of_their_own(qpu):
     raw = request(BELL, Bindings((), np.zeros((3, 0))), shots=50)
     counts = answer(run(qpu, job(raw)))

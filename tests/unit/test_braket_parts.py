@@ -361,6 +361,13 @@ def test_one_executable_is_a_program_and_more_are_a_program_set_with_inputs_as_c
     assert several.shots == 40
 
 
+def test_an_angle_without_a_value_is_the_jobs_own_fault():
+    order = order_of(1)
+    order.angles[0, 1] = 1.7e308
+    with pytest.raises(ShotbusError, match="SB-1220"):
+        action_of(order, Form(), Limits())
+
+
 @pytest.mark.parametrize(
     ("order", "limits", "hint"),
     [

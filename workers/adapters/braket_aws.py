@@ -14,6 +14,7 @@ from typing import Any
 
 from shotbus.broker.clock import Clock
 from shotbus.broker.lru import Lru
+from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, BatchItem
 from shotbus.workers.adapters.braket_answers import DIGEST, TOKEN, Task, read_result, read_task
 from shotbus.workers.adapters.braket_api import MAX_ANSWER_BYTES, AskedInVainError, BraketApi
@@ -95,14 +96,16 @@ class BraketAws:
     def submit(self, order: Order, item: BatchItem) -> JobView:
         """Hand a job in. Raises NotSentError, NoAnswerError, ImplausibleError, RefusedError."""
         try:
-            facts, calibration = self._device.facts(), self._device.current()
+            facts = self._device.facts(order.calibration_id)
+            action = action_of(order, facts.form, facts.limits)
         except DownError as error:
             raise NotSentError(str(error)) from None
-        action = action_of(order, facts.form, facts.limits)
+        except ShotbusError as error:
+            raise RefusedError(error.problems[0]) from None
         # Braket remembers tokens for a while only, tags for good.
         if item.attempt > 1 and (known := self.find(item.token)) is not None:
             return known
-        self._compiled_for.put(item.token, calibration.calibration_id)
+        self._compiled_for.put(item.token, order.calibration_id)
         arn = self._create(
             {
                 "clientToken": client_token(item.token),

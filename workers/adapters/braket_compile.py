@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from shotbus.schemas.errors import fail
-from shotbus.workers.adapters.gate_angles import Angle
+from shotbus.schemas.packed import Array
+from shotbus.workers.adapters.gate_angles import Angle, Columns
 from shotbus.workers.adapters.gate_compile import FlatCircuit, flattened, plain
 from shotbus.workers.providers.programs import RemoteCompiler, Written
 
@@ -82,6 +85,15 @@ def slots_of(circuit: FlatCircuit) -> Slots:
     for bit, qubit in circuit.measured:
         found.setdefault(qubit, []).append(bit)
     return tuple(tuple(bits) for bits in found.values())
+
+
+def values_of(angle: Angle, columns: Columns) -> Array:
+    """Return an angle at every point. Raises ShotbusError (SB-1220) where it has no value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = angle.values(columns)
+    if not np.isfinite(values).all():
+        raise fail("SB-1220", "$.circuit", detail="an angle is not finite for these bindings")
+    return values
 
 
 def flat_circuits(written: Written) -> list[FlatCircuit]:

@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 
 from shotbus.broker.clock import Clock
+from shotbus.broker.lru import Lru
 from shotbus.workers.adapters.braket_api import AskedInVainError, BraketApi
 from shotbus.workers.adapters.braket_facts import Facts, read_facts
 from shotbus.workers.adapters.braket_settings import BraketSettings
@@ -20,6 +21,7 @@ from shotbus.workers.providers.target import TargetCalibration
 #: Gates on two qubits that a device with couplings is compiled for: the first that it has.
 _COUPLERS = ("cz", "cx")
 _SINGLES = ("rz", "sx", "x")
+_KEPT = 8
 
 
 class BraketDevice(Lately):
@@ -28,13 +30,17 @@ class BraketDevice(Lately):
     def __init__(self, api: BraketApi, settings: BraketSettings, clock: Clock) -> None:
         super().__init__(self._tell, settings.device_seconds, clock)
         self._api, self._settings = api, settings
-        self._facts: Facts | None = None
+        self._facts: Lru[str, Facts] = Lru(_KEPT)
 
-    def facts(self) -> Facts:
-        """Return what it can do. Raises DownError."""
-        self.current()
-        assert self._facts is not None, "told with the calibration"
-        return self._facts
+    def facts(self, calibration_id: str) -> Facts:
+        """Return what it could do at one of its last calibrations: labels may have changed since.
+
+        Raises DownError for one that is too long ago.
+        """
+        found = self._facts.get(calibration_id)
+        if found is None:
+            raise DownError("it was calibrated anew too often since the circuit was compiled")
+        return found
 
     def _tell(self) -> Told:
         self._api.check()
@@ -43,8 +49,9 @@ class BraketDevice(Lately):
         except AskedInVainError as error:
             raise DownError(f"no answer about the device: {error.refusal.problem.detail}") from None
         try:
-            self._facts = facts = read_facts(json.loads(told["deviceCapabilities"]))
+            facts = read_facts(json.loads(told["deviceCapabilities"]))
             calibration = calibrated(self._settings.device, facts)
+            self._facts.put(calibration.calibration_id, facts)
         except DownError:
             raise
         except Exception as error:  # noqa: BLE001 (a stranger's word, of any form)

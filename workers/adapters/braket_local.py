@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.workers.adapters.aer_run import out_of_memory
 from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, BatchItem
 from shotbus.workers.adapters.braket_compile import GATES
 from shotbus.workers.adapters.braket_errors import cancelled
@@ -162,6 +163,8 @@ def _view(token: str, run: _Run) -> JobView:
 def _failure(error: BaseException | None) -> Problem | None:
     if isinstance(error, ShotbusError):
         return error.problems[0]
+    if isinstance(error, MemoryError):
+        return out_of_memory().problems[0]
     return None if error is None else Problem("SB-9001", "$", detail=type(error).__name__)
 
 

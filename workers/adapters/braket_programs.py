@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from shotbus.schemas.errors import Problem
-from shotbus.workers.adapters.braket_compile import Form, Source, flat_circuits, write
+from shotbus.workers.adapters.braket_compile import Form, Source, flat_circuits, values_of, write
 from shotbus.workers.providers.base import RefusedError
 from shotbus.workers.providers.programs import Order
 
@@ -58,11 +58,19 @@ def executables_of(order: Order) -> int:
 
 
 def action_of(order: Order, form: Form, limits: Limits) -> Action:
-    """Return a job as a task. Raises RefusedError (SB-1110) for what the device does not take at once."""
+    """Return a job as a task.
+
+    Raises:
+        RefusedError: SB-1110, the device does not take as much at once.
+        ShotbusError: SB-1220, an angle has no value.
+
+    """
     _check(order, limits)
     sources = [write(circuit, form) for circuit in flat_circuits(order.compiled)]
     columns = {name: order.angles[:, k] for k, name in enumerate(order.wire_names)}
-    values = [{name: angle.values(columns).tolist() for name, angle in one.inputs.items()} for one in sources]
+    values = [
+        {name: values_of(angle, columns).tolist() for name, angle in one.inputs.items()} for one in sources
+    ]
     count = executables_of(order)
     if count == 1:
         bound = {name: column[0] for name, column in values[0].items()}

@@ -69,7 +69,7 @@ class BraketSettings:
     submit_seconds: float = 30.0
     request_seconds: float = 10.0
     settle_seconds: float = 120.0
-    search_hours: float = 168.0
+    search_hours: float = 2_160.0
     device_seconds: float = 60.0
     patience: Patience = field(default_factory=lambda: Patience(1.0, 300.0))
 
@@ -97,7 +97,7 @@ def read_settings(options: Mapping[str, str]) -> BraketSettings:
         submit_seconds=reader.number("submit_seconds", 30.0, 0.01, _LONGEST),
         request_seconds=reader.number("request_seconds", 10.0, 0.01, _LONGEST),
         settle_seconds=reader.number("settle_seconds", 120.0, 0.0, _LONGEST),
-        search_hours=reader.number("search_hours", 168.0, 0.01, 24 * 365.0),
+        search_hours=reader.number("search_hours", 2_160.0, 1.0, _LONGEST),
         device_seconds=reader.number("device_seconds", 60.0, 0.0, _LONGEST),
         patience=Patience(
             reader.number("poll_seconds", 0.01 if local else 1.0, 0.001, _LONGEST),

@@ -18,6 +18,7 @@ _CIRCUITS = ("layout", "method", "optimization_level", "recompile", "shots_per_c
 #: By adapter. ``tests/contract/test_adapters.py`` compares it with what each really reads.
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "aer": _CIRCUITS,
+    "braket": _CIRCUITS,
     "classical": (),
     "faulty": ("fault", "found"),
     "ibm": _CIRCUITS,

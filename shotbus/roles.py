@@ -130,10 +130,13 @@ def adapter_problems(config: Config, pool: str) -> tuple[Problem, ...]:
         told = load(name, settings.options, place=f"$.pools.{pool}.options").capabilities
     except ShotbusError as error:
         return error.problems
-    # By the pool's kind the dispatcher knows that nothing may be sent twice there.
-    if told.kind != "hardware" or settings.kind == "hardware":
+    # By the pool's kind, or by its price, the dispatcher knows that nothing may be sent twice there.
+    if told.kind == "hardware" and settings.kind != "hardware":
+        limit, hint = f"hardware: {name} is a QPU", f'write kind = "hardware" in [pools.{pool}]'
+    elif told.paid and not settings.paid:
+        limit, hint = f"hardware, or with a price: {name} costs", f"say how much in [pools.{pool}.price]"
+    else:
         return ()
-    limit, hint = f"hardware: {name} is a QPU", f'write kind = "hardware" in [pools.{pool}]'
     return (Problem("SB-2002", f"$.pools.{pool}.kind", limit=limit, actual=settings.kind, hint=hint),)
 
 

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from braket_kit import FakeBraket
 from provider_kit import Provider
 from worker_kit import angles, batch, item, request, rotations
 
@@ -35,6 +36,7 @@ GOOD = request(TEXT, angles(NAMES, 2), problem=PROBLEM)
 DEVICE = {"device_model": "generic", "qubits": "4", "coupling": "ring", "drift_seconds": "1e6"}
 #: What an adapter cannot do without.
 NEEDED = {
+    "braket": {"device": "braket_sv"},
     "ibm": {"backend": "fake_manila"},
     "remote": {"url": "http://127.0.0.1:1", "device": "fake_qpu"},
 }
@@ -42,15 +44,17 @@ ADAPTERS = {
     **{name: (name, NEEDED.get(name, {})) for name in REGISTRY},
     "aer as a device": ("aer", DEVICE),
 }
+#: They need a server.
+SERVED = {"remote": Provider, "braket at AWS": FakeBraket}
 
 
-@pytest.fixture(params=sorted(ADAPTERS), scope="module")
+@pytest.fixture(params=sorted({*ADAPTERS, *SERVED}), scope="module")
 def adapter(request, tmp_path_factory):
-    if request.param != "remote":
+    if request.param not in SERVED:
         yield load(*ADAPTERS[request.param])
         return
-    with Provider(tmp_path_factory.mktemp("provider")) as provider:
-        yield provider.adapter()
+    with SERVED[request.param](tmp_path_factory.mktemp("provider")) as server:
+        yield server.adapter()
 
 
 def test_capabilities_say_what_the_dispatcher_asks(adapter):

@@ -19,6 +19,8 @@ SIMULATORS = {
     "default.qubit": ("pennylane", {}),
     "lightning.qubit": ("pennylane", {"device": "lightning.qubit"}),
 }
+#: They measure, and have no exact values.
+SAMPLERS = {"braket_sv": ("braket", {"device": "braket_sv"})}
 RANDOM = {f"OpenQASM 3, {k}": random_3(k) for k in range(8)} | {
     f"OpenQASM 2, {k}": random_2(k) for k in range(8)
 }
@@ -26,12 +28,17 @@ CIRCUITS = PUBLIC | RANDOM
 POINTS = 3
 SHOTS = 4_000
 #: All comparisons together go wrong by chance once in a thousand; seeds are fixed, so they did not.
-LEVEL = 1e-3 / (len(SIMULATORS) * len(CIRCUITS) * POINTS)
+LEVEL = 1e-3 / ((len(SIMULATORS) + len(SAMPLERS)) * len(CIRCUITS) * POINTS)
 
 
 @pytest.fixture(scope="module")
 def simulators():
     return {name: load(*given) for name, given in SIMULATORS.items()}
+
+
+@pytest.fixture(scope="module")
+def samplers(simulators):
+    return simulators | {name: load(*given) for name, given in SAMPLERS.items()}
 
 
 def parsed(text):
@@ -75,12 +82,12 @@ def test_exact_values_agree_to_nine_digits(simulators, name):
 
 
 @pytest.mark.parametrize("name", CIRCUITS)
-def test_counts_come_from_the_exact_distribution(simulators, name):
+def test_counts_come_from_the_exact_distribution(samplers, name):
     text = CIRCUITS[name]
     facts, circuit = inspect(text), parsed(CIRCUITS[name])
     bindings = bindings_of(facts)
     raw = request(text, bindings, shots=SHOTS)
-    counts = {one: answer(adapter, text, raw) for one, adapter in simulators.items()}
+    counts = {one: answer(adapter, text, raw) for one, adapter in samplers.items()}
     for row in range(POINTS):
         values = dict(zip(bindings.names, bindings.matrix[row].tolist(), strict=True))
         wanted = exact_distribution(circuit, values)

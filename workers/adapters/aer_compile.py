@@ -275,7 +275,8 @@ class Compiler:
         with refusals():
             body = self.prepared(parsed.circuit)
             body = _without_final_measurements(body) if bare else body
-            if options.layout and self._calibration is not None:
+            # Where all qubits are coupled alike there is no other place.
+            if options.layout and self._calibration is not None and self._calibration.model.edges():
                 circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
             else:
                 circuit = self._translated(body, options)

@@ -36,6 +36,7 @@ GROUP = "shotbus.backends"
 #: name -> module with a ``create(options)`` that returns an :class:`Adapter` or refuses the pool's options.
 REGISTRY: Mapping[str, str] = {
     "aer": "shotbus.workers.adapters.aer",
+    "braket": "shotbus.workers.adapters.braket",
     "classical": "shotbus.workers.adapters.classical",
     "noop": "shotbus.workers.adapters.noop",
     "pennylane": "shotbus.workers.adapters.pennylane",

@@ -57,7 +57,11 @@ class Outcomes:
 
     def probabilities(self, state: Array) -> Array:
         """Return rows x outcomes; a row of a state is taken for normalised, up to rounding."""
-        weights = np.take(state.real**2 + state.imag**2, self.order, axis=1)
+        return self.gathered(state.real**2 + state.imag**2)
+
+    def gathered(self, weights: Array) -> Array:
+        """Return rows x outcomes of weights that are given by place, rows x 2^n."""
+        weights = np.take(weights, self.order, axis=1)
         if len(self.starts) < len(self.order):
             weights = np.add.reduceat(weights, self.starts, axis=1)
         return weights

@@ -56,16 +56,21 @@ class FlatBody(Transpiled):
     @cached_property
     def flat(self) -> FlatCircuit:
         """The list."""
-        places = {qubit: number for number, qubit in enumerate(self.circuit.qubits)}
-        bits = {bit: number for number, bit in enumerate(self.circuit.clbits)}
-        gates, measured = [], {}
-        for item in self.circuit.data:
-            qubits = tuple(places[qubit] for qubit in item.qubits)
-            if item.operation.name == "measure":
-                measured[bits[item.clbits[0]]] = qubits[0]
-            elif item.operation.name not in _IGNORED:
-                gates.append(_gate(item.operation, qubits))
-        return FlatCircuit(len(places), tuple(gates), tuple(sorted(measured.items())))
+        return flattened(self.circuit)
+
+
+def flattened(circuit: Any) -> FlatCircuit:
+    """Return a circuit that :func:`plain` has let pass, and the transpiler has not added anything to."""
+    places = {qubit: number for number, qubit in enumerate(circuit.qubits)}
+    bits = {bit: number for number, bit in enumerate(circuit.clbits)}
+    gates, measured = [], {}
+    for item in circuit.data:
+        qubits = tuple(places[qubit] for qubit in item.qubits)
+        if item.operation.name == "measure":
+            measured[bits[item.clbits[0]]] = qubits[0]
+        elif item.operation.name not in _IGNORED:
+            gates.append(_gate(item.operation, qubits))
+    return FlatCircuit(len(places), tuple(gates), tuple(sorted(measured.items())))
 
 
 def _gate(operation: Any, qubits: tuple[int, ...]) -> Gate:
@@ -101,14 +106,22 @@ class GateCompiler(Compiler):
 
     def prepared(self, circuit: Any) -> Any:
         """Return the circuit without what does nothing. Raises ShotbusError (SB-1118)."""
-        if "for_loop" in circuit.count_ops():
-            from qiskit.transpiler.passes import UnrollForLoops
+        return plain(circuit)
 
-            circuit = UnrollForLoops()(circuit)
-        plain = circuit.copy_empty_like()
-        for item in _unitary(circuit):
-            plain.append(item)
-        return plain
+
+def plain(circuit: Any) -> Any:
+    """Return a parsed circuit as gates, then measurements, without what does nothing.
+
+    Raises ShotbusError (SB-1118) for one that needs more.
+    """
+    if "for_loop" in circuit.count_ops():
+        from qiskit.transpiler.passes import UnrollForLoops
+
+        circuit = UnrollForLoops()(circuit)
+    left = circuit.copy_empty_like()
+    for item in _unitary(circuit):
+        left.append(item)
+    return left
 
 
 def _not_here(name: str) -> ShotbusError:

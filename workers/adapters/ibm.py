@@ -16,16 +16,16 @@ from shotbus.broker.clock import Clock, SystemClock
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, BatchItem
-from shotbus.workers.adapters.ibm_answers import canonical, read_samples, seconds_of, times_of, view_of
+from shotbus.workers.adapters.ibm_answers import read_samples, seconds_of, times_of, view_of
 from shotbus.workers.adapters.ibm_device import IbmDevice
 from shotbus.workers.adapters.ibm_errors import refusal
 from shotbus.workers.adapters.ibm_local import LocalQueue, Simulators, pieces_of
 from shotbus.workers.adapters.ibm_settings import IbmSettings, read_settings
+from shotbus.workers.adapters.samples import canonical
 from shotbus.workers.providers.adapter import ProviderAdapter
 from shotbus.workers.providers.base import (
     Closed,
     DownError,
-    Expected,
     Fetched,
     ImplausibleError,
     JobView,
@@ -34,6 +34,7 @@ from shotbus.workers.providers.base import (
     RefusedError,
 )
 from shotbus.workers.providers.programs import Order
+from shotbus.workers.providers.settling import Settling
 from shotbus.workers.providers.target import TargetCalibration
 
 _KEPT = 1_024
@@ -60,8 +61,7 @@ class IbmService:
         self._digests: Lru[str, str] = Lru(_KEPT)
         #: By token, the calibration that its job was compiled for.
         self._compiled_for: Lru[str, str] = Lru(_KEPT)
-        #: Tokens that nobody had when they were asked for, and when that was first.
-        self._unseen: Lru[str, float] = Lru(_KEPT)
+        self._settling = Settling(settings.settle_seconds, clock)
         self._cancelled: set[str] = set()
         self._surplus = 0
 
@@ -151,7 +151,7 @@ class IbmService:
             job = self._ask_for(view.id)
         return self._view(job, token)
 
-    def fetch(self, view: JobView, token: str, expected: Expected) -> Fetched | None:
+    def fetch(self, view: JobView, token: str, order: Order) -> Fetched | None:
         """Fetch a result and check it against the request."""
         del token
         if (job := self._jobs.get(view.id)) is None:
@@ -161,7 +161,7 @@ class IbmService:
         except Exception:  # noqa: BLE001 (whatever an SDK raises here, the result was not fetched this time)
             return None
         try:
-            outcomes = read_samples(result, expected)
+            outcomes = read_samples(result, order.expected)
         except ImplausibleError as error:
             return Fetched(b"", wrong=str(error))
         return Fetched(canonical(outcomes), outcomes)
@@ -178,11 +178,7 @@ class IbmService:
             self._device.service().jobs(limit=1)
         except Exception:  # noqa: BLE001 (whatever an SDK raises here, nobody can tell)
             return Closed()
-        now = self._clock.monotonic()
-        first = self._unseen.get(token)
-        if first is None:
-            self._unseen.put(token, first := now)
-        return Closed(absent=now - first >= self._settings.settle_seconds)
+        return Closed(absent=self._settling.is_over(token))
 
     def cancel(self, view: JobView, token: str) -> tuple[JobView, bool]:
         """Ask for a job's end."""

@@ -12,28 +12,25 @@ from typing import Any
 
 from shotbus.broker.clock import Clock
 from shotbus.broker.config_loader import reveal
-from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import BackendState
 from shotbus.workers.adapters.ibm_settings import IbmSettings
 from shotbus.workers.providers.base import DownError
+from shotbus.workers.providers.lately import Lately, Told
 from shotbus.workers.providers.target import TargetCalibration
 
-_KEPT = 8
 _MILLI = 1e3
 _MISSING = "qiskit-ibm-runtime is not installed: pip install 'shotbus[ibm]'"
 
 
-class IbmDevice:
+class IbmDevice(Lately):
     """One backend; what it says of itself is remembered for a while."""
 
     def __init__(self, settings: IbmSettings, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+        # One that runs here never changes.
+        super().__init__(self._tell, math.inf if settings.local else settings.device_seconds, clock)
+        self._settings = settings
         self._service: Any = None
         self._backend: Any = None
-        self._asked = -math.inf
-        self._known: tuple[TargetCalibration, BackendState] | None = None
-        self._kept: Lru[str, TargetCalibration] = Lru(_KEPT)
 
     def service(self) -> Any:
         """Return the account; only real backends have one. Raises DownError."""
@@ -54,46 +51,7 @@ class IbmDevice:
                 raise DownError(f"{name} cannot be had: {type(error).__name__}") from None
         return self._backend
 
-    def current(self) -> TargetCalibration:
-        """Return the calibration that holds now. Raises DownError if it is off line."""
-        calibration, state = self._look()
-        if state.unhealthy:
-            raise DownError(state.unhealthy)
-        return calibration
-
-    def state(self) -> BackendState:
-        """Return how the backend is. Raises DownError when nothing is known."""
-        return self._look()[1]
-
-    def find(self, calibration_id: str) -> TargetCalibration | None:
-        """Return one of the last calibrations."""
-        return self._kept.get(calibration_id)
-
-    def ran_under(self, compiled_for: str, started_ms: int, finished_ms: int) -> tuple[str, str]:
-        """Return the calibrations at the begin and at the end of a run, as far as they can be told.
-
-        Args:
-            compiled_for: the calibration that held when the job was handed in; it may have waited since.
-            started_ms: when it began to run, wall time.
-            finished_ms: when it had run.
-
-        """
-        try:
-            now = self._look()[0]
-        except DownError:
-            return compiled_for, compiled_for
-        if now.calibrated_ms <= started_ms or not compiled_for:
-            return now.calibration_id, now.calibration_id
-        return compiled_for, now.calibration_id if now.calibrated_ms < finished_ms else compiled_for
-
-    def _look(self) -> tuple[TargetCalibration, BackendState]:
-        now = self._clock.monotonic()
-        fresh = self._settings.local or now - self._asked < self._settings.device_seconds
-        if self._known is None or not fresh:
-            self._known, self._asked = self._ask(), now
-        return self._known
-
-    def _ask(self) -> tuple[TargetCalibration, BackendState]:
+    def _tell(self) -> Told:
         backend = self.backend()
         try:
             if not self._settings.local:
@@ -105,8 +63,7 @@ class IbmDevice:
         measured = getattr(properties, "last_update_date", None)
         calibrated_ms = round(measured.timestamp() * _MILLI) if measured is not None else 0
         version = str(getattr(properties, "backend_version", ""))
-        made = TargetCalibration(self._settings.backend, target, calibrated_ms, {"version": version})
-        calibration = self._kept.get(made.calibration_id) or self._kept.put(made.calibration_id, made)
+        calibration = TargetCalibration(self._settings.backend, target, calibrated_ms, {"version": version})
         operational = bool(getattr(status, "operational", True))
         reason = str(getattr(status, "status_msg", "")) or "no reason given"
         return calibration, replace(

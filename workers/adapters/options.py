@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from shotbus.broker.config import NO_SECRET, REFERENCES, Secret
 from shotbus.broker.config_parse import unknown_keys
@@ -45,6 +47,22 @@ class OptionReader:
             self.refuse(name, REFERENCES, "something else")
             return NO_SECRET
 
+    def url(self, name: str, *, needed: bool) -> str:
+        """Return a service's address without a slash at its end: no secret goes to another host in clear."""
+        url = self.text(name).rstrip("/")
+        try:
+            parts = urlsplit(url)
+            clear = parts.scheme == "http" and _is_here(parts.hostname or "")
+            usable = bool(parts.hostname) and (parts.scheme == "https" or clear) and parts.port != 0
+        except ValueError:
+            usable = False
+        # Whatever stands where a user's name may stand is a secret, and is not repeated.
+        if url and (not usable or parts.username is not None or parts.query or parts.fragment):
+            self.refuse(name, "https://host[:port][/path], or http:// on this host", "something else")
+        if needed and not url:
+            self.refuse(name, "https://host[:port]", "nothing")
+        return url
+
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number from ``low`` to ``high``, both included."""
         written = self.text(name, str(default))
@@ -80,6 +98,15 @@ class OptionReader:
         problems = [*unknown_keys(self._given, self._known, "$"), *self._problems]
         if problems:
             raise ShotbusError(problems)
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def referenced(options: Mapping[str, str]) -> list[str]:

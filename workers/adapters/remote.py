@@ -20,7 +20,6 @@ from shotbus.workers.adapters.remote_settings import RemoteSettings, read_settin
 from shotbus.workers.providers.adapter import Patience, ProviderAdapter
 from shotbus.workers.providers.base import (
     Closed,
-    Expected,
     Fetched,
     ImplausibleError,
     JobView,
@@ -88,7 +87,7 @@ class RemoteService:
     def job(self, view: JobView, token: str) -> JobView | None:
         return _view(_question(lambda: self._api.job(view.id)), token)
 
-    def fetch(self, view: JobView, token: str, expected: Expected) -> Fetched | None:
+    def fetch(self, view: JobView, token: str, order: Order) -> Fetched | None:
         """Fetch a result and check it against the request."""
         answer = _question(lambda: self._api.result(view.id))
         if answer is None or answer.status not in (200, 410):
@@ -96,7 +95,7 @@ class RemoteService:
         if answer.status == 410:
             return Fetched(answer.raw, gone=True)
         try:
-            return Fetched(answer.raw, tuple(read_result(answer.document, token, view.id, expected)))
+            return Fetched(answer.raw, tuple(read_result(answer.document, token, view.id, order.expected)))
         except ImplausibleError as error:
             return Fetched(answer.raw, wrong=str(error))
 

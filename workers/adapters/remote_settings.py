@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from shotbus.broker.config import NO_SECRET, Secret
 from shotbus.workers.adapters.options import OptionReader
@@ -50,7 +48,7 @@ def read_settings(options: Mapping[str, str]) -> RemoteSettings:
     """Read a pool's options. Raises ShotbusError (SB-2001, SB-2002) with everything that is wrong."""
     reader = OptionReader(options)
     settings = RemoteSettings(
-        url=_url(reader),
+        url=reader.url("url", needed=True),
         device=_required(reader, "device", "the device's name at its provider"),
         credentials=reader.secret("credentials"),
         ca_file=reader.text("ca_file"),
@@ -70,27 +68,3 @@ def _required(reader: OptionReader, name: str, wanted: str) -> str:
     if not (value := reader.text(name)):
         reader.refuse(name, wanted, "nothing")
     return value
-
-
-def _url(reader: OptionReader) -> str:
-    """Return the service's address; a credential never travels in the clear to another host."""
-    url = _required(reader, "url", "https://host[:port]").rstrip("/")
-    try:
-        parts = urlsplit(url)
-        plain = parts.scheme == "http" and _is_here(parts.hostname or "")
-        usable = bool(parts.hostname) and (parts.scheme == "https" or plain) and parts.port != 0
-    except ValueError:
-        usable = False
-    # Whatever stands where a user's name may stand is a secret, and is not repeated.
-    if url and (not usable or parts.username is not None or parts.query or parts.fragment):
-        reader.refuse("url", "https://host[:port][/path], or http:// on this host", "something else")
-    return url
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

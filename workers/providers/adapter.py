@@ -68,13 +68,16 @@ class ProviderAdapter:
         service: the device.
         patience: how long to wait for it.
         clock: for that.
+        programs: makes what is handed in.
 
     """
 
-    def __init__(self, service: Service, patience: Patience, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, patience: Patience, clock: Clock, programs: Programs | None = None
+    ) -> None:
         self._service, self._patience, self._clock = service, patience, clock
         self._unwanted = Unwanted()
-        self._programs = Programs()
+        self._programs = programs or Programs()
         self._jobs: dict[str, Any] = {}
         self._circuits: dict[str, Any] = {}
         self._calibrations: dict[str, None] = {}
@@ -232,7 +235,7 @@ class ProviderAdapter:
         if one.view.status == "done":
             entering("retrieve")
             begun = self._clock.monotonic()
-            fetched = self._service.fetch(one.view, one.item.token, one.order.expected)
+            fetched = self._service.fetch(one.view, one.item.token, one.order)
             one.timings.add("retrieve", self._clock.monotonic() - begun)
             if fetched is None:
                 return None

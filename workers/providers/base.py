@@ -91,6 +91,8 @@ class Fetched:
         outcomes: of each program, all runs of a row added up; empty where ``wrong`` or ``gone``.
         wrong: why it is not believed; it may have been spoiled on its way.
         gone: the provider has the job, but its result no more.
+        failure: why the provider has none for a part of the job, though it calls the job done.
+        backend_seconds: what the run took, where only the result tells; negative is not told.
 
     """
 
@@ -98,6 +100,8 @@ class Fetched:
     outcomes: tuple[Entries, ...] = ()
     wrong: str = ""
     gone: bool = False
+    failure: Problem | None = None
+    backend_seconds: float = -1.0
 
 
 class Closed(NamedTuple):
@@ -172,8 +176,11 @@ class Service(Protocol):
         """Ask how a job is; None when there was no answer this time."""
         ...
 
-    def fetch(self, view: JobView, token: str, expected: Expected) -> Fetched | None:
-        """Fetch the result of a job that is done; None when there was no answer this time."""
+    def fetch(self, view: JobView, token: str, order: Order) -> Fetched | None:
+        """Fetch the result of a job that is done; None when there was no answer this time.
+
+        ``order`` is what the job asks for; an earlier attempt may have compiled it for another calibration.
+        """
         ...
 
     def close(self, token: str) -> Closed:

@@ -69,14 +69,15 @@ def judged(one: Pending, fetched: Fetched | None) -> ItemResult:
     ``fetched`` is its result, None for a job that has none.
     """
     view = one.view
+    seconds = max(view.backend_seconds, fetched.backend_seconds if fetched is not None else -1.0)
     if not one.fetches:
         one.timings.add("provider-queue", view.queue_seconds)
-        one.timings.add("execute", max(0.0, view.backend_seconds))
+        one.timings.add("execute", max(0.0, seconds))
     result = _judged(one, fetched)
     return replace(
         result,
         cost=view.cost,
-        backend_seconds=view.backend_seconds,
+        backend_seconds=seconds,
         provider_job_id=view.id,
         timings=one.timings,
     )
@@ -84,8 +85,9 @@ def judged(one: Pending, fetched: Fetched | None) -> ItemResult:
 
 def _judged(one: Pending, fetched: Fetched | None) -> ItemResult:
     view = one.view
-    if fetched is None:
-        return failed(ShotbusError([view.failure]) if view.failure is not None else fail("SB-5001", "$"))
+    if fetched is None or fetched.failure is not None:
+        why = view.failure if fetched is None else fetched.failure
+        return failed(ShotbusError([why]) if why is not None else fail("SB-5001", "$"))
     if fetched.gone:
         return failed(fail("SB-5005", "$.result", detail="the provider has the job, but its result no more"))
     begin, end = view.calibrations

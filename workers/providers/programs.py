@@ -65,7 +65,8 @@ class Written(NamedTuple):
 class Order:
     """A job as it is handed in: ``body`` are the submission's bytes.
 
-    ``angles``, rows x parameters, are in the order of :attr:`wire_names`.
+    ``angles``, rows x parameters, are in the order of :attr:`wire_names`; ``calibration_id`` is what it was
+    compiled for.
     """
 
     body: bytes
@@ -73,6 +74,7 @@ class Order:
     angles: Array
     shots: tuple[int, ...]
     facts: Mapping[str, Any]
+    calibration_id: str = ""
 
     @property
     def rows(self) -> int:
@@ -108,10 +110,15 @@ class Order:
 
 
 class Programs:
-    """Makes orders; keeps the last few circuits as they were written out."""
+    """Makes orders; keeps the last few circuits as they were written out.
 
-    def __init__(self) -> None:
-        self.compiler = RemoteCompiler()
+    Args:
+        compiler: what circuits are compiled with, for providers that do not take everything Qiskit has.
+
+    """
+
+    def __init__(self, compiler: RemoteCompiler | None = None) -> None:
+        self.compiler = compiler or RemoteCompiler()
         self._kept: Lru[tuple[GroupKey, str], Written] = Lru(_KEPT)
 
     def order(self, batch: Batch, item: BatchItem, calibration: Calibrated) -> Order:
@@ -124,7 +131,7 @@ class Programs:
         angles = part.bindings.matrix[:, [part.bindings.names.index(name) for name in compiled.parameters]]
         body = _body(item.token, compiled, angles, key.increments)
         facts = {**key.as_dict(), **compiled.facts, "compiled": origin, "programs": len(compiled.texts)}
-        return Order(body, compiled, angles, key.increments, facts)
+        return Order(body, compiled, angles, key.increments, facts, calibration.calibration_id)
 
     def compile(self, batch: Batch, key: GroupKey, calibration: Calibrated) -> tuple[Written, Origin]:
         """Return a circuit written out for a calibration, and where it came from. Raises ShotbusError."""

@@ -136,7 +136,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "calibrations": Benchmark(
         calibrations.measure,
-        {"full": {"circuits": 10}, "quick": {"circuits": 3}, "tiny": {"circuits": 1}},
+        {
+            "full": {"circuits": 10, "walks": 4},
+            "quick": {"circuits": 3, "walks": 4},
+            "tiny": {"circuits": 1, "walks": 1},
+        },
         on_kafka=False,
         scaled=("circuits",),
         on_request=True,

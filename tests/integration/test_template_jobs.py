@@ -33,18 +33,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broker(folder):
-    environ = {"SHOTBUS__POOLS__AER__SLOTS": "1"}
-    with Broker(folder / "data", "aer", environ=environ | in_environment(folder)) as running:
+    # It runs in its data directory and takes the configuration that is there.
+    (folder / "data").mkdir()
+    text = CONFIG.format(folder=folder).replace('"circuits/', '"../circuits/')
+    (folder / "data" / "shotbus.toml").write_text(text)
+    with Broker(folder / "data", "aer", environ={"SHOTBUS__POOLS__AER__SLOTS": "1"}) as running:
         yield running
-
-
-def in_environment(folder):
-    """The broker runs in its data directory, where it finds no configuration file."""
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / "shotbus.toml").write_text(
-        (folder / "shotbus.toml").read_text().replace('"circuits', '"../circuits')
-    )
-    return {}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ parsers open includes and expand bombs.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,9 @@ METHODS: Mapping[str, int] = {
 MAX_DEPTH = 100_000
 _PARSED = 64
 _TRANSPILED = 64
+#: Qiskit takes no seed that a signed 32-bit number does not hold.
+_LARGEST_SEED = 2**31 - 1
+_DIGITS = re.compile(r"[0-9]{1,10}")
 #: Methods that run with a device's noise; thermal relaxation is nothing that stabilisers can tell.
 _NOISY = tuple(method for method in METHODS if method != "stabilizer")
 
@@ -60,11 +64,15 @@ class RunOptions:
     method: str = "automatic"
     optimization_level: int = 1
     layout: str = ""
+    seed: int = 0
 
     @property
     def seed_transpiler(self) -> int:
-        """What the transpiler draws from: ``layout`` is a word for another seed, hence another placement."""
-        return seed_of(self.layout)
+        """What the transpiler draws from: ``layout`` is a word for another seed, hence another placement.
+
+        It goes before ``seed``, since it may be a remedy for what came of that.
+        """
+        return seed_of(self.layout) if self.layout else self.seed
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> RunOptions:
@@ -75,7 +83,11 @@ class RunOptions:
             raise fail("SB-1108", "$.options.method", limit=", ".join(METHODS), actual=method)
         if level not in {"0", "1", "2", "3"}:
             raise fail("SB-1108", "$.options.optimization_level", limit="0 to 3", actual=level)
-        return cls(method, int(level), layout_word(options.get("layout", "")))
+        layout, seed = options.get("layout", ""), options.get("seed_transpiler", "0")
+        # Not int(): it also takes signs, spaces and underscores, and other alphabets' digits.
+        if not _DIGITS.fullmatch(seed) or int(seed) > _LARGEST_SEED:
+            raise fail("SB-1108", "$.options.seed_transpiler", limit=f"0 to {_LARGEST_SEED}", actual=seed)
+        return cls(method, int(level), layout_word(layout), int(seed))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options for provenance."""

@@ -87,7 +87,9 @@ def test_provenance_says_what_it_was_compiled_for_and_why_it_was_used(tmp_path):
         now, told = facts(adapter)
         assert now != made_for
         assert (told["compiled"], told["compiled_for"]) == (origin, made_for)
-        assert told["compiled_because"].startswith("compiled 3600 s ago, no error moved by more than")
+        assert told["compiled_because"].startswith(
+            "the calibrations are 3600 s apart, no error moved by more"
+        )
         assert adapter._compiler.kept.counts.reused == 1
         assert facts(adapter)[1]["compiled_for"] == made_for
     now, told = facts(first, options={"recompile": "true"})
@@ -107,7 +109,7 @@ def test_provenance_says_why_it_was_compiled_although_there_was_an_earlier_one()
     assert "more than 0.2" in told["compiled_because"]
     clock.now += 30 * HOUR_MS
     _, told = facts(adapter)
-    assert told["compiled_because"] == "compiled 108000 s ago, 86400 s is too old"
+    assert told["compiled_because"] == "the calibrations are 108000 s apart, 86400 s is too much"
 
 
 def test_estimates_look_at_the_readout_of_every_qubit_they_may_measure():

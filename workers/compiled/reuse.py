@@ -78,17 +78,14 @@ def judge(kept: Fit, now: Fit, rule: Rule) -> Verdict:
         return Verdict(reuse=False, why="how old the calibration is is not known")
     # Either may be the older one: a worker of this host may have learned of the new one before this.
     age_ms = abs(now.calibrated_ms - kept.calibrated_ms)
+    apart = f"the calibrations are {age_ms // 1000} s apart"
     if age_ms >= rule.after_seconds * 1000:
-        return Verdict(
-            reuse=False, why=f"compiled {age_ms // 1000} s ago, {rule.after_seconds:g} s is too old"
-        )
+        return Verdict(reuse=False, why=f"{apart}, {rule.after_seconds:g} s is too much")
     worst, place = _worst(kept, now)
     if worst > rule.error_shift:
         limit = f"more than {rule.error_shift:.4g}"
         return Verdict(reuse=False, why=f"the error of {_named(place)} moved by {worst:.4g}, {limit}")
-    return Verdict(
-        reuse=True, why=f"compiled {age_ms // 1000} s ago, no error moved by more than {worst:.4g}"
-    )
+    return Verdict(reuse=True, why=f"{apart}, no error moved by more than {worst:.4g}")
 
 
 def shift(before: float | None, after: float | None) -> float:

@@ -6,7 +6,19 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shotbus.benchmarks import backlog, eta, fairness, latency, load, memory, noop, pools, sweep, traffic
+from shotbus.benchmarks import (
+    backlog,
+    calibrations,
+    eta,
+    fairness,
+    latency,
+    load,
+    memory,
+    noop,
+    pools,
+    sweep,
+    traffic,
+)
 from shotbus.benchmarks.figures import Report
 from shotbus.benchmarks.place import a_place
 
@@ -120,6 +132,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         eta.measure,
         {"full": {"jobs": 3_000}, "quick": {"jobs": 800}, "tiny": {"jobs": 120}},
         on_kafka=True,
+        on_request=True,
+    ),
+    "calibrations": Benchmark(
+        calibrations.measure,
+        {
+            "full": {"circuits": 10, "walks": 4},
+            "quick": {"circuits": 3, "walks": 4},
+            "tiny": {"circuits": 1, "walks": 1},
+        },
+        on_kafka=False,
+        scaled=("circuits",),
         on_request=True,
     ),
 }

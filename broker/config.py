@@ -149,6 +149,19 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileConfig:
+    """When a pool's circuits are compiled anew although they were compiled for an earlier calibration.
+
+    That is when the calibration which they were compiled for is older, by ``recompile_after_seconds``, than
+    the one that holds (0: for every calibration), or when an error which they use has moved since by more
+    than ``recompile_error_shift`` of what it was.
+    """
+
+    recompile_after_seconds: float = 86_400.0
+    recompile_error_shift: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class PoolConfig:
     """A group of identical workers for one backend.
 
@@ -185,6 +198,7 @@ class PoolConfig:
     access: AccessConfig = field(default_factory=AccessConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    compile: CompileConfig = field(default_factory=CompileConfig)
 
     @property
     def paid(self) -> bool:
@@ -405,7 +419,7 @@ class BudgetConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that can be configured."""
+    """Everything that can be configured. ``templates``: files with circuits by ``name@version``."""
 
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     classes: dict[str, ClassConfig] = field(default_factory=_classes)
@@ -413,6 +427,7 @@ class Config:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     windows: dict[str, CronWindowConfig] = field(default_factory=dict)
     families: dict[str, FamilyConfig] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
     flags: dict[str, Share] = field(default_factory=dict)
     latency: dict[str, LatencyConfig] = field(default_factory=dict)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

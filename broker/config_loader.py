@@ -43,6 +43,8 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     """
     chosen = path or (Path("shotbus.toml") if Path("shotbus.toml").exists() else None)
     document = read_toml(chosen) if chosen else {}
+    if chosen:
+        _place_templates(document, chosen.parent)
     origins = dict.fromkeys(_leaves(document), str(chosen))
     for name, value in sorted((os.environ if environ is None else environ).items()):
         if name.startswith(ENV_PREFIX):
@@ -55,6 +57,15 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     if problems:
         raise ShotbusError(problems)
     return Loaded(config, origins)
+
+
+def _place_templates(document: dict[str, Any], folder: Path) -> None:
+    """Read a file's templates as relative to it: processes that get them may run elsewhere."""
+    table = document.get("templates")
+    if isinstance(table, dict):
+        for name, file in table.items():
+            if isinstance(file, str) and file:
+                table[name] = str((folder / Path(file).expanduser()).absolute())
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from shotbus.broker.config import BOUNDS, GAUGES, LIMITED, MODES, PERIODS, POOL_KINDS, RESOURCES, Config
 from shotbus.broker.policy.check import check_policy
+from shotbus.broker.template_names import TEMPLATE
 from shotbus.schemas.errors import Problem
 
 # Kafka's rule for topic names, which begin with the prefix and end with a pool or a class.
@@ -84,6 +85,10 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "probes": _from(1, 100),
     },
     "pools.flow": {"tolerance": _from(1, 1_000), "error_rate": _from(0, 1)},
+    "pools.compile": {
+        "recompile_after_seconds": _from(0, 1e9),
+        "recompile_error_shift": _from(0, 1e6),
+    },
     "pools.device": {
         "fidelity": _from(0, 1),
         "t1_us": _from(0),
@@ -177,6 +182,7 @@ def check_config(config: Config) -> list[Problem]:
                 Problem("SB-2002", f"$.{path}.{name}", limit="letters, digits, . _ -", actual=name)
             )
     problems += [*_watermarks(config), *_shedding(config), *_budgets(config), *_concurrency(config)]
+    problems += _templates(config)
     return problems + check_policy(config)
 
 
@@ -220,6 +226,15 @@ def _concurrency(config: Config) -> Iterator[Problem]:
             yield Problem("SB-2002", place, limit=limit, actual=name)
         if most < 1:
             yield Problem("SB-2002", place, limit="1 or more", actual=str(most))
+
+
+def _templates(config: Config) -> Iterator[Problem]:
+    for name, file in config.templates.items():
+        if not TEMPLATE.fullmatch(name):
+            limit = "NAME@VERSION of letters, digits, . _ -"
+            yield Problem("SB-2002", f"$.templates.{name}", limit=limit, actual=name)
+        if not file:
+            yield Problem("SB-2002", f"$.templates.{name}", limit="a file", actual="nothing")
 
 
 def _sections(config: Config) -> Iterator[tuple[str, Any, Mapping[str, _Rule]]]:

@@ -14,7 +14,7 @@ from shotbus.broker.quality import KEYS, OWN
 from shotbus.schemas.errors import MAX_PROBLEMS, Problem
 from shotbus.schemas.nearest import did_you_mean
 
-_CIRCUITS = ("layout", "method", "optimization_level", "recompile", "shots_per_call")
+_CIRCUITS = ("layout", "method", "optimization_level", "recompile", "seed_transpiler", "shots_per_call")
 #: By adapter. ``tests/contract/test_adapters.py`` compares it with what each really reads.
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "aer": _CIRCUITS,

@@ -63,6 +63,8 @@ class Topics:
             TopicSpec(self.name("treasury-ledger"), n, "compact"),
             TopicSpec(self.name("audit"), n, "delete", AUDIT_MS),
             TopicSpec(self.name("pools"), 1, "compact"),
+            # Neither compacted nor cut: of two records about a name the first one counts.
+            TopicSpec(self.name("templates"), 1, "trim"),
             TopicSpec(self.name("revocations"), 1, "delete", _DAY_MS),
             TopicSpec(self.name("dead-letters"), n, "delete", 30 * _DAY_MS, 4 * _MIB),
         ]

@@ -26,6 +26,7 @@ from shotbus.producers.request import (
 from shotbus.producers.result import RefusedError
 from shotbus.producers.steering import Steering
 from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
+from shotbus.producers.templates import resolved
 from shotbus.producers.wishes import Wishes, check_keys
 from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem, ShotbusError
@@ -65,7 +66,8 @@ class AsyncClient(Steering):
         """Submit one PUB; returns when it is durable on the bus.
 
         Args:
-            circuit: OpenQASM 3 or 2 text, ``QuantumCircuit``, PennyLane tape, or a prepared ``Program``.
+            circuit: OpenQASM 3 or 2 text, ``QuantumCircuit``, PennyLane tape, a prepared ``Program``, or a
+                template's ``name@version``.
             bindings: see :func:`shotbus.producers.coerce.bindings_of`.
             shots: a point (and measurement basis); None is 1,024, or exact with observables.
             observables: None samples; see :func:`shotbus.producers.coerce.observables_of`.
@@ -129,11 +131,17 @@ class AsyncClient(Steering):
 
         One job's wishes are checked as its request is built; those of ``many`` are, before they are cut.
         """
-        question = None
+        question, unread = None, False
+        try:
+            circuit = self.resolved(circuit)
+        except ShotbusError as error:
+            problems += error.problems
+            circuit, unread = None, True
         try:
             question = question_of(circuit, bindings, shots=shots, solving=self.is_solving(wishes), **asked)
         except ShotbusError as error:
-            problems += error.problems
+            # Why there is no circuit has been said.
+            problems += [one for one in error.problems if not unread or one.path != "$.circuit"]
         problems += await self.check_pool(wishes.backend)
         if many:
             problems += check_keys(wishes)
@@ -143,6 +151,10 @@ class AsyncClient(Steering):
         if problems or question is None:
             raise ShotbusError(problems)
         return question
+
+    def resolved(self, circuit: Any) -> Any:
+        """Return a circuit, a template's by its name: :func:`shotbus.producers.templates.resolved`."""
+        return resolved(circuit, self._session.config.templates)
 
     def is_solving(self, wishes: Wishes) -> bool:
         """Tell whether a job asks a classical solver for the answer to its problem."""

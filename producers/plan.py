@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from shotbus.producers.program import Program
 from shotbus.schemas.codec import decode
 from shotbus.schemas.packed import Array, unpack
 from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement
@@ -22,8 +23,9 @@ from shotbus.schemas.pub import Bindings, PauliSums, ProblemStatement
 class JobPlan:
     """One shard of a sweep.
 
-    ``circuit``: OpenQASM 3 text. ``bindings``: one row a point, None for a circuit without parameters or
-    one that a classical backend does not run. ``observables``: None samples, otherwise estimates. ``shots``
+    ``circuit``: OpenQASM text, a template's ``name@version``, or a program that was made of either.
+    ``bindings``: one row a point, None for a circuit without parameters or one that a classical backend does
+    not run. ``observables``: None samples, otherwise estimates. ``shots``
     a point (and measurement basis); 0 is exact. ``group``: the rows of all jobs with the same number are
     reduced together. ``axis``: the coordinate of each point along which the reduction works (float64,
     points). ``backend``: pool asked for, empty lets the policy choose. ``problem``: what the circuit is
@@ -31,7 +33,7 @@ class JobPlan:
     the circuit is called among its like; empty takes the run's.
     """
 
-    circuit: str
+    circuit: str | Program
     bindings: Bindings | None
     observables: PauliSums | None
     shots: int

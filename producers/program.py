@@ -29,7 +29,8 @@ class Program:
 
     ``circuit_id`` is the SHA-256 of ``text``. ``parameters`` are the text's free parameters in the
     caller's order, which is the order of the columns of a matrix of bindings; ``aliases`` maps the
-    caller's names to the text's where they differ (a Qiskit ``θ[0]`` is no name in OpenQASM).
+    caller's names to the text's where they differ (a Qiskit ``θ[0]`` is no name in OpenQASM). ``template`` is
+    the ``name@version`` under which it was asked for, or empty.
     """
 
     circuit_id: str
@@ -37,6 +38,7 @@ class Program:
     facts: CircuitFacts
     parameters: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    template: str = ""
 
 
 def program_of(circuit: Any) -> Program:

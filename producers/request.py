@@ -198,6 +198,7 @@ def build_request(
     fields = _plain(wishes) | {
         "job_id": _job_id(wishes, entropy),
         "circuit_id": question.program.circuit_id,
+        "template": question.program.template,
         "points": question.bindings.points,
         "bindings": bindings,
         "mode": question.mode,
@@ -233,6 +234,7 @@ def check_envelope(wishes: Wishes, config: Config, *, shots: Any, now_ms: int) -
     blank: dict[str, Any] = {
         "job_id": _job_id(sound, bytes(12)),
         "circuit_id": "unknown",
+        "template": "",
         "points": 1,
         "mode": "sample",
         "shots": told,

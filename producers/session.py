@@ -21,6 +21,7 @@ from shotbus.broker.tracing import new_trace, parse_traceparent
 from shotbus.producers.embedded import EmbeddedBroker, is_running
 from shotbus.producers.inbox import Inbox
 from shotbus.producers.program import Program
+from shotbus.producers.templates import TemplateRegister
 from shotbus.schemas.codec import encode
 from shotbus.schemas.ids import keyed_partition, partition_of
 from shotbus.schemas.outcomes import LATE_HEADER
@@ -51,6 +52,7 @@ class Session:
         self.bus = open_bus(self.address, config, client_id="shotbus-client")
         self.store = open_store(self.address, config)
         self.inbox = Inbox(self.bus, self.topics)
+        self._templates = TemplateRegister(self.bus, self.topics)
         self._broker = EmbeddedBroker(self.address.directory, config) if self.address.directory else None
         self._started = False
         self._pools: set[str] = set()
@@ -104,7 +106,12 @@ class Session:
         self._answered_at = time.perf_counter()
 
     async def send_circuit(self, program: Program, family: str = "", version: str = "") -> None:
-        """Publish a circuit's text with its declared family unless this session did; durable on return."""
+        """Publish a circuit's text with its declared family unless this session did; durable on return.
+
+        Raises ShotbusError (SB-1223) for a template whose name means another circuit on this bus.
+        """
+        if program.template:
+            await self._templates.claim(program)
         name = program.circuit_id
         if not (family or version):
             # Who declares none must not take away what this session declared of the same text before.

@@ -14,7 +14,7 @@ import numpy as np
 from shotbus.broker.bus.base import Outgoing, Record, RecordTooLargeError
 from shotbus.producers.job import decode_name
 from shotbus.producers.plan import JobPlan, Reduction, SweepPlan
-from shotbus.producers.program import Program
+from shotbus.producers.program import Program, program_of
 from shotbus.producers.request import Question, check_envelope, mode_of, question_of
 from shotbus.producers.result import JobFailedError, JobResult, JobTimeoutError, RefusedError, read_answer
 from shotbus.producers.session import Session
@@ -52,7 +52,10 @@ def cut_sweep(
     size = chunk or _chunk_of(question)
     if size < 1:
         raise fail("SB-1305", "$.chunk", limit="1 or more", actual=size)
-    jobs = []
+    program, jobs = question.program, []
+    circuit = (
+        replace(program_of(program.text), template=program.template) if program.template else program.text
+    )
     for start in range(0, question.bindings.points, size):
         rows = question.bindings.rows(start, start + size)
         axis = np.arange(start, start + rows.points, dtype="<f8")
@@ -60,7 +63,7 @@ def cut_sweep(
         seed = None if wishes.seed is None else (wishes.seed + 2113 * start) % 2**31
         jobs.append(
             JobPlan(
-                question.program.text,
+                circuit,
                 rows,
                 question.observables,
                 question.shots,
@@ -154,7 +157,7 @@ async def _questions(client: AsyncClient, plan: SweepPlan, wishes: Wishes) -> li
         try:
             questions.append(
                 question_of(
-                    job.circuit,
+                    client.resolved(job.circuit),
                     job.bindings,
                     shots=job.shots,
                     observables=job.observables,

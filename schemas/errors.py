@@ -78,6 +78,8 @@ CODES: Mapping[str, str] = {
     "SB-1219": "circuit is not known here",
     "SB-1220": "SDK refused the circuit",
     "SB-1221": "circuit did not survive its inspection",
+    "SB-1222": "circuit template is not known",
+    "SB-1223": "circuit template has another text",
     # 13xx: bindings
     "SB-1301": "parameter has no value",
     "SB-1302": "value for a parameter that the circuit does not have",
@@ -187,6 +189,8 @@ HINTS: Mapping[str, str] = {
     "SB-1219": "submit with the client, which sends it along",
     "SB-1220": "see detail; simplify the construct it names",
     "SB-1221": "simplify it; see [inspection] for the memory and the time it may take",
+    "SB-1222": "write name@version and its file into [templates]",
+    "SB-1223": "give the changed circuit a new version",
     "SB-1301": "bind it",
     "SB-1302": "drop it, or correct its name",
     "SB-1303": "drop the point or repair the value",

@@ -67,6 +67,8 @@ IDS: Mapping[int, SchemaKey] = {
     1043: SchemaKey("work_bundle", 3),
     1044: SchemaKey("job_row", 4),
     1045: SchemaKey("treasury_row", 3),
+    1055: SchemaKey("template", 1),
+    1056: SchemaKey("circuit_request", 3),
 }
 
 #: Rows that a newer and an older version of us may both read are FULL; the others BACKWARD (transitive).

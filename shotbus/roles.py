@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from shotbus.ahead import templates_for
 from shotbus.broker.bus.base import Bus
 from shotbus.broker.config import Config
 from shotbus.broker.connect import open_bus, open_store, parse_url, topics_for
@@ -143,7 +144,7 @@ def adapter_problems(config: Config, pool: str) -> tuple[Problem, ...]:
 def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
     """Build a worker of a pool; ``slots`` overrides the configuration."""
     settings = context.config.pools[pool]
-    kept = CacheSettings.configured(context.config.workers, context.data, os.environ)
+    kept = CacheSettings.configured(context.config.workers, settings.compile, context.data, os.environ)
     told = WorkerSettings(
         pool=pool,
         adapter=settings.adapter or pool,
@@ -158,6 +159,8 @@ def worker(context: Context, pool: str, *, slots: int | None = None) -> Service:
         limits=Limits(settings.max_in_flight, settings.rate_per_second, settings.burst),
         compile_cache=kept.directory,
         compile_cache_bytes=kept.max_bytes,
+        compile_rule=kept.rule,
+        templates=templates_for(pool, context.config),
         options=settings.options,
     )
     service = WorkerService(context.bus, context.store, context.topics, told)

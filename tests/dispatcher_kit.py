@@ -76,6 +76,7 @@ def request(number=1, *, shard=SHARD, **changes):
         "code_commit": "",
         "sdk_versions": {},
         "rerun_of": "",
+        "template": "",
         "submitted_us": START_MS * 1000,
         "client_prepare_us": 0,
         "think_us": 0,

@@ -28,9 +28,9 @@ class Hand:
         self._bundles.append(taken)
         self._news.set()
 
-    def put_ahead(self, record: bytes) -> bool:
-        """Add a bundle that is only to be compiled; says whether there was room."""
-        if len(self._ahead) >= _MOST_AHEAD:
+    def put_ahead(self, record: bytes, *, always: bool = False) -> bool:
+        """Add a bundle that is only to be compiled; says whether there was room, which is ``always`` made."""
+        if len(self._ahead) >= _MOST_AHEAD and not always:
             return False
         self._ahead.append(record)
         self._news.set()

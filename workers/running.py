@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.bundles import CANCEL, LOOK_UP, RUN
 from shotbus.schemas.codec import Fields
-from shotbus.schemas.errors import fail
+from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.workers.adapters.base import (
     Adapter,
     Batch,
@@ -160,6 +160,19 @@ def _own_versions() -> dict[str, str]:
     return {"shotbus": version("shotbus"), "python": python_version()}
 
 
+def _templates(items: Sequence[BatchItem]) -> dict[str, str]:
+    """Return the circuits that were asked for by a template's name, by that."""
+    found: dict[str, str] = {}
+    for item in items:
+        try:
+            asked = item.request
+        except ShotbusError:  # why it cannot be read is its result
+            continue
+        if asked["template"]:
+            found[asked["template"]] = asked["circuit_id"]
+    return found
+
+
 def _described(adapter: Adapter, batch: Batch) -> tuple[bytes, str]:
     """Return the JSON bytes that say how the batch was run, and the calibration it ran under."""
     facts: dict[str, Any] = adapter.provenance(batch)
@@ -167,4 +180,6 @@ def _described(adapter: Adapter, batch: Batch) -> tuple[bytes, str]:
     told = {**facts, "versions": versions}
     if batch.items and (replaced := batch.items[0].replaced):
         told["overrides"] = replaced
+    if adapter.capabilities.needs_circuits and (templates := _templates(batch.items)):
+        told["templates"] = templates
     return json.dumps(told, separators=(",", ":")).encode(), facts.get("calibration_id", "")

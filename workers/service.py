@@ -110,7 +110,7 @@ class WorkerService:
         self._freed = asyncio.Event()
         self._commit_due = asyncio.Event()
         directory = settings.compile_cache if compiles else None
-        self._cache = CacheSettings(directory, settings.compile_cache_bytes)
+        self._cache = CacheSettings(directory, settings.compile_cache_bytes, settings.compile_rule)
         slots = 0 if self._capabilities.inline else settings.slots
         self._children = [(make_child or self._child)() for _ in range(slots)]
 
@@ -177,6 +177,7 @@ class WorkerService:
             # Inline bundles are answered as they are read: there is nothing that could be taken back.
             works += [self._revocations.run, self._decline_for_ever]
             await self._revocations.catch_up()
+        self._ahead.prepare(self._clock.wall_ms())
         await self._intake.join(self._give_way)
         try:
             async with asyncio.TaskGroup() as group:

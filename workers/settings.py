@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 from shotbus.broker.clock import Clock
 from shotbus.broker.config import TimeoutsConfig
+from shotbus.workers.compiled.reuse import EVERY_CALIBRATION, Rule
 from shotbus.workers.parts import Limits, PartTimes
+
+
+class Prepared(NamedTuple):
+    """Something to be compiled without anybody having asked for it.
+
+    ``request`` is an encoded CircuitRequest about it, ``circuit`` the encoded Circuit, whose id is
+    ``circuit_id``.
+    """
+
+    circuit_id: str
+    circuit: bytes
+    request: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +40,8 @@ class WorkerSettings:
     adapter that knows how its backend is is asked every ``advertise_seconds`` while nothing waits, else
     after a bundle at most every ``sense_seconds``, and has ``sense_timeout_seconds`` to answer.
     ``compile_cache`` is the directory in which compiled circuits are kept, at most ``compile_cache_bytes`` of
-    them; without it each child process keeps the last few for itself.
+    them; without it each child process keeps the last few for itself. ``compile_rule``: when those of an
+    earlier calibration are compiled anew. ``templates`` are compiled before anything comes.
     """
 
     pool: str
@@ -54,6 +68,8 @@ class WorkerSettings:
     sense_timeout_seconds: float = 30.0
     compile_cache: Path | None = None
     compile_cache_bytes: int = 512 << 20
+    compile_rule: Rule = EVERY_CALIBRATION
+    templates: tuple[Prepared, ...] = ()
 
     @property
     def group(self) -> str:
@@ -77,6 +93,7 @@ _COMPILED = {
     "memory": "compiled_from_memory",
     "disk": "compiled_from_disk",
     "anew": "compiled_anew",
+    "reused": "compiled_reused",
     "seconds": "compile_seconds",
     "damaged": "compile_cache_damaged",
     "evicted": "compile_cache_evicted",
@@ -106,6 +123,7 @@ class WorkerCounters:
     compiled_from_memory: int = 0
     compiled_from_disk: int = 0
     compiled_anew: int = 0
+    compiled_reused: int = 0
     compile_seconds: float = 0.0
     compile_cache_damaged: int = 0
     compile_cache_evicted: int = 0

@@ -33,6 +33,7 @@ _TEXT_FIELDS = (
     "sweep_id",
     "code_commit",
     "rerun_of",
+    "template",
 )
 _texts_of = itemgetter(*_TEXT_FIELDS)
 MAX_YEAR_MS = 253_402_300_799_000  # the last millisecond of year 9999

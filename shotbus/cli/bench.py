@@ -38,7 +38,7 @@ def bench(
     """Measure this machine; exits 1 when a target is missed.
 
     Without --only: sweep, noop, latency, memory and bytes. What loads the dispatcher takes longer and runs
-    when it is named: fairness, pools, backlog, eta.
+    when it is named: fairness, pools, backlog, eta; so does calibrations.
     """
     size = "quick" if quick else "full"
     with errors(as_json=as_json), _services(wanted=with_kafka and not kafka) as started:

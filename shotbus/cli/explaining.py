@@ -31,7 +31,7 @@ _SAME = (
 )
 #: What nobody says who only asks.
 _UNSAID: Mapping[str, Any] = {
-    **dict.fromkeys(("idempotency_key", "sweep_id", "rerun_of"), ""),
+    **dict.fromkeys(("idempotency_key", "sweep_id", "rerun_of", "template"), ""),
     **dict.fromkeys(("seed", "precision", "max_result_age_ms")),
     "code_commit": "",
     "sdk_versions": {},

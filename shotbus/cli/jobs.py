@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from shotbus.broker.bus.base import BusError
+from shotbus.broker.template_names import TEMPLATE
 from shotbus.cli.answers import print_result
 from shotbus.cli.common import (
     EXIT_TIMEOUT,
@@ -27,7 +28,7 @@ from shotbus.cli.common import (
 )
 from shotbus.cli.inputs import Bindings, parse_bindings, parse_options, read_text
 from shotbus.cli.progress import spinner, way_back
-from shotbus.cli.requestfile import is_request_file, read_submission
+from shotbus.cli.requestfile import circuit_of, is_request_file, read_submission
 from shotbus.cli.submission import submission_options, tenant_option
 from shotbus.producers.client import AsyncClient
 from shotbus.producers.job import AsyncJob
@@ -107,7 +108,8 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--circuit", metavar="NAME@VERSION", help="A template of the configuration, instead of FILE.")
 @click.option("--bind", multiple=True, metavar="NAME=V[,V…]", help="Values of a parameter, one a point.")
 @submission_options
 @click.option("--idempotency-key", default="", help="The same key and payload again is the same job.")
@@ -121,7 +123,15 @@ async def refuse(client: AsyncClient, problems: list[Problem], pool: str | None)
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=FiniteRange(0), help="Seconds to wait, with --wait.")
 @command_options
-def submit(options: Options, file: Path, *, wait: bool, timeout: float | None, **given: Any) -> None:
+def submit(
+    options: Options,
+    file: Path | None,
+    circuit: str | None,
+    *,
+    wait: bool,
+    timeout: float | None,
+    **given: Any,
+) -> None:
     """Submit FILE: a circuit in OpenQASM 3 or 2 (- reads standard input), or a request.
 
     A request (.toml, .json) names its circuit and says what the options say, and options go over it; it can
@@ -130,7 +140,18 @@ def submit(options: Options, file: Path, *, wait: bool, timeout: float | None, *
     Prints the job's id. Nothing is started or published when anything is wrong; everything that is wrong is
     said at once.
     """
-    run_async(_submit(options, file, given, chosen(), wait=wait, timeout=timeout))
+    what = _what(file, circuit)
+    run_async(_submit(options, what, given, chosen(), wait=wait, timeout=timeout))
+
+
+def _what(file: Path | None, circuit: str | None) -> Path | str:
+    """Return the file, or the template's name. Raises ShotbusError (SB-2002) unless it is one of them."""
+    if file is not None and circuit is None:
+        return file
+    if circuit is not None and file is None and TEMPLATE.fullmatch(circuit):
+        return circuit
+    actual = "both" if file and circuit else circuit or "neither"
+    raise fail("SB-2002", "--circuit", limit="either FILE or --circuit NAME@VERSION", actual=actual)
 
 
 def chosen() -> frozenset[str]:
@@ -144,7 +165,7 @@ def chosen() -> frozenset[str]:
 
 async def _submit(
     options: Options,
-    file: Path,
+    file: Path | str,
     given: dict[str, Any],
     said: frozenset[str],
     *,
@@ -155,7 +176,7 @@ async def _submit(
     problems += check_timeout(timeout, wait=wait) + complete(given)
     async with unconnected(options) as client:
         try:
-            text, bindings = _circuit(file, bindings, given, said)
+            text, bindings = _circuit(file, bindings, given, said, options.config.templates)
             program = await client.check(text, bindings or None, **given)
         except ShotbusError as error:
             problems += error.problems
@@ -169,9 +190,15 @@ async def _submit(
 
 
 def _circuit(
-    file: Path, bindings: Bindings, given: dict[str, Any], said: frozenset[str]
+    file: Path | str,
+    bindings: Bindings,
+    given: dict[str, Any],
+    said: frozenset[str],
+    templates: Mapping[str, str],
 ) -> tuple[str, Bindings]:
     """Return circuit and bindings; what a request file says besides goes where the options are silent."""
+    if isinstance(file, str):
+        return file, bindings
     if not is_request_file(file):
         return read_text(file), bindings
     request, told = read_submission(file)
@@ -184,7 +211,7 @@ def _circuit(
         given[name] = {**told.pop(name, {}), **given[name]}
     silent = said | {"family_version"} if "family" in said else said
     given |= {name: value for name, value in told.items() if name not in silent}
-    return request.program or read_text(file.parent / request.circuit), bindings
+    return request.program or circuit_of(file, request.circuit, templates), bindings
 
 
 async def _print_receipt(options: Options, job: AsyncJob, tenant: str) -> None:

@@ -58,6 +58,8 @@ def explain(options: Options, file: Path, **given: Any) -> None:
     """
     at, offline, flags = given.pop("at"), given.pop("offline"), _flags(given.pop("flags"))
     request = _request(file, given)
+    # Files of templates are named by the configuration here; a broker's may be on another host.
+    request = replace(request, circuit=options.config.templates.get(request.circuit, request.circuit))
     now_ms = _moment(at)
     family = request.family.partition("@")[0]
     about = About(request.tenant, request.session, family, request.unique_key)

@@ -1,6 +1,6 @@
 """A request as a file: TOML or JSON with a circuit and what may be said about a job. Reads files.
 
-    circuit = "circuit.qasm"     # relative to the file; or program = '''OPENQASM 3.0; …'''
+    circuit = "circuit.qasm"     # relative to the file; or a template, "ansatz@2"
     priority = "production"
     family = "uccsd@2"
     bindings = { theta = [0.1, 0.2] }      # or, to explain it, points = 64
@@ -142,6 +142,16 @@ def _read(
     if request.bindings and "points" not in document.keys() | given.keys():
         request = replace(request, points=_points(request.bindings))
     return request, statement
+
+
+def circuit_of(file: Path, circuit: str, templates: Mapping[str, str]) -> str:
+    """Return what a request file's ``circuit`` names: a template as it is, else the text of a file beside it.
+
+    Raises ShotbusError (SB-2003) for a file that cannot be read.
+    """
+    from shotbus.cli.inputs import read_text
+
+    return circuit if circuit in templates else read_text(file.parent / circuit)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

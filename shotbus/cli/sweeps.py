@@ -85,6 +85,8 @@ def submit(
 ) -> None:
     """Run CIRCUIT over POINTS, a CSV file whose header names the parameters; - reads standard input.
 
+    CIRCUIT is a file, or a template of the configuration, NAME@VERSION.
+
     Exit code 1 when a shard failed. Nothing is started or published when anything is wrong; everything that
     is wrong is said at once.
     """
@@ -100,7 +102,9 @@ async def _submit(
         try:
             bindings, wrong = read_points(points)
             problems += wrong
-            ready = await client.prepare_sweep(read_text(circuit), bindings, **given)
+            template = str(circuit) in options.config.templates
+            text = str(circuit) if template else read_text(circuit)
+            ready = await client.prepare_sweep(text, bindings, **given)
         except ShotbusError as error:
             problems += error.problems
         await refuse(client, problems, given["backend"])

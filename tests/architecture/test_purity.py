@@ -114,6 +114,7 @@ MACHINES = [
     "shotbus.broker.audit",
     "shotbus.broker.job_options",
     "shotbus.broker.quality",
+    "shotbus.broker.template_names",
     "shotbus.broker.quality_judge",
     "shotbus.broker.timeouts",
     "shotbus.broker.invariants.audits",
@@ -131,7 +132,9 @@ MACHINES = [
     "shotbus.reducers.reductions",
     "shotbus.reducers.minima",
     "shotbus.broker.bucket",
+    "shotbus.workers.adapters.aer_fit",
     "shotbus.workers.compiled.entry",
+    "shotbus.workers.compiled.reuse",
     "shotbus.workers.credits",
     "shotbus.workers.parts",
 ]

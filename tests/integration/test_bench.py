@@ -56,6 +56,7 @@ SHAPES = {
         ("ends inside the 80 % interval", "%"),
         ("middle of the interval, median error", "ms"),
     },
+    "calibrations": {("hit rate, errors move by 2% an hour", "%")},
 }
 # Only there is a dispatcher without a name of its own waited for.
 KAFKA_ALONE = {
@@ -159,7 +160,9 @@ def test_the_plan_takes_to_kafka_what_is_measured_there():
 
 
 def test_what_takes_long_runs_only_when_it_is_named():
-    assert {"fairness", "pools", "backlog", "eta"}.isdisjoint(name for name, _ in suite.plan([], None))
+    assert {"fairness", "pools", "backlog", "eta", "calibrations"}.isdisjoint(
+        name for name, _ in suite.plan([], None)
+    )
     assert suite.plan(["eta"], "kafka://k:1") == [("eta", None), ("eta", "kafka://k:1")]
 
 

@@ -12,6 +12,8 @@ from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.schemas.pub import PauliSums, pack_observables, unpack_result
 from shotbus.workers.adapters.base import content_address, load
+from shotbus.workers.compiled.cache import CompileCache
+from shotbus.workers.compiled.reuse import Rule
 from shotbus.workers.providers.base import NoAnswerError
 
 TEXT, NAMES = rotations(2)
@@ -222,6 +224,31 @@ def test_wrong_credentials_and_another_device_make_it_ill_without_showing_a_secr
     assert lines == "the credential is not one line of ASCII"
     assert other == "asked for another, but the provider has fake_qpu"
     assert unset == "no credential: env:SHOTBUS_NO_SUCH"
+
+
+def test_what_was_compiled_for_an_earlier_calibration_runs_under_the_next_and_is_told(provider, tmp_path):
+    def adapter():
+        made = provider.adapter()
+        made.keep_in(CompileCache(tmp_path / "kept", rule=Rule(3_600.0, 1e6)))
+        return made
+
+    def told(adapter):
+        one = fresh()
+        assert codes(ran(adapter, one)) == ("", [])
+        provenance = adapter.provenance(batch([one]))
+        (facts,) = provenance["circuits"].values()
+        return provenance["calibration_id"], facts
+
+    provider.admin("POST", "recalibrate")
+    first = adapter()
+    made_for, facts = told(first)
+    assert "compiled_for" not in facts
+    provider.admin("POST", "recalibrate")
+    for one, origin in ((first, "memory"), (adapter(), "disk")):
+        now, facts = told(one)
+        assert now != made_for
+        assert (facts["compiled"], facts["compiled_for"]) == (origin, made_for)
+        assert "no error moved by more than" in facts["compiled_because"]
 
 
 # --- what goes wrong later ---

@@ -46,6 +46,22 @@ def test_on_a_device_another_layout_uses_another_place_at_every_level(level):
     assert told(adapter, optimization_level=level, layout="another")[0]["layout"] == other["layout"]
 
 
+def test_a_seed_of_the_transpiler_is_taken_and_a_layout_goes_before_it():
+    adapter = load("aer", DEVICE)
+    usual, _ = told(adapter)
+    seeded, _ = told(adapter, seed_transpiler="41")
+    assert (usual["seed_transpiler"], seeded["seed_transpiler"], seeded["compiled"]) == (0, 41, "anew")
+    remedied, _ = told(adapter, seed_transpiler="41", layout="another")
+    assert remedied["seed_transpiler"] == told(adapter, layout="another")[0]["seed_transpiler"]
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648", "1e3", "", " 1", "\u0663"])
+def test_a_seed_that_the_transpiler_cannot_take_is_refused(seed):
+    wanted = batch([item(request(TEXT, angles(NAMES, 1), options={"seed_transpiler": seed}))], TEXT)
+    (result,) = load("aer").run(wanted)
+    assert [problem.path for problem in result.problems] == ["$.options.seed_transpiler"]
+
+
 def test_where_everything_is_coupled_another_layout_changes_the_seed_of_the_transpiler_alone():
     adapter = load("aer")
     usual, counts = told(adapter)

@@ -99,7 +99,7 @@ def test_a_size_cap_may_be_lower_than_the_default():
 
 
 def test_identify_names_the_record_without_decoding_it():
-    assert identify(request()) == SchemaKey("circuit_request", 2)
+    assert identify(request()) == SchemaKey("circuit_request", 3)
 
 
 def test_decode_refuses_a_record_that_is_not_expected_here():

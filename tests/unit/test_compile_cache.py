@@ -191,12 +191,12 @@ def test_processes_that_write_and_read_at_once_see_whole_entries_only(directory)
 
 
 def test_everything_that_changes_what_compiling_gives_is_part_of_the_key():
-    base = {"calibration_id": "", "options": {"level": 1}, "bare": False, "versions": {"qiskit": "2"}}
+    base = {"topology": "", "options": {"level": 1}, "bare": False, "versions": {"qiskit": "2"}}
     keys = {
         key_of("a", "t", **base),
         key_of("b", "t", **base),
         key_of("a", "u", **base),
-        key_of("a", "t", **base | {"calibration_id": "c"}),
+        key_of("a", "t", **base | {"topology": "c"}),
         key_of("a", "t", **base | {"options": {"level": 2}}),
         key_of("a", "t", **base | {"bare": True}),
         key_of("a", "t", **base | {"versions": {"qiskit": "3"}}),

@@ -55,6 +55,8 @@ GOLDEN = {
     1044: ("job_row", 4),
     1043: ("work_bundle", 3),
     1045: ("treasury_row", 3),
+    1055: ("template", 1),
+    1056: ("circuit_request", 3),
 }
 RECORDS = sorted({key.name for key in IDS.values()})
 

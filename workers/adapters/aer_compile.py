@@ -1,30 +1,42 @@
 """Circuit text to circuits that Aer runs: inspected, parsed and transpiled once, kept. CPU, compile cache.
 
 What is kept is keyed by circuit id, by the options that change the outcome of transpiling, and by the
-calibration of the device that is imitated, if one is. The text is inspected before any SDK parser sees it:
+calibration of the device that is compiled for, if one is; that of an earlier calibration is used for as long
+as the pool's rule allows. The text is inspected before any SDK parser sees it:
 parsers open includes and expand bombs.
 """
 
 from __future__ import annotations
 
-import math
+import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import isclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
 from shotbus.workers.adapters.aer_device import Calibrated
-from shotbus.workers.adapters.aer_kept import Target, keep, kept_key, read_kept
+from shotbus.workers.adapters.aer_fit import errors_at, places_of, topology_of
+from shotbus.workers.adapters.aer_kept import (
+    KeptCircuit,
+    Target,
+    entry_key,
+    fit_of,
+    keep,
+    kept_group,
+    loaded,
+    read_kept,
+)
 from shotbus.workers.adapters.aer_layout import another_layout, layout_word, seed_of
 from shotbus.workers.adapters.aer_run import refusals
-from shotbus.workers.adapters.bases import Basis, X, Y
+from shotbus.workers.adapters.aer_transpiled import Transpiled
 from shotbus.workers.compiled.cache import CompileCache, Origin
+from shotbus.workers.compiled.reuse import Fit, Verdict, judge
 
 #: method -> most qubits it is offered for here; Aer itself refuses what memory does not hold.
 METHODS: Mapping[str, int] = {
@@ -38,10 +50,11 @@ METHODS: Mapping[str, int] = {
 MAX_DEPTH = 100_000
 _PARSED = 64
 _TRANSPILED = 64
-_BASES = 256
+#: Qiskit takes no seed that a signed 32-bit number does not hold.
+_LARGEST_SEED = 2**31 - 1
+_DIGITS = re.compile(r"[0-9]{1,10}")
 #: Methods that run with a device's noise; thermal relaxation is nothing that stabilisers can tell.
 _NOISY = tuple(method for method in METHODS if method != "stabilizer")
-_UNITARY_ONLY = ("reset", "measure", "if_else", "for_loop", "while_loop", "switch_case")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +64,15 @@ class RunOptions:
     method: str = "automatic"
     optimization_level: int = 1
     layout: str = ""
+    seed: int = 0
 
     @property
     def seed_transpiler(self) -> int:
-        """What the transpiler draws from: ``layout`` is a word for another seed, hence another placement."""
-        return seed_of(self.layout)
+        """What the transpiler draws from: ``layout`` is a word for another seed, hence another placement.
+
+        It goes before ``seed``, since it may be a remedy for what came of that.
+        """
+        return seed_of(self.layout) if self.layout else self.seed
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> RunOptions:
@@ -66,7 +83,11 @@ class RunOptions:
             raise fail("SB-1108", "$.options.method", limit=", ".join(METHODS), actual=method)
         if level not in {"0", "1", "2", "3"}:
             raise fail("SB-1108", "$.options.optimization_level", limit="0 to 3", actual=level)
-        return cls(method, int(level), layout_word(options.get("layout", "")))
+        layout, seed = options.get("layout", ""), options.get("seed_transpiler", "0")
+        # Not int(): it also takes signs, spaces and underscores, and other alphabets' digits.
+        if not _DIGITS.fullmatch(seed) or int(seed) > _LARGEST_SEED:
+            raise fail("SB-1108", "$.options.seed_transpiler", limit=f"0 to {_LARGEST_SEED}", actual=seed)
+        return cls(method, int(level), layout_word(layout), int(seed))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options for provenance."""
@@ -96,81 +117,18 @@ class Parsed:
             return _load(self.text, self.facts.language)
 
 
-@dataclass
-class Transpiled:
-    """A circuit for the Aer target. ``wires[i]`` is where qubit i of the text ends up.
+class _Kind(NamedTuple):
+    """What is compiled alike but for the calibration."""
 
-    ``native``: what is added to it has to be made of the device's own gates.
-    """
+    target: Target
+    circuit_id: str
+    options: RunOptions
+    bare: bool
 
-    circuit: Any
-    wires: tuple[int, ...]
-    native: bool = False
-    _bases: Lru[bytes, Any] = field(default_factory=lambda: Lru(_BASES))
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What transpiling made of it, for provenance."""
-        operations = [item for item in self.circuit.data if not item.operation._directive]  # noqa: SLF001
-        return {
-            "depth": int(self.circuit.depth()),
-            "operations": len(operations),
-            "two_qubit_gates": sum(len(item.qubits) == 2 for item in operations),
-            "layout": list(self.wires),
-        }
-
-    @cached_property
-    def registers(self) -> tuple[tuple[str, int], ...]:
-        """The classical registers as (name, width) from bit 0 up, single bits included."""
-        return _registers(self.circuit)
-
-    def in_basis(self, basis: Basis) -> Any:
-        """Return the circuit with the rotations and measurements of ``basis`` behind it.
-
-        They act on single qubits, so nothing needs routing, and the expensive transpilation of the body is
-        shared by all bases.
-        """
-        key = basis.paulis.tobytes()
-        return self._bases.get(key) or self._bases.put(key, _measured(self, basis))
-
-    def with_expectations(self, operators: list[Any]) -> Any:
-        """Return the circuit with an exact expectation value saved for each operator (label ``e0``…)."""
-        circuit = self.circuit.copy()
-        for number, operator in enumerate(operators):
-            circuit.save_expectation_value(operator, self.wires, label=f"e{number}")
-        return circuit
-
-
-def _measured(transpiled: Transpiled, basis: Basis) -> Any:
-    from qiskit.circuit import ClassicalRegister
-
-    circuit = transpiled.circuit.copy()
-    taken = {register.name for register in circuit.cregs}
-    name = next(name for name in (f"basis{k}" for k in range(len(taken) + 1)) if name not in taken)
-    register = ClassicalRegister(basis.measured.size, name)
-    circuit.add_register(register)
-    for bit, qubit in enumerate(basis.measured.tolist()):
-        wire = transpiled.wires[qubit]
-        turn = _turn_natively if transpiled.native else _turn
-        turn(circuit, wire, basis.paulis[qubit])
-        circuit.measure(wire, register[bit])
-    return circuit
-
-
-def _turn(circuit: Any, wire: int, pauli: int) -> None:
-    """Turn the eigenvectors of a Pauli into those of Z; H and S-dagger are native to every Aer method."""
-    if pauli == Y:
-        circuit.sdg(wire)
-    if pauli in (X, Y):
-        circuit.h(wire)
-
-
-def _turn_natively(circuit: Any, wire: int, pauli: int) -> None:
-    """Do the same with gates of which a device's noise is known: a Hadamard would be free of any."""
-    if pauli == X:
-        circuit.rz(math.pi / 2, wire)
-    if pauli in (X, Y):
-        circuit.sx(wire)
+    @property
+    def group(self) -> str:
+        """Under what all calibrations of it are kept."""
+        return kept_group(self.circuit_id, self.target, self.options, bare=self.bare)
 
 
 class Compiler:
@@ -193,13 +151,17 @@ class Compiler:
         #: Where the circuit came from that :meth:`transpile` has returned last.
         self.origin: Origin = "anew"
         self._parsed: Lru[str, Parsed] = Lru(_PARSED)
-        self._transpiled: Lru[tuple[Target, str, RunOptions, bool], Transpiled] = Lru(_TRANSPILED)
+        self._transpiled: Lru[tuple[_Kind, str], Transpiled] = Lru(_TRANSPILED)
+        #: Of each kind the one that came last, whatever it was compiled for.
+        self._newest: Lru[_Kind, Transpiled] = Lru(_TRANSPILED)
+        self._topology = ""
         self._backends: dict[str, Any] = {}
 
     def imitate(self, calibration: Calibrated) -> None:
         """Compile for a device as it was calibrated, and run with its noise, from now on."""
         if calibration is not self._calibration:
             self._calibration, self._backends = calibration, {}
+            self._topology = topology_of(calibration.target)
 
     def backend(self, method: str) -> Any:
         """Return the simulator for a method, one thread: parallelism is the pool's."""
@@ -247,34 +209,86 @@ class Compiler:
         if model is not None and parsed.facts.qubits > model.qubits:
             most = f"{model.qubits} qubits ({model.backend_name})"
             raise fail("SB-1116", "$.circuit", limit=most, actual=parsed.facts.qubits)
-        key = (self.target(options), circuit_id, options, bare)
-        found = None if anew else self._transpiled.get(key)
+        kind = _Kind(self.target(options), circuit_id, options, bare)
+        known = (kind, self._calibration_id)
+        found = None if anew else self._transpiled.get(known)
         self.origin = "memory"
         if found is None:
             begun = time.perf_counter()
-            made = self._obtain(circuit_id, parsed, options, bare=bare, anew=anew)
-            found = self._transpiled.put(key, made)
+            made = self._obtain(kind, parsed, anew=anew)
+            found = self._newest.put(kind, self._transpiled.put(known, made))
             self.kept.counts.seconds += time.perf_counter() - begun
         self.kept.counts.found(self.origin)
         return found
 
-    def _obtain(
-        self, circuit_id: str, parsed: Parsed, options: RunOptions, *, bare: bool, anew: bool
-    ) -> Transpiled:
-        """Take a circuit from those that are kept, or transpile and keep it."""
-        key = kept_key(circuit_id, self.target(options), options, bare=bare)
-        found = None if anew else read_kept(self.kept, key)
-        self.origin = "anew" if found is None else "disk"
-        if found is not None:
-            return self.form(*found, native=self._calibration is not None)
-        made = self._transpile(parsed, options, bare=bare)
-        keep(self.kept, key, made.circuit, made.wires)
-        return made
+    def told(self, body: Transpiled) -> dict[str, Any]:
+        """Return for provenance where a circuit came from that :meth:`transpile` has just returned."""
+        told: dict[str, Any] = {"compiled": self.origin}
+        if body.fit is not None and body.fit.calibration_id != self._calibration_id:
+            told["compiled_for"] = body.fit.calibration_id
+        return {**told, "compiled_because": body.why} if body.why else told
 
-    def _transpile(self, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
+    @property
+    def _calibration_id(self) -> str:
+        return self._calibration.calibration_id if self._calibration is not None else ""
+
+    def _obtain(self, kind: _Kind, parsed: Parsed, *, anew: bool) -> Transpiled:
+        """Take a circuit from those that are kept, or transpile and keep it."""
+        key, why = self._key(kind.group), ""
+        if not anew:
+            if (found := read_kept(self.kept, key)) is not None:
+                self.origin = "disk"
+                return self._formed(found)
+            earlier, why = self._earlier(kind)
+            if earlier is not None:
+                self.kept.counts.reused += 1
+                return earlier
+        self.origin = "anew"
+        made = self._transpile(parsed, kind)
+        keep(self.kept, key, KeptCircuit(made.circuit, made.wires, made.fit))
+        return replace(made, why=why)
+
+    def _earlier(self, kind: _Kind) -> tuple[Transpiled | None, str]:
+        """Return what was compiled for an earlier calibration and may be used now, or why the newest may not.
+
+        What this process has goes first, then what is kept, the newest calibration first.
+        """
+        if self._calibration is None or not self.kept.rule.after_seconds:
+            return None, ""
+        known, why = self._newest.get(kind), ""
+        if known is not None and known.fit is not None:
+            reuse, why = self._judged(known.fit)
+            if reuse:
+                return replace(known, why=why), ""
+        for key in self.kept.earlier(kind.group):
+            entry = self.kept.get(key)
+            if entry is None or (fit := fit_of(entry)) is None:
+                continue
+            reuse, because = self._judged(fit)
+            if reuse and (found := loaded(self.kept, key, entry)) is not None:
+                self.origin = "disk"
+                return replace(self._formed(found), why=because), ""
+            why = why or because
+        return None, why
+
+    def _judged(self, fit: Fit) -> Verdict:
+        """Hold a circuit's errors against those of the calibration that holds."""
+        assert self._calibration is not None, "only a device has calibrations"
+        held = self._calibration
+        now = Fit(held.calibration_id, held.calibrated_ms, errors_at(held.target, fit.errors))
+        return judge(fit, now, self.kept.rule)
+
+    def _key(self, group: str) -> str:
+        return group if self._calibration is None else entry_key(group, self._calibration)
+
+    def _formed(self, found: KeptCircuit) -> Transpiled:
+        return self.form(found.circuit, found.wires, native=self._calibration is not None, fit=found.fit)
+
+    def _transpile(self, parsed: Parsed, kind: _Kind) -> Transpiled:
+        options = kind.options
         with refusals():
             body = self.prepared(parsed.circuit)
-            body = _without_final_measurements(body) if bare else body
+            body = _without_final_measurements(body) if kind.bare else body
             # Where all qubits are coupled alike there is no other place.
             if options.layout and self._calibration is not None and self._calibration.model.edges():
                 circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
@@ -282,7 +296,15 @@ class Compiler:
                 circuit = self._translated(body, options)
         layout = circuit.layout
         wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
-        return self.form(circuit, tuple(wires), native=self._calibration is not None)
+        return self._formed(KeptCircuit(circuit, tuple(wires), self._fit(circuit, wires, bare=kind.bare)))
+
+    def _fit(self, circuit: Any, wires: Sequence[int], *, bare: bool) -> Fit | None:
+        """Return the errors that a circuit uses."""
+        held = self._calibration
+        if held is None:
+            return None
+        places = places_of(held.target, circuit, wires, bare=bare)
+        return Fit(held.calibration_id, held.calibrated_ms, errors_at(held.target, places))
 
     def prepared(self, circuit: Any) -> Any:
         """Return a parsed circuit as it goes into the transpiler. Raises ShotbusError (SB-1118)."""
@@ -314,7 +336,7 @@ class Compiler:
         """Return what is compiled for, as it is kept under."""
         if self._calibration is None:
             return Target(f"aer {options.method}, no controlled angles that vary")
-        return Target(self._calibration.model.backend_name, self._calibration.calibration_id)
+        return Target(self._calibration.model.backend_name, self._topology)
 
     def goal(self, options: RunOptions, *, varies: bool) -> dict[str, Any]:
         """Return what the transpiler is told of that; the circuit ``varies`` if it has parameters."""
@@ -389,26 +411,3 @@ def _load(text: str, language: str) -> Any:
     from qiskit import qasm3
 
     return qasm3.loads(text)
-
-
-def _registers(circuit: Any) -> tuple[tuple[str, int], ...]:
-    """Name registers as Qiskit does; a bit declared alone has lost its name and is called after its place."""
-    registers: dict[str, int] = {}
-    for number, bit in enumerate(circuit.clbits):
-        homes = circuit.find_bit(bit).registers
-        name, width = (homes[0][0].name, homes[0][0].size) if homes else (f"bit{number}", 1)
-        registers[name] = width
-    return tuple(registers.items())
-
-
-def check_exact(circuit: Any) -> None:
-    """Refuse what has no exact expectation value in a single run (SB-1215)."""
-    for item in circuit.data:
-        if item.operation.name in _UNITARY_ONLY:
-            raise fail(
-                "SB-1215",
-                "$.circuit",
-                actual=item.operation.name,
-                limit="unitary circuits",
-                hint="give shots",
-            )

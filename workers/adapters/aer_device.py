@@ -153,6 +153,11 @@ class Calibrated(Protocol):
     def calibration_id(self) -> str: ...
 
     @property
+    def calibrated_ms(self) -> int:
+        """Wall time, 0 is unknown."""
+        ...
+
+    @property
     def target(self) -> Any:
         """Qiskit's Target: gates, couplings, errors."""
         ...

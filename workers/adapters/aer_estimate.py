@@ -16,9 +16,9 @@ import numpy as np
 from shotbus.broker.stages import Timings
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Estimates, PauliSums
-from shotbus.workers.adapters.aer_compile import Transpiled, check_exact
 from shotbus.workers.adapters.aer_run import MAX_ROWS, Rows, execute, refusals
 from shotbus.workers.adapters.aer_sample import tallies
+from shotbus.workers.adapters.aer_transpiled import Transpiled, check_exact
 from shotbus.workers.adapters.base import MAX_PAYLOAD_BYTES, too_large
 from shotbus.workers.adapters.bases import Basis, constants_of, group, moments
 

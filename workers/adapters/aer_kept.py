@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shotbus.workers.compiled.cache import CompileCache
-from shotbus.workers.compiled.entry import Entry, key_of
+from shotbus.workers.compiled.entry import Entry, dated_key, key_of
+from shotbus.workers.compiled.reuse import Fit
 
 if TYPE_CHECKING:
     from shotbus.workers.adapters.aer_compile import RunOptions
+    from shotbus.workers.adapters.aer_device import Calibrated
 
 _MAGIC = b"QISKIT"
 _PACKAGES = ("qiskit", "qiskit-aer", "qiskit-qasm3-import", "shotbus")
 
 
 class Target(NamedTuple):
-    """What circuits are transpiled for: its identity, and the calibration known of it, empty for none."""
+    """What circuits are transpiled for: its identity, and the topology of a device, empty for none."""
 
     name: str
-    calibration_id: str = ""
+    topology: str = ""
 
 
 class KeptCircuit(NamedTuple):
-    """A transpiled circuit; ``wires[i]`` is where qubit i of the text ends up."""
+    """A transpiled circuit; ``wires[i]`` is where qubit i of the text ends up.
+
+    ``fit`` is what it was compiled for, None where there are no calibrations.
+    """
 
     circuit: Any
     wires: tuple[int, ...]
+    fit: Fit | None = None
 
 
 @cache
@@ -43,39 +49,53 @@ def versions() -> Mapping[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def kept_key(circuit_id: str, target: Target, options: RunOptions, *, bare: bool) -> str:
-    """Return under what a transpiled circuit is kept."""
+def kept_group(circuit_id: str, target: Target, options: RunOptions, *, bare: bool) -> str:
+    """Return under what a transpiled circuit is kept, whatever the calibration is."""
     return key_of(
         circuit_id,
         target.name,
-        calibration_id=target.calibration_id,
+        topology=target.topology,
         options=dataclasses.asdict(options),
         bare=bare,
         versions=versions(),
     )
 
 
+def entry_key(group: str, calibration: Calibrated) -> str:
+    """Return under what it is kept for a calibration."""
+    return dated_key(group, calibration.calibration_id, calibration.calibrated_ms)
+
+
 def read_kept(kept: CompileCache, key: str) -> KeptCircuit | None:
     """Return what is kept, None when it is nothing that can be used."""
     entry = kept.get(key)
-    if entry is None:
-        return None
+    return None if entry is None else loaded(kept, key, entry)
+
+
+def fit_of(entry: Entry | None) -> Fit | None:
+    """Return what an entry was compiled for; loading a circuit takes longer."""
+    return Fit.read(entry.told["fit"]) if entry is not None and entry.told["fit"] else None
+
+
+def loaded(kept: CompileCache, key: str, entry: Entry) -> KeptCircuit | None:
+    """Return an entry's circuit; one that cannot be loaded is removed."""
     circuit = _load(entry.body)
     if circuit is None:
         kept.discard(key)
         return None
-    return KeptCircuit(circuit, tuple(entry.told["wires"]))
+    return KeptCircuit(circuit, tuple(entry.told["wires"]), fit_of(entry))
 
 
-def keep(kept: CompileCache, key: str, circuit: Any, wires: Sequence[int]) -> None:
+def keep(kept: CompileCache, key: str, made: KeptCircuit) -> None:
     """Keep a transpiled circuit, if QPY has a form for it."""
     if not kept.keeps:
         return
-    body = _dump(circuit)
+    body = _dump(made.circuit)
     if body is None:
         kept.counts.failed += 1
-    else:
-        kept.put(key, Entry({"wires": [int(wire) for wire in wires]}, body))
+        return
+    told = {"wires": [int(wire) for wire in made.wires], "fit": made.fit.as_json() if made.fit else None}
+    kept.put(key, Entry(told, body))
 
 
 def _dump(circuit: Any) -> bytes | None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.packed import Array
-from shotbus.workers.adapters.aer_compile import Compiler, RunOptions, Transpiled
+from shotbus.workers.adapters.aer_compile import Compiler, RunOptions
 from shotbus.workers.adapters.aer_kept import Target
+from shotbus.workers.adapters.aer_transpiled import Transpiled
 from shotbus.workers.adapters.gate_angles import Angle, read_angle
 
 FIXED = ("id", "x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "cx", "cy", "cz", "ch", "swap")

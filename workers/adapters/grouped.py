@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from shotbus.schemas.errors import ShotbusError, fail
 from shotbus.schemas.pub import PauliSums, unpack_observables
-from shotbus.workers.adapters.aer_compile import Compiler, Parsed, Transpiled
+from shotbus.workers.adapters.aer_compile import Compiler, Parsed
 from shotbus.workers.adapters.aer_estimate import check_size
 from shotbus.workers.adapters.aer_jobs import GroupKey, Part, check_names, key_of, part_of
+from shotbus.workers.adapters.aer_transpiled import Transpiled
 from shotbus.workers.adapters.base import Batch, BatchItem, Compiled, ItemResult, failed, internal
 from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.entering import entering
@@ -110,8 +111,11 @@ class GroupedAdapter(ABC):
 
     def _compile(self, batch: Batch, key: GroupKey) -> Program:
         program = program_of(self._compiler, batch, key)
-        told = {**key.as_dict(), **program.body.facts, "compiled": self._compiler.origin}
-        self._ran[key.circuit_id] = told
+        self._ran[key.circuit_id] = {
+            **key.as_dict(),
+            **program.body.facts,
+            **self._compiler.told(program.body),
+        }
         return program
 
     def _run_call(self, program: Program, key: GroupKey, call: list[Part]) -> dict[int, ItemResult]:

@@ -4,6 +4,9 @@ Whatever goes wrong here costs a compilation, never a job: what cannot be read i
 written is not kept, and both are counted. Entries appear whole (a temporary file is renamed) and may go at
 any time: no reader holds on to one. Nothing is unpickled; the directory must be the user's alone, because
 whoever writes here decides what the workers run.
+
+Entries that differ in their calibration alone stand in one directory, named so that the newest sorts last:
+the names are the index, and there is no other that could disagree with the files.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Literal, NamedTuple
 
 from shotbus.broker.files import make_private_directory
 from shotbus.workers.compiled.entry import Entry, pack, unpack
+from shotbus.workers.compiled.reuse import EVERY_CALIBRATION, Rule
 
 #: Where a compiled circuit came from: this process, the directory, or it was compiled.
 Origin = Literal["memory", "disk", "anew"]
@@ -35,6 +39,10 @@ _ABANDONED_SECONDS = 3_600.0
 # The directory is looked at when a process has added so much of the bound, or so many entries; then it is
 # brought down to the part below it, so that several writers together stay within the bound.
 _LOOK_PART, _LOOK_ENTRIES, _KEEP_PART = 1 / 32, 256, 7 / 8
+# So many earlier calibrations of a circuit are offered; older ones are likelier to be too old.
+_MOST_EARLIER = 16
+# A group's directory may go, since it is empty, between its making and the writing into it.
+_TRIES = 3
 
 
 class UnsafeDirectoryError(Exception):
@@ -43,11 +51,15 @@ class UnsafeDirectoryError(Exception):
 
 @dataclass(slots=True)
 class CompileCounts:
-    """What became of the circuits that were asked for, and ``seconds`` spent compiling (parsing included)."""
+    """What became of the circuits that were asked for, and ``seconds`` spent compiling (parsing included).
+
+    Of those found, ``reused`` had been compiled for an earlier calibration.
+    """
 
     memory: int = 0
     disk: int = 0
     anew: int = 0
+    reused: int = 0
     damaged: int = 0
     evicted: int = 0
     failed: int = 0
@@ -65,11 +77,12 @@ class _File(NamedTuple):
 
 
 class CompileCache:
-    """Entries by key.
+    """Entries by key; a key is a word, or a group and a word with ``/`` between them.
 
     Args:
         directory: made if it is missing; None keeps nothing and only counts.
         max_bytes: what all entries together may take; the least recently used go first.
+        rule: when what was compiled for an earlier calibration is compiled anew.
 
     Raises:
         UnsafeDirectoryError: it exists and is not the user's alone.
@@ -77,8 +90,14 @@ class CompileCache:
 
     """
 
-    def __init__(self, directory: Path | None = None, *, max_bytes: int = 512 << 20) -> None:
-        self.counts = CompileCounts()
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        max_bytes: int = 512 << 20,
+        rule: Rule = EVERY_CALIBRATION,
+    ) -> None:
+        self.counts, self.rule = CompileCounts(), rule
         self._directory, self._max_bytes = directory, max_bytes
         self._added_bytes, self._added = 0, _LOOK_ENTRIES
         if directory is not None:
@@ -107,6 +126,20 @@ class CompileCache:
             self.discard(key)
         return entry
 
+    def earlier(self, group: str) -> list[str]:
+        """Return the keys of a group, the greatest word first; each may be gone when it is asked for."""
+        if self._directory is None:
+            return []
+        try:
+            names = [path.name for path in (self._directory / group).iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError:
+            self.counts.failed += 1
+            return []
+        words = sorted((name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)), reverse=True)
+        return [f"{group}/{word}" for word in words[:_MOST_EARLIER]]
+
     def put(self, key: str, entry: Entry) -> None:
         """Keep an entry, if that is possible."""
         if self._directory is None:
@@ -116,7 +149,7 @@ class CompileCache:
             self.counts.failed += 1
             return
         try:
-            _write(self._path(self._directory, key), data)
+            _write_in_group(self._directory, self._path(self._directory, key), data)
         except OSError:
             self.counts.failed += 1
             return
@@ -169,6 +202,20 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
+def _write_in_group(directory: Path, path: Path, data: bytes) -> None:
+    """Write a file, making its group's directory; the cache's own is not made again. Raises OSError."""
+    for turn in range(_TRIES):
+        if path.parent != directory:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            _write(path, data)
+        except FileNotFoundError:
+            if turn == _TRIES - 1 or path.parent == directory:
+                raise
+        else:
+            return
+
+
 def _write(path: Path, data: bytes) -> None:
     """Have a file appear whole. Not synchronised: what a power failure tears has a wrong checksum."""
     # Process ids alone may come twice where containers share a directory.
@@ -214,19 +261,25 @@ def _evict(directory: Path, max_bytes: int) -> int:
         if total <= max_bytes * _KEEP_PART:
             break
         _remove(file.path)
+        if file.path.parent != directory:
+            # Refused while anything is in it.
+            with contextlib.suppress(OSError):
+                file.path.parent.rmdir()
         total, gone = total - file.size, gone + 1
     return gone
 
 
 def _files(directory: Path) -> Iterator[_File]:
-    """Yield the entries."""
-    with os.scandir(directory) as found:
+    """Yield the entries, those of groups among them."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as found:
         for one in found:
             try:
                 status = one.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if one.name.endswith(_SUFFIX):
+            if stat.S_ISDIR(status.st_mode):
+                yield from _files(Path(one.path))
+            elif one.name.endswith(_SUFFIX):
                 yield _File(status.st_mtime, status.st_size, Path(one.path))
             elif one.name.endswith(_PENDING) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
                 _remove(Path(one.path))

@@ -16,13 +16,14 @@ from shotbus.schemas.ids import digest
 
 MAGIC = b"SBCC"
 #: Of the frame and of what our own code makes of a circuit before an SDK compiles it.
-VERSION = 1
+VERSION = 2
 _CHECK_BYTES = 32
+_LATEST_MS = 10**15 - 1
 _HEAD = struct.Struct(f"<4sHII{_CHECK_BYTES}s")
 
 
 class Entry(NamedTuple):
-    """What was kept: ``told`` is JSON (wires, registers), ``body`` the circuit in its adapter's own form."""
+    """What was kept: ``told`` is JSON (wires, errors), ``body`` the circuit in its adapter's own form."""
 
     told: Mapping[str, Any]
     body: bytes
@@ -32,24 +33,33 @@ def key_of(
     circuit_id: str,
     target: str,
     *,
-    calibration_id: str,
+    topology: str,
     options: Mapping[str, Any],
     bare: bool,
     versions: Mapping[str, str],
 ) -> str:
-    """Return under what a compiled circuit is kept, 64 hex digits.
+    """Return under what a compiled circuit is kept, 64 hex digits: as a word, or as a group of calibrations.
 
     Args:
         circuit_id: content address of the text.
         target: adapter and what it compiles for.
-        calibration_id: content address of what was known of the target, empty where nothing is.
+        topology: digest of its qubits, couplings and gates, empty where it has none of its own.
         options: all that change what compiling makes of it; JSON values.
         bare: whether final measurements are left out.
         versions: of the packages that compile.
 
     """
     known = {"options": dict(options), "bare": bare, "versions": dict(versions), "format": VERSION}
-    return digest(circuit_id, target, calibration_id, json.dumps(known, sort_keys=True), size=32).hex()
+    return digest(circuit_id, target, topology, json.dumps(known, sort_keys=True), size=32).hex()
+
+
+def dated_key(group: str, calibration_id: str, calibrated_ms: int) -> str:
+    """Return the key of a calibration's entry in a group; the newest calibration sorts last.
+
+    Ids and times may be a stranger's: neither says where a file stands.
+    """
+    when = min(max(calibrated_ms, 0), _LATEST_MS)
+    return f"{group}/{when:015d}-{digest(calibration_id, size=16).hex()}"
 
 
 def pack(key: str, entry: Entry) -> bytes:

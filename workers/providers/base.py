@@ -115,6 +115,7 @@ class Calibrated(Protocol):
     """A device as it was calibrated at a time."""
 
     calibration_id: str
+    calibrated_ms: int
     snapshot: bytes
 
     @property

@@ -20,10 +20,11 @@ from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import inspect
 from shotbus.schemas.packed import Array
 from shotbus.schemas.pub import Estimates, PauliSums, pack_counts, pack_estimates
-from shotbus.workers.adapters.aer_compile import Compiler, Transpiled
+from shotbus.workers.adapters.aer_compile import Compiler
 from shotbus.workers.adapters.aer_estimate import check_size
 from shotbus.workers.adapters.aer_jobs import GroupKey, check_names, key_of, part_of
 from shotbus.workers.adapters.aer_run import refusals
+from shotbus.workers.adapters.aer_transpiled import Transpiled
 from shotbus.workers.adapters.base import Batch, BatchItem, check_payload
 from shotbus.workers.adapters.bases import Basis, constants_of, group, moments
 from shotbus.workers.adapters.entries import Entries, read_entries
@@ -130,7 +131,7 @@ class Programs:
             check_size(part.points, compiled.observables.count)
         angles = part.bindings.matrix[:, [part.bindings.names.index(name) for name in compiled.parameters]]
         body = _body(item.token, compiled, angles, key.increments)
-        facts = {**key.as_dict(), **compiled.facts, "compiled": origin, "programs": len(compiled.texts)}
+        facts = {**key.as_dict(), **compiled.facts, "programs": len(compiled.texts), "compiled": origin}
         return Order(body, compiled, angles, key.increments, facts, calibration.calibration_id)
 
     def compile(self, batch: Batch, key: GroupKey, calibration: Calibrated) -> tuple[Written, Origin]:
@@ -149,10 +150,9 @@ class Programs:
     def _compile(self, batch: Batch, key: GroupKey) -> Written:
         parsed, body, observables, *_ = program_of(self.compiler, batch, key)
         names = tuple(sorted(parsed.parameters))
-        if observables is None:
-            circuits, bits = (_flat(body.circuit, names),), (int(body.circuit.num_clbits),)
-            return Written(circuits, _texts(circuits, names), bits, body.registers, names, body.facts)
-        return _in_bases(body, observables, names)
+        written = _sampled(body, names) if observables is None else _in_bases(body, observables, names)
+        # It goes with what was written out, since that is kept by calibration too.
+        return written._replace(facts={**body.facts, **self.compiler.told(body)})
 
 
 def _key(item: BatchItem) -> GroupKey:
@@ -162,6 +162,11 @@ def _key(item: BatchItem) -> GroupKey:
         raise fail("SB-1110", "$.mode", limit="sampled estimates", actual="exact values", hint=hint)
     # How a simulator would compute it means nothing to a device.
     return key._replace(options=replace(key.options, method="automatic"))
+
+
+def _sampled(body: Transpiled, names: tuple[str, ...]) -> Written:
+    circuits, bits = (_flat(body.circuit, names),), (int(body.circuit.num_clbits),)
+    return Written(circuits, _texts(circuits, names), bits, body.registers, names, body.facts)
 
 
 def _in_bases(body: Transpiled, observables: PauliSums, names: tuple[str, ...]) -> Written:

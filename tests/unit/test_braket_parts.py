@@ -424,6 +424,20 @@ def test_what_a_task_waited_is_from_its_creation_to_its_end():
     assert read_task(told_task(createdAt=begin, endedAt=end), "t.0", by_us=False).view.queue_seconds == 60.0
 
 
+@pytest.mark.parametrize(
+    ("told", "note"),
+    [
+        ({"position": "3"}, "place 3 in the device's queue"),
+        ({"position": ">2000"}, "place >2000 in the device's queue"),
+        ({"position": "None"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_place_in_the_queue_is_told_while_there_is_one(told, note):
+    assert read_task(told_task(queueInfo=told), "t.0", by_us=False).view.note == note
+    assert read_task(told_task(queueInfo=told, status="RUNNING"), "t.0", by_us=False).view.note == ""
+
+
 def result(**more):
     """Four shots: qubit 2 is 1, 1, 0, 1, qubit 1 always 0; the columns are in another order than the bits."""
     action = {"source": write(flattened(turned()), Form()).text}

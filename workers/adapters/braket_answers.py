@@ -40,6 +40,7 @@ TOKEN, DIGEST = "shotbus-token", "shotbus-digest"
 _ARN = re.compile(r"arn:aws[a-z-]*:braket:[a-z0-9-]*:[0-9]*:quantum-task/[A-Za-z0-9-]{1,100}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEASURE = re.compile(r"^b\[(\d{1,6})\] = measure (?:q\[|\$)(\d{1,6})\]?;$", re.MULTILINE)
+_POSITION = re.compile(r">?\d{1,9}")
 _OUTCOME = re.compile(r"[01]{1,100000}")
 _PROGRAM, _SET = "braket.task_result.gate_model_task_result", "braket.task_result.program_set_task_result"
 _MOST_BYTES = 1 << 30
@@ -84,10 +85,18 @@ def read_task(told: Mapping[str, Any], token: str, *, by_us: bool) -> Task:
     digest = str(tags.get(DIGEST, ""))
     # It does not tell when a task began: from its creation to its end counts as waiting.
     waited = (ended_ms - created_ms) / 1e3 if 0 < created_ms <= ended_ms else 0.0
-    view = JobView(arn, status, why, queue_seconds=waited, digest=digest if _DIGEST.fullmatch(digest) else "")
+    digest = digest if _DIGEST.fullmatch(digest) else ""
+    note = _place(told.get("queueInfo")) if status == "queued" else ""
+    view = JobView(arn, status, why, queue_seconds=waited, digest=digest, note=note)
     return Task(
         view, str(told.get("outputS3Bucket")), str(told.get("outputS3Directory")), created_ms, ended_ms
     )
+
+
+def _place(told: Any) -> str:
+    """Say which place a task has in the device's queue, empty where it is not told."""
+    place = str(told.get("position")) if isinstance(told, Mapping) else ""
+    return f"place {place} in the device's queue" if _POSITION.fullmatch(place) else ""
 
 
 def _milliseconds(told: Any) -> int:

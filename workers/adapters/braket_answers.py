@@ -1,4 +1,4 @@
-"""What Braket says of a task and puts into S3, checked like a stranger's word: state, counts. Pure.
+"""What Braket puts into S3 of a task, checked like a stranger's word. Pure.
 
 Whatever does not fit is :class:`ImplausibleError`; nothing else is raised, whatever the documents say. Shots
 come as one list each, and become one array at once; a program set's parts may lie in objects of their own.
@@ -10,37 +10,21 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from shotbus.schemas.errors import Problem
 from shotbus.schemas.packed import Array
 from shotbus.workers.adapters.braket_compile import Slots, flat_circuits, slots_of
-from shotbus.workers.adapters.braket_errors import cancelled, failure, partial
+from shotbus.workers.adapters.braket_errors import partial
 from shotbus.workers.adapters.entries import Entries, joined, read_entries
 from shotbus.workers.adapters.increments import added
 from shotbus.workers.adapters.samples import counted
-from shotbus.workers.providers.base import Fetched, ImplausibleError, JobView
+from shotbus.workers.providers.base import Fetched, ImplausibleError
 from shotbus.workers.providers.programs import Order
 
-STATUSES: Mapping[str, str] = {
-    "CREATED": "queued",
-    "QUEUED": "queued",
-    "RUNNING": "running",
-    # It may still be done.
-    "CANCELLING": "running",
-    "COMPLETED": "done",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-}
-#: Tags that a task is found by again.
-TOKEN, DIGEST = "shotbus-token", "shotbus-digest"
-_ARN = re.compile(r"arn:aws[a-z-]*:braket:[a-z0-9-]*:[0-9]*:quantum-task/[A-Za-z0-9-]{1,100}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEASURE = re.compile(r"^b\[(\d{1,6})\] = measure (?:q\[|\$)(\d{1,6})\]?;$", re.MULTILINE)
-_POSITION = re.compile(r">?\d{1,9}")
 _OUTCOME = re.compile(r"[01]{1,100000}")
 _PROGRAM, _SET = "braket.task_result.gate_model_task_result", "braket.task_result.program_set_task_result"
 _MOST_BYTES = 1 << 30
@@ -52,55 +36,6 @@ class FailedError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.code)
         self.problem = problem
-
-
-class Task(NamedTuple):
-    """A task: as a job, where its result is put, when it was made and when it ended, wall time in ms."""
-
-    view: JobView
-    bucket: str
-    folder: str
-    created_ms: int
-    ended_ms: int
-
-
-def read_task(told: Mapping[str, Any], token: str, *, by_us: bool) -> Task:
-    """Return the task that an answer is about, which must be the one with this token.
-
-    ``by_us``: an end before its time is one that was asked for.
-    """
-    tags, arn, status = told.get("tags"), told.get("quantumTaskArn"), STATUSES.get(str(told.get("status")))
-    if not isinstance(tags, Mapping) or tags.get(TOKEN) != token:
-        raise ImplausibleError("it is about another task")
-    if not isinstance(arn, str) or not _ARN.fullmatch(arn):
-        raise ImplausibleError("task without an ARN")
-    if status is None:
-        raise ImplausibleError("a task's state has no name that is known")
-    why = None
-    if status == "failed":
-        why = failure(str(told.get("failureReason") or ""))
-    elif status == "cancelled":
-        why = cancelled(by_us=by_us)
-    created_ms, ended_ms = _milliseconds(told.get("createdAt")), _milliseconds(told.get("endedAt"))
-    digest = str(tags.get(DIGEST, ""))
-    # It does not tell when a task began: from its creation to its end counts as waiting.
-    waited = (ended_ms - created_ms) / 1e3 if 0 < created_ms <= ended_ms else 0.0
-    digest = digest if _DIGEST.fullmatch(digest) else ""
-    note = _place(told.get("queueInfo")) if status == "queued" else ""
-    view = JobView(arn, status, why, queue_seconds=waited, digest=digest, note=note)
-    return Task(
-        view, str(told.get("outputS3Bucket")), str(told.get("outputS3Directory")), created_ms, ended_ms
-    )
-
-
-def _place(told: Any) -> str:
-    """Say which place a task has in the device's queue, empty where it is not told."""
-    place = str(told.get("position")) if isinstance(told, Mapping) else ""
-    return f"place {place} in the device's queue" if _POSITION.fullmatch(place) else ""
-
-
-def _milliseconds(told: Any) -> int:
-    return round(told.timestamp() * 1e3) if isinstance(told, datetime) else 0
 
 
 def read_result(raw: bytes, load: Callable[[str], bytes], arn: str, order: Order) -> Fetched:

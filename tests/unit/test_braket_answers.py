@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from braket_devices import header
 from braket_orders import order_of, turned
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shotbus.workers.adapters.braket_answers import read_result
 from shotbus.workers.adapters.braket_compile import Form, write
@@ -104,6 +106,13 @@ def test_shares_of_outcomes_are_taken_for_counts_if_they_are_whole_numbers_of_sh
 
 
 @pytest.mark.parametrize(
+    "shares", [{"01": 1.0, "00": 0.25, "11": -1}, {"01": 1.25}, {"01": "1"}, {"0": 1}, {"02": 1}, [1]]
+)
+def test_shares_that_are_none_are_not_believed(shares):
+    assert read(result(measurements=None, measurementProbabilities=shares)).wrong
+
+
+@pytest.mark.parametrize(
     "document",
     [
         b"junk",
@@ -179,3 +188,34 @@ def test_an_executable_that_failed_is_a_failure_of_its_job():
     broken = program_set(failureMetadata={"category": "COMPILATION", "failureReason": "no such gate"})
     fetched = read(broken, order_of(2, (4,)))
     assert (fetched.failure.code, fetched.outcomes, fetched.wrong) == ("SB-1220", (), "")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(document, path=()):
+    """Where something stands in a document."""
+    steps = document.items() if isinstance(document, dict) else enumerate(document)
+    for step, inner in steps:
+        yield (*path, step)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, step))
+
+
+@given(st.data(), ANYTHING, st.booleans())
+def test_whatever_a_result_says_is_believed_or_not_and_nothing_is_raised(data, value, several):
+    document = program_set() if several else result()
+    *path, last = data.draw(st.sampled_from(list(places(document))))
+    inner = document
+    for step in path:
+        inner = inner[step]
+    inner[last] = value
+    raw = json.dumps(document).encode()
+    fetched = read_result(raw, lambda name: b"{}", ARN, order_of(2 if several else 1, (4,)))
+    assert bool(fetched.wrong) + bool(fetched.failure) + bool(fetched.outcomes) == 1
+    for entries in fetched.outcomes:
+        assert entries.counts.sum() == 4 * (2 if several else 1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from shotbus.schemas.errors import Problem
+from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.packed import Array
 from shotbus.workers.adapters.braket_compile import Slots, flat_circuits, slots_of
 from shotbus.workers.adapters.braket_errors import partial
@@ -28,6 +28,8 @@ _MEASURE = re.compile(r"^b\[(\d{1,6})\] = measure (?:q\[|\$)(\d{1,6})\]?;$", re.
 _OUTCOME = re.compile(r"[01]{1,100000}")
 _PROGRAM, _SET = "braket.task_result.gate_model_task_result", "braket.task_result.program_set_task_result"
 _MOST_BYTES = 1 << 30
+#: How far a share of shots may be from a whole number of them, by rounding.
+_NEAR = 1e-3
 
 
 class FailedError(Exception):
@@ -58,6 +60,8 @@ def read_result(raw: bytes, load: Callable[[str], bytes], arn: str, order: Order
         outcomes, seconds = _read(raw, noted, arn, order)
     except ImplausibleError as error:
         return Fetched(b"".join(loaded), wrong=str(error))
+    except ShotbusError as error:
+        return Fetched(b"".join(loaded), failure=error.problems[0])
     except FailedError as error:
         return Fetched(b"".join(loaded), failure=error.problem)
     return Fetched(b"".join(loaded), outcomes, backend_seconds=seconds)
@@ -126,10 +130,8 @@ def _program(told: Any, load: Callable[[str], bytes]) -> list[tuple[dict[str, An
     if isinstance(source, str):
         source = _document(load(f"{folder}/{source}"))
     text = str(_object(source or {}, "source").get("source") or "")
-    by_place = {part.get("inputsIndex"): part for part in parts}
-    if len(by_place) != len(parts) or any(type(place) is not int for place in by_place):
-        raise ImplausibleError("executables do not count their inputs")
-    if any(place not in by_place for place in range(len(parts))):
+    by_place = {part["inputsIndex"]: part for part in parts if type(part.get("inputsIndex")) is int}
+    if sorted(by_place) != list(range(len(parts))):
         raise ImplausibleError("executables do not count their inputs")
     return [(by_place[place], text) for place in range(len(parts))]
 
@@ -177,9 +179,14 @@ def _from_shares(told: Any, columns: Sequence[int], slots: Slots, bits: int, sho
     """Count shots of which only the shares are told, each of which has to be a whole number of them."""
     table: dict[str, int] = {}
     for word, share in _object(told, "outcomes").items():
-        count = share * shots if type(share) in (int, float) and 0 <= share <= 1 else -1.0
-        whole = round(count)
-        if not _OUTCOME.fullmatch(word) or len(word) <= max(columns, default=-1) or abs(count - whole) > 1e-3:
+        count = share * shots if type(share) in (int, float) and 0 <= share <= 1 else math.nan
+        # Not a number is not near any.
+        whole = round(count) if math.isfinite(count) else 0
+        if (
+            not _OUTCOME.fullmatch(word)
+            or len(word) <= max(columns, default=-1)
+            or not abs(count - whole) < _NEAR
+        ):
             raise ImplausibleError("a share of outcomes is no number of shots")
         places = (
             1 << bit for column, to in zip(columns, slots, strict=True) if word[column] == "1" for bit in to

@@ -106,6 +106,8 @@ class Cloud:
             "deviceParameters": "{}", "shots": told["shots"], "outputS3Bucket": told["outputS3Bucket"],
             "outputS3Directory": task["folder"], "createdAt": task["at"], "tags": told["tags"],
         }  # fmt: skip
+        if task["status"] == "QUEUED":
+            shown["queueInfo"] = {"queue": "QUANTUM_TASKS_QUEUE", "position": "3", "queuePriority": "Normal"}
         more = {"endedAt": task["ended"], "failureReason": task.get("why")}
         return shown | {name: value for name, value in more.items() if value}
 

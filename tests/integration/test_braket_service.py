@@ -194,6 +194,7 @@ def test_a_job_that_waits_is_looked_up_by_another_process_and_its_result_told(aw
     waited = run(aws.adapter(wait_seconds="0"), one)
     aws.set(held=False)
     assert codes(waited) == ("UNKNOWN_OUTCOME", ["SB-5007"])
+    assert "place 3" in waited.problems[0].detail
     other = aws.adapter()
     assert look_up(other, one).found == "running"
     aws.release()

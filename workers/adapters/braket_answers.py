@@ -1,4 +1,4 @@
-"""What Braket says of a task and puts into S3, checked like a stranger's word: state, counts. Pure.
+"""What Braket puts into S3 of a task, checked like a stranger's word. Pure.
 
 Whatever does not fit is :class:`ImplausibleError`; nothing else is raised, whatever the documents say. Shots
 come as one list each, and become one array at once; a program set's parts may lie in objects of their own.
@@ -10,39 +10,26 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from shotbus.schemas.errors import Problem
+from shotbus.schemas.errors import Problem, ShotbusError
 from shotbus.schemas.packed import Array
 from shotbus.workers.adapters.braket_compile import Slots, flat_circuits, slots_of
-from shotbus.workers.adapters.braket_errors import cancelled, failure, partial
+from shotbus.workers.adapters.braket_errors import partial
 from shotbus.workers.adapters.entries import Entries, joined, read_entries
 from shotbus.workers.adapters.increments import added
 from shotbus.workers.adapters.samples import counted
-from shotbus.workers.providers.base import Fetched, ImplausibleError, JobView
+from shotbus.workers.providers.base import Fetched, ImplausibleError
 from shotbus.workers.providers.programs import Order
 
-STATUSES: Mapping[str, str] = {
-    "CREATED": "queued",
-    "QUEUED": "queued",
-    "RUNNING": "running",
-    # It may still be done.
-    "CANCELLING": "running",
-    "COMPLETED": "done",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-}
-#: Tags that a task is found by again.
-TOKEN, DIGEST = "shotbus-token", "shotbus-digest"
-_ARN = re.compile(r"arn:aws[a-z-]*:braket:[a-z0-9-]*:[0-9]*:quantum-task/[A-Za-z0-9-]{1,100}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MEASURE = re.compile(r"^b\[(\d{1,6})\] = measure (?:q\[|\$)(\d{1,6})\]?;$", re.MULTILINE)
 _OUTCOME = re.compile(r"[01]{1,100000}")
 _PROGRAM, _SET = "braket.task_result.gate_model_task_result", "braket.task_result.program_set_task_result"
 _MOST_BYTES = 1 << 30
+#: How far a share of shots may be from a whole number of them, by rounding.
+_NEAR = 1e-3
 
 
 class FailedError(Exception):
@@ -51,47 +38,6 @@ class FailedError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.code)
         self.problem = problem
-
-
-class Task(NamedTuple):
-    """A task: as a job, where its result is put, when it was made and when it ended, wall time in ms."""
-
-    view: JobView
-    bucket: str
-    folder: str
-    created_ms: int
-    ended_ms: int
-
-
-def read_task(told: Mapping[str, Any], token: str, *, by_us: bool) -> Task:
-    """Return the task that an answer is about, which must be the one with this token.
-
-    ``by_us``: an end before its time is one that was asked for.
-    """
-    tags, arn, status = told.get("tags"), told.get("quantumTaskArn"), STATUSES.get(str(told.get("status")))
-    if not isinstance(tags, Mapping) or tags.get(TOKEN) != token:
-        raise ImplausibleError("it is about another task")
-    if not isinstance(arn, str) or not _ARN.fullmatch(arn):
-        raise ImplausibleError("task without an ARN")
-    if status is None:
-        raise ImplausibleError("a task's state has no name that is known")
-    why = None
-    if status == "failed":
-        why = failure(str(told.get("failureReason") or ""))
-    elif status == "cancelled":
-        why = cancelled(by_us=by_us)
-    created_ms, ended_ms = _milliseconds(told.get("createdAt")), _milliseconds(told.get("endedAt"))
-    digest = str(tags.get(DIGEST, ""))
-    # It does not tell when a task began: from its creation to its end counts as waiting.
-    waited = (ended_ms - created_ms) / 1e3 if 0 < created_ms <= ended_ms else 0.0
-    view = JobView(arn, status, why, queue_seconds=waited, digest=digest if _DIGEST.fullmatch(digest) else "")
-    return Task(
-        view, str(told.get("outputS3Bucket")), str(told.get("outputS3Directory")), created_ms, ended_ms
-    )
-
-
-def _milliseconds(told: Any) -> int:
-    return round(told.timestamp() * 1e3) if isinstance(told, datetime) else 0
 
 
 def read_result(raw: bytes, load: Callable[[str], bytes], arn: str, order: Order) -> Fetched:
@@ -114,6 +60,8 @@ def read_result(raw: bytes, load: Callable[[str], bytes], arn: str, order: Order
         outcomes, seconds = _read(raw, noted, arn, order)
     except ImplausibleError as error:
         return Fetched(b"".join(loaded), wrong=str(error))
+    except ShotbusError as error:
+        return Fetched(b"".join(loaded), failure=error.problems[0])
     except FailedError as error:
         return Fetched(b"".join(loaded), failure=error.problem)
     return Fetched(b"".join(loaded), outcomes, backend_seconds=seconds)
@@ -182,10 +130,8 @@ def _program(told: Any, load: Callable[[str], bytes]) -> list[tuple[dict[str, An
     if isinstance(source, str):
         source = _document(load(f"{folder}/{source}"))
     text = str(_object(source or {}, "source").get("source") or "")
-    by_place = {part.get("inputsIndex"): part for part in parts}
-    if len(by_place) != len(parts) or any(type(place) is not int for place in by_place):
-        raise ImplausibleError("executables do not count their inputs")
-    if any(place not in by_place for place in range(len(parts))):
+    by_place = {part["inputsIndex"]: part for part in parts if type(part.get("inputsIndex")) is int}
+    if sorted(by_place) != list(range(len(parts))):
         raise ImplausibleError("executables do not count their inputs")
     return [(by_place[place], text) for place in range(len(parts))]
 
@@ -233,9 +179,14 @@ def _from_shares(told: Any, columns: Sequence[int], slots: Slots, bits: int, sho
     """Count shots of which only the shares are told, each of which has to be a whole number of them."""
     table: dict[str, int] = {}
     for word, share in _object(told, "outcomes").items():
-        count = share * shots if type(share) in (int, float) and 0 <= share <= 1 else -1.0
-        whole = round(count)
-        if not _OUTCOME.fullmatch(word) or len(word) <= max(columns, default=-1) or abs(count - whole) > 1e-3:
+        count = share * shots if type(share) in (int, float) and 0 <= share <= 1 else math.nan
+        # Not a number is not near any.
+        whole = round(count) if math.isfinite(count) else 0
+        if (
+            not _OUTCOME.fullmatch(word)
+            or len(word) <= max(columns, default=-1)
+            or not abs(count - whole) < _NEAR
+        ):
             raise ImplausibleError("a share of outcomes is no number of shots")
         places = (
             1 << bit for column, to in zip(columns, slots, strict=True) if word[column] == "1" for bit in to

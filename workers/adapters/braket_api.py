@@ -69,7 +69,8 @@ class BraketApi:
 
     def task(self, arn: str) -> Any:
         """Ask how a task is."""
-        return self._ask(lambda clients: clients.ask.get_quantum_task(quantumTaskArn=arn))
+        more = {"additionalAttributeNames": ["QueueInfo"]}
+        return self._ask(lambda clients: clients.ask.get_quantum_task(quantumTaskArn=arn, **more))
 
     def cancel(self, arn: str, token: str) -> None:
         """Ask for a task's end."""

@@ -16,11 +16,12 @@ from shotbus.broker.clock import Clock
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import ShotbusError
 from shotbus.workers.adapters.base import AdapterCapabilities, BackendState, BatchItem
-from shotbus.workers.adapters.braket_answers import DIGEST, TOKEN, Task, read_result, read_task
+from shotbus.workers.adapters.braket_answers import read_result
 from shotbus.workers.adapters.braket_api import MAX_ANSWER_BYTES, AskedInVainError, BraketApi
 from shotbus.workers.adapters.braket_device import BraketDevice
 from shotbus.workers.adapters.braket_programs import action_of
 from shotbus.workers.adapters.braket_settings import BraketSettings
+from shotbus.workers.adapters.braket_tasks import DIGEST, TOKEN, Task, read_task
 from shotbus.workers.adapters.remote_http import retry_after_ms
 from shotbus.workers.providers.base import (
     Closed,

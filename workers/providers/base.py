@@ -56,7 +56,8 @@ class JobView(NamedTuple):
     ``status`` is one of ``queued``, ``running``, ``done``, ``failed``, ``cancelled``; ``failure`` says what
     the last two are to us. ``cost`` is in the provider's currency, negative is not told; ``queue_seconds`` by
     the provider's clock. ``calibrations`` are those at the begin and at the end of the run, empty where it
-    does not tell. ``digest``: of the submission that the provider has, empty where it does not tell.
+    does not tell. ``digest``: of the submission that the provider has, empty where it does not tell. ``note``
+    is what it says of the wait, for people.
     """
 
     id: str
@@ -67,6 +68,7 @@ class JobView(NamedTuple):
     queue_seconds: float = 0.0
     calibrations: tuple[str, str] = ("", "")
     digest: str = ""
+    note: str = ""
 
     @property
     def open(self) -> bool:

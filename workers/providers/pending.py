@@ -59,7 +59,8 @@ class Pending:
 
     def unknown(self, why: str) -> ItemResult:
         """Return the result of an attempt that waits no longer."""
-        result = failed(fail("SB-5007", "$", detail=why), self.timings)
+        said = f"{why}: {self.view.note}" if self.view.note else why
+        result = failed(fail("SB-5007", "$", detail=said), self.timings)
         return replace(result, provider_job_id=self.view.id)
 
 

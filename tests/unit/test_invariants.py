@@ -36,6 +36,10 @@ def event(cause, state, sub_status, attempt, job=JOB, tenant="ada"):
     }
 
 
+#: What every worker tells of a run.
+PROVENANCE = b'{"backend":"b","kind":"simulator","host":"h","versions":{"shotbus":"1"}}'
+
+
 class Feed:
     """A checker and what it is fed with."""
 
@@ -55,7 +59,7 @@ class Feed:
             "events", encode("event_batch", {**fields, "events": [event(*one) for one in steps]}), **options
         )
 
-    def result(self, outcome="succeeded", attempt=1, tenant="ada", provenance=b"{}", job=JOB):
+    def result(self, outcome="succeeded", attempt=1, tenant="ada", provenance=PROVENANCE, job=JOB):
         texts = ("sweep_id", "pool", "experiment", "intent", "request_topic")
         numbers = ("points", "shots", "seed", "bytes_in", "request_partition", "request_offset")
         times = ("submitted_us", "accepted_us", "finished_us")
@@ -116,7 +120,7 @@ def test_what_another_lease_reported_is_no_result(holder):
     told = outcome_item(JOB, 1) | {"payload": b"", "shots": 0}
     feed = Feed().events(*LIFE).result()
     for lease, kind, items in (("first", "started", ()), (holder, "finished", [told])):
-        fields = outcome(kind, "b", lease=lease, items=items) | {"provenance": b"{}"}
+        fields = outcome(kind, "b", lease=lease, items=items) | {"provenance": PROVENANCE}
         feed.take("outcomes", encode("outcome", fields))
     assert feed.rules() == ({"stale-attempts-are-fenced"} if holder == "second" else set())
 
@@ -144,7 +148,7 @@ def test_another_bill_is_right_only_after_the_providers_word_that_the_first_is_o
     feed = Feed().events(*LIFE[:2], *again).result(attempt=2)
     first = outcome_item(JOB, 1, error_class or "UNSTABLE") | {"provider_job_id": "p" if error_class else ""}
     for bundle, told in (("a", first), ("b", outcome_item(JOB, 2) | {"payload": b"", "shots": 0})):
-        fields = outcome("finished", bundle, items=[told]) | {"provenance": b"{}", "pool": "paid"}
+        fields = outcome("finished", bundle, items=[told]) | {"provenance": PROVENANCE, "pool": "paid"}
         feed.take("outcomes", encode("outcome", fields))
     bills = [Submission(token, JOB, number, 1.0) for number, token in enumerate(tokens, 1)]
     right = error_class == "UNSTABLE" and tokens == "tu"

@@ -20,7 +20,8 @@ from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
 from shotbus.workers.adapters.aer_device import Calibrated
-from shotbus.workers.adapters.aer_kept import Target, keep, kept_key, read_kept
+from shotbus.workers.adapters.aer_facts import counted, places_of, registers_of
+from shotbus.workers.adapters.aer_kept import NO_TARGET, KeptCircuit, Target, keep, kept_key, read_kept
 from shotbus.workers.adapters.aer_layout import another_layout, layout_word, seed_of
 from shotbus.workers.adapters.aer_run import refusals
 from shotbus.workers.adapters.bases import Basis, X, Y
@@ -98,31 +99,34 @@ class Parsed:
 
 @dataclass
 class Transpiled:
-    """A circuit for the Aer target. ``wires[i]`` is where qubit i of the text ends up.
+    """A circuit for the Aer target. Qubit i of the text begins at ``begins[i]`` and ends up at ``wires[i]``.
 
-    ``native``: what is added to it has to be made of the device's own gates.
+    ``native``: what is added to it has to be made of the device's own gates. ``key``: under what it is kept.
     """
 
     circuit: Any
     wires: tuple[int, ...]
+    begins: tuple[int, ...]
     native: bool = False
+    key: str = ""
+    target: Target = NO_TARGET
     _bases: Lru[bytes, Any] = field(default_factory=lambda: Lru(_BASES))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What transpiling made of it, for provenance."""
-        operations = [item for item in self.circuit.data if not item.operation._directive]  # noqa: SLF001
         return {
-            "depth": int(self.circuit.depth()),
-            "operations": len(operations),
-            "two_qubit_gates": sum(len(item.qubits) == 2 for item in operations),
+            "target": self.target.name,
+            "compiled_key": self.key,
+            **counted(self.circuit),
+            "initial_layout": list(self.begins),
             "layout": list(self.wires),
         }
 
     @cached_property
     def registers(self) -> tuple[tuple[str, int], ...]:
         """The classical registers as (name, width) from bit 0 up, single bits included."""
-        return _registers(self.circuit)
+        return registers_of(self.circuit)
 
     def in_basis(self, basis: Basis) -> Any:
         """Return the circuit with the rotations and measurements of ``basis`` behind it.
@@ -265,13 +269,13 @@ class Compiler:
         key = kept_key(circuit_id, self.target(options), options, bare=bare)
         found = None if anew else read_kept(self.kept, key)
         self.origin = "anew" if found is None else "disk"
-        if found is not None:
-            return self.form(*found, native=self._calibration is not None)
-        made = self._transpile(parsed, options, bare=bare)
-        keep(self.kept, key, made.circuit, made.wires)
-        return made
+        if found is None:
+            found = self._transpile(parsed, options, bare=bare)
+            keep(self.kept, key, found)
+        native, target = self._calibration is not None, self.target(options)
+        return self.form(*found, native=native, key=key, target=target)
 
-    def _transpile(self, parsed: Parsed, options: RunOptions, *, bare: bool) -> Transpiled:
+    def _transpile(self, parsed: Parsed, options: RunOptions, *, bare: bool) -> KeptCircuit:
         with refusals():
             body = self.prepared(parsed.circuit)
             body = _without_final_measurements(body) if bare else body
@@ -279,9 +283,7 @@ class Compiler:
                 circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
             else:
                 circuit = self._translated(body, options)
-        layout = circuit.layout
-        wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
-        return self.form(circuit, tuple(wires), native=self._calibration is not None)
+        return KeptCircuit(circuit, *places_of(circuit, parsed.facts.qubits))
 
     def prepared(self, circuit: Any) -> Any:
         """Return a parsed circuit as it goes into the transpiler. Raises ShotbusError (SB-1118)."""
@@ -380,16 +382,6 @@ def _load(text: str, language: str) -> Any:
     from qiskit import qasm3
 
     return qasm3.loads(text)
-
-
-def _registers(circuit: Any) -> tuple[tuple[str, int], ...]:
-    """Name registers as Qiskit does; a bit declared alone has lost its name and is called after its place."""
-    registers: dict[str, int] = {}
-    for number, bit in enumerate(circuit.clbits):
-        homes = circuit.find_bit(bit).registers
-        name, width = (homes[0][0].name, homes[0][0].size) if homes else (f"bit{number}", 1)
-        registers[name] = width
-    return tuple(registers.items())
 
 
 def check_exact(circuit: Any) -> None:

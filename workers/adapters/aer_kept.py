@@ -30,11 +30,15 @@ class Target(NamedTuple):
     calibration_id: str = ""
 
 
+NO_TARGET = Target("")
+
+
 class KeptCircuit(NamedTuple):
-    """A transpiled circuit; ``wires[i]`` is where qubit i of the text ends up."""
+    """A transpiled circuit; qubit i of the text begins at ``begins[i]`` and ends up at ``wires[i]``."""
 
     circuit: Any
     wires: tuple[int, ...]
+    begins: tuple[int, ...]
 
 
 @cache
@@ -64,18 +68,22 @@ def read_kept(kept: CompileCache, key: str) -> KeptCircuit | None:
     if circuit is None:
         kept.discard(key)
         return None
-    return KeptCircuit(circuit, tuple(entry.told["wires"]))
+    return KeptCircuit(circuit, tuple(entry.told["wires"]), tuple(entry.told["begins"]))
 
 
-def keep(kept: CompileCache, key: str, circuit: Any, wires: Sequence[int]) -> None:
+def keep(kept: CompileCache, key: str, made: KeptCircuit) -> None:
     """Keep a transpiled circuit, if QPY has a form for it."""
     if not kept.keeps:
         return
-    body = _dump(circuit)
+    body = _dump(made.circuit)
     if body is None:
         kept.counts.failed += 1
     else:
-        kept.put(key, Entry({"wires": [int(wire) for wire in wires]}, body))
+        kept.put(key, Entry({"wires": _numbers(made.wires), "begins": _numbers(made.begins)}, body))
+
+
+def _numbers(places: Sequence[int]) -> list[int]:
+    return [int(place) for place in places]
 
 
 def _dump(circuit: Any) -> bytes | None:

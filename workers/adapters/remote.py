@@ -67,7 +67,7 @@ class RemoteService:
         return self._device.state()
 
     def find_calibration(self, calibration_id: str) -> bytes | None:
-        """Return one of the last snapshots."""
+        """Return a snapshot; the provider is asked for one that is none of the last."""
         found = self._device.find(calibration_id)
         return found.snapshot if found is not None else None
 

@@ -103,8 +103,11 @@ class RemoteDevice:
         return replace(state, provider_queue_seconds=waits)
 
     def find(self, calibration_id: str) -> RemoteCalibration | None:
-        """Return one of the last calibrations."""
-        return self._kept.get(calibration_id)
+        """Return a calibration: one of the last, or as its provider has it; None where it cannot be had."""
+        try:
+            return self._kept.get(calibration_id) or self._fetch(calibration_id)
+        except DownError:
+            return None
 
     def _ask(self) -> Mapping[str, Any]:
         now = self._clock.monotonic()

@@ -16,7 +16,7 @@ from shotbus.schemas.ids import digest
 
 MAGIC = b"SBCC"
 #: Of the frame and of what our own code makes of a circuit before an SDK compiles it.
-VERSION = 1
+VERSION = 2
 _CHECK_BYTES = 32
 _HEAD = struct.Struct(f"<4sHII{_CHECK_BYTES}s")
 

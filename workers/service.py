@@ -97,14 +97,7 @@ class WorkerService:
             clock=self._clock,
             seconds=settings.revocation_seconds,
         )
-        self._calibrations = Calibrations(
-            bus,
-            topics,
-            self._clock,
-            self.counters,
-            pool=settings.pool,
-            executed_on=self._capabilities.executed_on,
-        )
+        self._calibrations = self._make_calibrations(bus, topics)
         self._claims = self._make_claims(source.fetch, means)
         self._intake = Intake(
             bus,
@@ -134,6 +127,10 @@ class WorkerService:
             backend=None if isinstance(self._adapter, CanSense) else HEALTHY,
             compiles=compiles,
         )
+
+    def _make_calibrations(self, bus: Bus, topics: Topics) -> Calibrations:
+        pool, name = self._settings.pool, self._capabilities.executed_on
+        return Calibrations(bus, topics, self._clock, self.counters, pool=pool, executed_on=name)
 
     def _make_claims(self, fetch: Fetch, means: Means) -> Claims:
         return Claims(

@@ -55,10 +55,12 @@ def enough(event: Submitted, job: Job, now_ms: int) -> dict[str, Any] | None:
     Where earlier shots count it is told to run the missing ones only.
     """
     if event.cached is not None:
-        told = taken_from(event.cached, "cache", now_ms)
-        source = json.dumps({"job_id": event.cached["job_id"], "age_ms": told["age_ms"]})
+        cached = taken_from(event.cached, "cache", now_ms)
+        source = json.dumps(
+            {"job_id": event.cached["job_id"], "age_ms": cached["age_ms"]}, separators=(",", ":")
+        )
         # What the cache holds was run: it is taken from nobody, and has no such member yet.
-        return told | {"provenance": with_member(told["provenance"], "reused", source)}
+        return cached | {"provenance": with_member(cached["provenance"], "reused", source)}
     if event.earlier is None:
         return None
     told = reused(event.request, event.earlier, now_ms)

@@ -120,6 +120,9 @@ class RemoteService:
         """Return the paths below the service's address."""
         return {"submission": f"/v1/jobs/{view.id}/submission", "answer": f"/v1/jobs/{view.id}/result"}
 
+    def version(self) -> str:
+        return self._device.version
+
     def told(self) -> Mapping[str, Any]:
         return {"url": self._settings.url}
 

@@ -21,6 +21,7 @@ from shotbus.workers.adapters.remote_settings import RemoteSettings
 from shotbus.workers.providers.base import DownError, ImplausibleError, NoAnswerError, NotSentError
 from shotbus.workers.providers.device import Shape, both_ways, summary
 
+_LONGEST_VERSION = 64
 _KEPT = 8
 _MOST_QUBITS = 100_000
 
@@ -82,6 +83,12 @@ class RemoteDevice:
         self._told: Mapping[str, Any] = {}
         self._asked = -math.inf
         self._kept: Lru[str, RemoteCalibration] = Lru(_KEPT)
+
+    @property
+    def version(self) -> str:
+        """The device's version as it was told last, empty where it tells none."""
+        told = self._told.get("version", "")
+        return told[:_LONGEST_VERSION] if isinstance(told, str) else ""
 
     def current(self) -> RemoteCalibration:
         """Return the calibration that holds now. Raises DownError."""

@@ -117,6 +117,7 @@ class ProviderAdapter:
         ran = list(self._calibrations)
         return {
             "backend": self.capabilities.executed_on,
+            "backend_version": self._service.version(),
             "versions": {name: version(name) for name in self._service.packages()},
             "provider": {**self._service.told(), "jobs": self._jobs},
             "circuits": self._circuits,

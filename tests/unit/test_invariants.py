@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from dispatcher_kit import START_MS, job_id, outcome, request_bytes
+from dispatcher_kit import PROVENANCE, START_MS, job_id, outcome, request_bytes
 from dispatcher_kit import item as outcome_item
 
 from shotbus.broker.bus.base import Record
@@ -34,10 +34,6 @@ def event(cause, state, sub_status, attempt, job=JOB, tenant="ada"):
         "attempt": attempt,
         "tenant": tenant,
     }
-
-
-#: What every worker tells of a run.
-PROVENANCE = b'{"backend":"b","kind":"simulator","host":"h","versions":{"shotbus":"1"}}'
 
 
 class Feed:
@@ -108,6 +104,7 @@ def test_every_move_of_the_table_is_allowed_and_follows_its_source(complete):
         ("attempts-add-up", Feed().events(LIFE[0], ("forward", *FORWARDED, 2))),
         ("states-follow-the-table", Feed().events(*LIFE, LIFE[1])),
         ("provenance-is-complete", Feed().events(*LIFE).result(provenance=b"")),
+        ("provenance-is-complete", Feed().events(*LIFE).result(provenance=PROVENANCE.replace(b"host", b"h"))),
         ("records-are-readable", Feed().take("results", b"nonsense")),
     ],
 )

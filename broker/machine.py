@@ -104,11 +104,15 @@ class SettlesInParts(Protocol):
 
 
 class Input(NamedTuple):
-    """One input partition of a shard; lower ranks are read first, rank 0 to its end before any other."""
+    """One input partition of a shard; lower ranks are read first, rank 0 to its end before any other.
+
+    Of a ``trimmed`` one the shard deletes what nobody needs, but nothing younger than ``keep_ms``.
+    """
 
     partition: TopicPartition
     rank: int
     trimmed: bool = False
+    keep_ms: int = 0
 
 
 class Edge(Protocol):

@@ -354,8 +354,12 @@ class ShardRunner:
             return
         held.trimmed = now
         needed = held.edge.low_waters()
-        trimmed = [one.partition for one in held.edge.inputs if one.trimmed]
-        lows = {p: min(held.positions[p], needed.get(p, held.positions[p])) for p in trimmed}
+        kept = {one.partition: one.keep_ms for one in held.edge.inputs if one.trimmed}
+        lows = {p: min(held.positions[p], needed.get(p, held.positions[p])) for p in kept}
+        for place, keep_ms in kept.items():
+            if keep_ms and lows[place] > held.low.get(place, 0):
+                young = await self._bus.offset_at(place, self._clock.wall_ms() - keep_ms)
+                lows[place] = min(lows[place], young)
         moved = {p: low for p, low in lows.items() if low > held.low.get(p, 0)}
         if moved:
             await self._bus.trim(moved)

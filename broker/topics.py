@@ -15,6 +15,8 @@ CLASSES: tuple[str, ...] = ("interactive", "production", "experiment", "bulk")
 _DAY_MS = 86_400_000
 #: How long a circuit's text is kept, on its topic and in the store.
 CIRCUIT_SECONDS = 30 * 86_400.0
+#: How long a calibration's snapshot is kept; workers publish one again that is still in use after half of it.
+CALIBRATION_MS = 365 * _DAY_MS
 #: How long it is kept who did what.
 AUDIT_MS = 365 * _DAY_MS
 _MIB = 1_048_576
@@ -51,6 +53,7 @@ class Topics:
         return [
             TopicSpec(self.name("shards"), n, "delete", _DAY_MS),
             TopicSpec(self.name("circuits"), n, "compact,delete", int(CIRCUIT_SECONDS * 1000), 2 * _MIB),
+            TopicSpec(self.name("calibrations"), n, "compact,delete", CALIBRATION_MS, 2 * _MIB),
             TopicSpec(self.name("jobs"), n, "compact"),
             TopicSpec(self.name("folds"), n, "compact", max_record_bytes=2 * _MIB),
             TopicSpec(self.name("events"), n, "delete", keep, 4 * _MIB),

@@ -14,6 +14,7 @@ from shotbus.producers.job import AsyncJob
 from shotbus.producers.options import SubmitOptions
 from shotbus.producers.plan import Reduction, SweepPlan
 from shotbus.producers.queueing import QueueInfo
+from shotbus.producers.replay import TOLERANCE, Replay
 from shotbus.producers.result import JobResult
 from shotbus.producers.sweep import AsyncSweep, ShardFailure
 
@@ -93,6 +94,10 @@ class Job:
     def late(self) -> JobResult | None:
         """Return what came after the job had been answered; None for nothing."""
         return self._loop.run(self._job.late())
+
+    def calibration(self) -> dict[str, Any]:
+        """Return the calibration that it ran under."""
+        return self._loop.run(self._job.calibration())
 
     def cancel(self) -> None:
         """Ask for it to be cancelled."""
@@ -221,6 +226,26 @@ class Client:
     def job(self, job_id: str, *, tenant: str = "default") -> Job:
         """Return a handle on a job that any process submitted."""
         return Job(self._loop, self._loop.run(_job(self._client, job_id, tenant)))
+
+    def replay(
+        self,
+        job_id: str,
+        *,
+        tenant: str = "default",
+        pool: str = "",
+        pay: bool = False,
+        tolerance: float = TOLERANCE,
+        timeout: float | None = None,
+    ) -> Replay:
+        """Run a job again, as it ran, and compare the two answers."""
+        work = self._client.replay(
+            job_id, tenant=tenant, pool=pool, pay=pay, tolerance=tolerance, timeout=timeout
+        )
+        return self._loop.run(work)
+
+    def calibration(self, calibration_id: str) -> dict[str, Any]:
+        """Return a calibration that a job ran under."""
+        return self._loop.run(self._client.calibration(calibration_id))
 
     def cancel(self, job_id: str, *, tenant: str = "default") -> None:
         """Ask for a job to be cancelled."""

@@ -15,6 +15,7 @@ from shotbus.producers.options import SubmitOptions, wishes_of
 from shotbus.producers.origin import code_commit, sdk_versions
 from shotbus.producers.plan import SweepPlan
 from shotbus.producers.program import Program
+from shotbus.producers.replay import TOLERANCE, Replay, compared, submit_again
 from shotbus.producers.request import (
     Question,
     build_request,
@@ -23,7 +24,7 @@ from shotbus.producers.request import (
     mode_of,
     question_of,
 )
-from shotbus.producers.result import RefusedError
+from shotbus.producers.result import JobResult, RefusedError
 from shotbus.producers.steering import Steering
 from shotbus.producers.sweep import AsyncSweep, ReadySweep, cut_sweep, prepare_sweep, submit_sweep
 from shotbus.producers.templates import resolved
@@ -201,15 +202,57 @@ class AsyncClient(Steering):
                     return self.job(problem.actual, tenant=wishes.tenant)
         return job
 
-    def build(self, question: Question, wishes: Wishes) -> dict[str, Any]:
-        """Return a checked request; nothing is published."""
+    async def replay(
+        self,
+        job_id: str,
+        *,
+        tenant: str = "default",
+        pool: str = "",
+        pay: bool = False,
+        tolerance: float = TOLERANCE,
+        timeout: float | None = None,
+    ) -> Replay:
+        """Run a job again, as it ran, as a new job, and compare the two answers.
+
+        Args:
+            job_id: of one that has an answer.
+            tenant: whose it is.
+            pool: where to; empty is where it ran.
+            pay: whether it may cost.
+            tolerance: how often chance may bring equal answers so far apart, 0 to 1.
+            timeout: seconds to wait for either answer; None waits for ever.
+
+        Raises:
+            JobFailedError: either of them ended without an answer.
+            ShotbusError: SB-4011 when the request is not kept any more, SB-4012 when it would cost.
+
+        """
+        first = await self.job(job_id, tenant=tenant).result(timeout)
+        job = await self.submit_again(first, tenant=tenant, pool=pool, pay=pay)
+        return compared(first, await job.result(timeout), tolerance)
+
+    async def submit_again(
+        self, first: JobResult, *, tenant: str = "default", pool: str = "", pay: bool = False
+    ) -> AsyncJob:
+        """Submit the job of a result once more; see :meth:`replay`. Returns when that is durable."""
+        if problems := await self.check_pool(pool):
+            raise ShotbusError(problems)
+        return await submit_again(
+            self._session, first, tenant=tenant, pool=pool, pay=pay, origin=self._own_origin()
+        )
+
+    def _own_origin(self) -> dict[str, Any]:
         if self._origin is None:
             self._origin = {"code_commit": code_commit(), "sdk_versions": sdk_versions()}
+        return self._origin
+
+    def build(self, question: Question, wishes: Wishes) -> dict[str, Any]:
+        """Return a checked request; nothing is published."""
         return build_request(
             question,
             wishes,
             config=self._session.config,
-            origin=self._origin,
+            origin=self._own_origin(),
             entropy=os.urandom(12),
             now_us=time.time_ns() // 1000,
         )

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from shotbus.broker.bus.base import Record
 from shotbus.broker.stages import Timings
 from shotbus.broker.store.refused import refusal_key
+from shotbus.producers.calibrations import find_calibration
 from shotbus.producers.locating import LOCATE_SECONDS, WHERE, Locator, place_of
 from shotbus.producers.queueing import QueueInfo, info_of
 from shotbus.producers.result import (
@@ -393,6 +394,16 @@ class AsyncJob:
         """
         stored = await self._stored("late")
         return None if stored is None else JobResult(decode(stored, "circuit_result")[1])
+
+    async def calibration(self) -> dict[str, Any]:
+        """Return the calibration that it ran under, as :meth:`AsyncClient.calibration` does.
+
+        Waits for its answer. Raises ShotbusError (SB-4013) when it ran under none.
+        """
+        found = (await self.result()).provenance.get("calibration_id", "")
+        if not found:
+            raise fail("SB-4013", "$.job_id", actual=self._job_id, hint="its backend has no calibrations")
+        return await find_calibration(self._session, found)
 
     async def cancel(self) -> None:
         """Ask for it to be cancelled; durable on return."""

@@ -84,6 +84,14 @@ class Reduction:
     arrays: Mapping[str, Array]
     meta: Mapping[str, Any]
 
+    @property
+    def versions(self) -> tuple[Mapping[str, Any], ...]:
+        """The ``versions`` of packages that shards were run with, and by how many ``shards``.
+
+        A sweep that ran on one set of versions has one. Shards that do not tell theirs are in none.
+        """
+        return tuple(self.meta.get("versions", ()))
+
     @classmethod
     def from_record(cls, data: bytes) -> Reduction:
         """Read a framed record. Raises ShotbusError (SB-1001, SB-1004)."""

@@ -164,6 +164,16 @@ class JobResult:
         return int(self._fields["points"])
 
     @property
+    def packed(self) -> bytes:
+        """The answer as it travels: two runs are identical when these bytes are."""
+        return bytes(self._fields["payload"])
+
+    @property
+    def rerun_of(self) -> str:
+        """The job that it runs again, empty for most."""
+        return str(self._fields["rerun_of"])
+
+    @property
     def seed(self) -> int:
         """Seed that reproduces it."""
         return int(self._fields["seed"])
@@ -238,10 +248,14 @@ class JobResult:
 
 
 def read_making(value: bytes) -> dict[str, Any]:
-    """Return of a ``circuit_result`` how it was made and what it cost, in the words of :class:`JobResult`."""
+    """Return of a ``circuit_result`` how it was made and what it cost, in the words of :class:`JobResult`.
+
+    ``attempts`` are those before the one that answered: what they came to, and where their parts are.
+    """
     fields = decode(value, "circuit_result")[1]
     made = JobResult(fields)
-    return {"outcome": made.outcome, "pool": str(fields["pool"])} | made.made()
+    head = {"outcome": made.outcome, "pool": str(fields["pool"])}
+    return head | made.made() | {"attempts": made.provenance.get("attempts", [])}
 
 
 def read_refusal(value: bytes) -> dict[str, Any]:

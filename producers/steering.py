@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 from shotbus.broker.config import Config
 from shotbus.broker.config_loader import load_config
 from shotbus.producers.asking import Count, Wish, count, tell
+from shotbus.producers.calibrations import find_calibration
 from shotbus.producers.changing import Changed, ChangeOptions, change, wish_of
 from shotbus.producers.deciding import flag_wish, review, review_wish, switch_flag
 from shotbus.producers.job import AsyncJob
@@ -71,6 +72,14 @@ class Steering:
     def job(self, job_id: str, *, tenant: str = "default") -> AsyncJob:
         """Return a handle on a job that any process submitted. Raises ShotbusError for a malformed id."""
         return AsyncJob(self._session, job_id, tenant=tenant)
+
+    async def calibration(self, calibration_id: str) -> dict[str, Any]:
+        """Return a calibration that a job ran under: ``calibration_id``, ``pool``, ``backend``, ``snapshot``.
+
+        ``calibration_id``: as provenance names it, or its first eight digits or more. Raises ShotbusError
+        (SB-4013) when it is not kept.
+        """
+        return await find_calibration(self._session, calibration_id)
 
     async def cancel(self, job_id: str, *, tenant: str = "default") -> None:
         """Ask for a job to be cancelled; durable on return."""

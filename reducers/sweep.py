@@ -6,10 +6,12 @@ small row and nothing else, and a restart that adds the rows up again arrives at
 
 from __future__ import annotations
 
+import json
 import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 from shotbus.reducers.reductions import Accumulator, accumulator
 from shotbus.schemas.codec import decode, encode
 from shotbus.schemas.errors import ShotbusError, fail
+from shotbus.schemas.jsonbytes import flat_member
 from shotbus.schemas.outcomes import OUTCOMES, SUCCESSES
 from shotbus.schemas.packed import Array, pack
 
@@ -28,10 +31,29 @@ _ROW_VERSION = 1
 _SHARD = struct.Struct("<BBiqqH")
 _SWEEP = struct.Struct("<BBiqq")
 _OPEN, _DONE = 0, 1
+# Stands between a backend's name and the versions; no name has it.
+_VERSIONS = "\0"
+_LONGEST_VERSIONS = 2_000
+#: Under what a reduction's payload says which versions its shards were run with.
+VERSIONS = "versions"
+
+
+@lru_cache(maxsize=256)
+def _versions(told: bytes) -> str:
+    """Return versions in one order, as compact JSON; empty for what is none, or too much to be any."""
+    try:
+        known = json.loads(told or b"{}")
+    except ValueError:
+        return ""
+    text = json.dumps(known, separators=(",", ":"), sort_keys=True) if known else ""
+    return text if len(text) <= _LONGEST_VERSIONS else ""
 
 
 class ShardFacts(NamedTuple):
-    """What is kept of a counted shard. ``data`` is the reduction's own."""
+    """What is kept of a counted shard. ``data`` is the reduction's own.
+
+    ``versions``: of the packages that answered, as compact JSON; empty where that is not told.
+    """
 
     outcome: str
     points: int
@@ -39,10 +61,15 @@ class ShardFacts(NamedTuple):
     finished_us: int
     executed_on: str
     data: bytes
+    versions: str = ""
 
     def row(self) -> bytes:
-        """Return the shard's ledger row."""
-        name = self.executed_on.encode()[:1000]
+        """Return the shard's ledger row.
+
+        Versions of us that do not know of ``versions`` take it for the end of the backend's name.
+        """
+        told = f"{_VERSIONS}{self.versions}" if self.versions else ""
+        name = self.executed_on.encode()[:1000] + told.encode()
         head = _SHARD.pack(
             _ROW_VERSION, FATES.index(self.outcome), self.points, self.shots, self.finished_us, len(name)
         )
@@ -54,8 +81,8 @@ class ShardFacts(NamedTuple):
         data: bytes = decode(row, "fold_row")[1]["data"]
         _, outcome, points, shots, finished_us, length = _SHARD.unpack_from(data)
         body = _SHARD.size + length
-        name = data[_SHARD.size : body].decode(errors="replace")
-        return cls(FATES[outcome], points, shots, finished_us, name, data[body:])
+        name, _, versions = data[_SHARD.size : body].decode(errors="replace").partition(_VERSIONS)
+        return cls(FATES[outcome], points, shots, finished_us, name, data[body:], versions)
 
 
 class DoneMarker(NamedTuple):
@@ -88,6 +115,7 @@ class Sweep:
     shots: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     executed_on: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
     refused: dict[int, ShardFacts] = field(default_factory=dict)
     failed: list[int] = field(default_factory=list)
 
@@ -137,7 +165,13 @@ class Sweep:
             except ShotbusError:
                 outcome = "implausible"
         return ShardFacts(
-            outcome, fields["points"], fields["shots"], fields["finished_us"], fields["executed_on"], data
+            outcome,
+            fields["points"],
+            fields["shots"],
+            fields["finished_us"],
+            fields["executed_on"],
+            data,
+            _versions(flat_member(fields["provenance"], "versions")),
         )
 
     def count(self, shard: int, facts: ShardFacts) -> None:
@@ -151,6 +185,8 @@ class Sweep:
         self.finished_us[shard] = facts.finished_us
         if facts.executed_on:
             self.executed_on[facts.executed_on] += 1
+        if facts.versions:
+            self.versions[facts.versions] += 1
         if facts.outcome in SUCCESSES:
             self.accumulator.add(shard, facts.data)
         else:
@@ -189,6 +225,9 @@ class Sweep:
         """
         arrays, meta = self.accumulator.payload()
         counts = {name: self.outcomes[name] for name in FATES if self.outcomes[name]}
+        versions = [
+            {"versions": json.loads(told), "shards": count} for told, count in sorted(self.versions.items())
+        ]
         succeeded = self.succeeded
         return {
             **_identity(self.declaration),
@@ -200,7 +239,7 @@ class Sweep:
             "failed": self.done - succeeded,
             "points": self.points,
             "shots": self.shots,
-            "payload": pack(arrays, {**meta, "outcomes": counts}),
+            "payload": pack(arrays, {**meta, "outcomes": counts, VERSIONS: versions}),
             "failed_shards": sorted(self.failed)[:MAX_FAILED_SHARDS],
             "executed_on": {name: self.executed_on[name] for name in sorted(self.executed_on)},
             "at_us": self.heard_us,

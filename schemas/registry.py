@@ -67,6 +67,7 @@ IDS: Mapping[int, SchemaKey] = {
     1043: SchemaKey("work_bundle", 3),
     1044: SchemaKey("job_row", 4),
     1045: SchemaKey("treasury_row", 3),
+    1050: SchemaKey("calibration", 1),
     1055: SchemaKey("template", 1),
     1056: SchemaKey("circuit_request", 3),
 }

@@ -7,6 +7,8 @@ from shotbus.broker.machine import Emit, Now
 from shotbus.schemas.codec import encode
 
 SHARD, PARTITIONS = 0, 2
+#: What every worker tells of a run.
+PROVENANCE = b'{"backend":"b","kind":"simulator","host":"h","versions":{"shotbus":"1"}}'
 START_MS = 1_700_000_000_000
 POOLS = ("aer", "noop")
 CLASSES = ("interactive", "production", "experiment", "bulk")
@@ -115,7 +117,7 @@ def cached_result():
         "tenant": "ada",
         "points": 1,
         "executed_on": "aer_simulator",
-        "provenance": b"{}",
+        "provenance": PROVENANCE,
         "payload": b"kept",
         "seed": 5,
         "answered_by": "run",
@@ -153,7 +155,7 @@ def outcome(kind, bundle_id, *, worker="w1", lease="lease-1", items=(), pool="ae
         "kind": kind,
         "at_us": START_MS * 1000,
         "executed_on": "aer_simulator",
-        "provenance": b"{}",
+        "provenance": PROVENANCE,
         "items": list(items),
         "calibration_id": "",
     }

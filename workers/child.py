@@ -19,12 +19,21 @@ from shotbus.broker.dispatcher.bundles import COMPILE
 from shotbus.broker.lru import Lru
 from shotbus.schemas.codec import Fields, decode
 from shotbus.schemas.errors import ShotbusError
-from shotbus.workers.adapters.base import Adapter, Batch, BatchItem, CanCompile, ItemResult, load
+from shotbus.workers.adapters.base import (
+    Adapter,
+    Batch,
+    BatchItem,
+    CanCompile,
+    CanSense,
+    ItemResult,
+    load,
+)
 from shotbus.workers.backend import faults_among, pack_state, state_of
+from shotbus.workers.callers import by_caller
 from shotbus.workers.compiled.cache import CompileCache
 from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.entering import listen
-from shotbus.workers.frames import split_run
+from shotbus.workers.frames import calibration_frame, split_run
 from shotbus.workers.incoming import Incoming
 from shotbus.workers.late import late_among
 from shotbus.workers.outcomes import Claim, item_fields
@@ -34,6 +43,8 @@ from shotbus.workers.running import Ran, compile_safely, run_bundle
 from shotbus.workers.topup import with_priors
 
 _CIRCUITS = 256
+# Of so many calibrations it is known that the worker has them.
+_CALIBRATIONS = 64
 _CIRCUIT_BYTES = 64 * 1_048_576
 
 
@@ -65,6 +76,7 @@ class Server:
         self._incoming = Incoming(reading, adapter)
         self._writing = writing
         self._circuits: Lru[str, Fields] = Lru(_CIRCUITS, _CIRCUIT_BYTES)
+        self._told: Lru[str, bool] = Lru(_CALIBRATIONS)
         self._clock = SystemClock()
         listen(lambda stage: self._send(frame(FrameKind.STAGE, stage.encode())))
 
@@ -100,7 +112,9 @@ class Server:
                 ran = gated(with_priors(one, priors) if priors else one)
                 for result in {id(result): result for result in ran.results}.values():
                     result.timings.add("lease", lease_seconds)
-                frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, ran)]
+                frames += self._snapshots(ran)
+                for part in by_caller(ran):
+                    frames += [frame(FrameKind.OUTCOME, record) for record in self._records(claim, part)]
                 results += ran.results
         late, revoked = late_among(results), revoked_among(results)
         failures = sum(bool(result.error_class) for result in results) - late - revoked
@@ -121,6 +135,17 @@ class Server:
             provenance=ran.provenance,
             calibration_id=ran.calibration_id,
         )
+
+    def _snapshots(self, ran: Ran) -> list[bytes]:
+        """Return the calibrations that a run names, of those that this child has not handed over yet."""
+        if not ran.calibrations or not isinstance(self._adapter, CanSense):
+            return []
+        frames = []
+        for name in ran.calibrations:
+            if self._told.get(name) is None and (snapshot := self._adapter.calibration(name)) is not None:
+                self._told.put(name, True)
+                frames.append(calibration_frame(name, snapshot))
+        return frames
 
     def _gather(self, items: Sequence[BatchItem]) -> dict[str, Fields]:
         """Return the circuits of a batch, asking the worker for those that are not held here."""

@@ -21,6 +21,7 @@ from shotbus.schemas.codec import encode
 from shotbus.schemas.errors import Problem
 from shotbus.workers.adapters.base import AdapterCapabilities
 from shotbus.workers.attempt import Attempt
+from shotbus.workers.calibrations import Calibrations
 from shotbus.workers.grants import Grants
 from shotbus.workers.lanes import Taken
 from shotbus.workers.outcomes import Claim, failed_items
@@ -50,6 +51,7 @@ class Claims:
         revoked: Revoked,
         grants: Grants,
         means: Means,
+        calibrations: Calibrations,
         cancels: bool = False,
     ) -> None:
         self._settings = settings
@@ -57,7 +59,7 @@ class Claims:
         self._fetch = fetch
         self._reporter = reporter
         self._settle, self._cancels = settle, cancels
-        self._revoked, self._grants = revoked, grants
+        self._revoked, self._grants, self._calibrations = revoked, grants, calibrations
         self._clock, self._counters, self._entropy = means
         self._starting: set[asyncio.Task[None]] = set()
 
@@ -156,6 +158,8 @@ class Claims:
             await self._report_revoked(claim, shard, taken.bundle["items"])
             return
         failpoint("worker.before_finished")
+        # Whoever reads an outcome finds the calibration that it names.
+        await self._calibrations.keep()
         await self._reporter.send([self._reporter.outgoing(claim, shard, one) for one in report.outcomes])
         failpoint("worker.after_finished")
         seconds = self._clock.monotonic() - begun

@@ -1,4 +1,4 @@
-"""RUN frames: who runs under which lease, and the WorkBundle record. Pure."""
+"""RUN frames: who runs under which lease, and the WorkBundle record; calibrations that a run names. Pure."""
 
 from __future__ import annotations
 
@@ -24,3 +24,16 @@ def split_run(payload: bytes) -> tuple[dict[str, Any], bytes]:
     end = _LENGTH.size + length
     head: dict[str, Any] = json.loads(payload[_LENGTH.size : end])
     return head, payload[end:]
+
+
+def calibration_frame(calibration_id: str, snapshot: bytes) -> bytes:
+    """Return the CALIBRATION frame: a content address and what it is of."""
+    name = calibration_id.encode()
+    return frame(FrameKind.CALIBRATION, _LENGTH.pack(len(name)) + name + snapshot)
+
+
+def split_calibration(payload: bytes) -> tuple[str, bytes]:
+    """Return the id and the snapshot of a CALIBRATION frame."""
+    (length,) = _LENGTH.unpack_from(payload)
+    end = _LENGTH.size + length
+    return payload[_LENGTH.size : end].decode(), payload[end:]

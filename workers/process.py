@@ -17,12 +17,14 @@ from shotbus.workers.adapters.base import NO_OPTIONS, BackendState
 from shotbus.workers.adapters.options import referenced
 from shotbus.workers.backend import unpack_state
 from shotbus.workers.compiled.settings import NO_CACHE, CacheSettings
-from shotbus.workers.frames import run_frame
+from shotbus.workers.frames import run_frame, split_calibration
 
 _UNLIMITED = TimeoutsConfig(compile=0.0, submit=0.0, retrieve=0.0)
 
 #: Returns the framed Circuit records of ids, None where one is not to be found.
 Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes | None]]]
+#: Takes a calibration that an outcome of the same run will name: its id and the snapshot.
+Calibrated = Callable[[str, bytes], None]
 
 
 class RunReport(NamedTuple):
@@ -55,6 +57,7 @@ class Child(ChildProcess):
         options: Mapping[str, str] = NO_OPTIONS,
         compile_cache: CacheSettings = NO_CACHE,
         compiled: Callable[[Mapping[str, float]], None] = lambda _: None,
+        calibrated: Calibrated = lambda *_: None,
     ) -> None:
         super().__init__(
             "shotbus.workers.child",
@@ -63,7 +66,7 @@ class Child(ChildProcess):
             start_seconds=start_seconds,
             variables=referenced(options),
         )
-        self._timeouts, self._compiled = timeouts, compiled
+        self._timeouts, self._compiled, self._calibrated = timeouts, compiled, calibrated
         self._hearing: Process | None = None
         self._unheard: list[bytes] = []
 
@@ -105,7 +108,7 @@ class Child(ChildProcess):
     async def _run(self, process: Process, request: bytes, fetch: Fetch) -> RunReport:
         self._hearing = process
         await send(process, b"".join([request, *self._unheard]))
-        return await _converse(process, fetch, self._timeouts)
+        return await _converse(process, fetch, self._timeouts, self._calibrated)
 
     async def sense(self, *, seconds: float) -> BackendState:
         """Ask how the backend is, the start of the process not counted in ``seconds``.
@@ -121,7 +124,9 @@ async def _sense(process: Process) -> BackendState:
     return unpack_state((await expect(process, FrameKind.SENSED)).document())
 
 
-async def _converse(process: Process, fetch: Fetch, timeouts: TimeoutsConfig) -> RunReport:
+async def _converse(
+    process: Process, fetch: Fetch, timeouts: TimeoutsConfig, calibrated: Calibrated
+) -> RunReport:
     outcomes: list[bytes] = []
     stage = ""
     while True:
@@ -137,6 +142,9 @@ async def _converse(process: Process, fetch: Fetch, timeouts: TimeoutsConfig) ->
         if answer.kind is FrameKind.OUTCOME:
             outcomes.append(answer.payload)
             continue
+        if answer.kind is FrameKind.CALIBRATION:
+            calibrated(*split_calibration(answer.payload))
+            continue
         circuits = await fetch(answer.document())
         frames = [frame(FrameKind.CIRCUIT, record) for record in circuits.values() if record is not None]
         await send(process, b"".join([*frames, frame(FrameKind.GO)]))
@@ -144,7 +152,7 @@ async def _converse(process: Process, fetch: Fetch, timeouts: TimeoutsConfig) ->
 
 async def _answer(process: Process, stage: str, limit: float) -> Frame:
     """Wait for the next frame while a child is in a stage. Raises TimeoutError that names it."""
-    kinds = (FrameKind.NEED, FrameKind.STAGE, FrameKind.OUTCOME, FrameKind.DONE)
+    kinds = (FrameKind.NEED, FrameKind.STAGE, FrameKind.CALIBRATION, FrameKind.OUTCOME, FrameKind.DONE)
     clock = asyncio.timeout(limit or None)
     try:
         async with clock:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
-from platform import python_version
+from platform import node, python_version
 from typing import Any, NamedTuple
 
 from shotbus.broker.dispatcher.bundles import CANCEL, LOOK_UP, RUN
@@ -27,17 +27,25 @@ from shotbus.workers.adapters.base import (
 from shotbus.workers.backend import calibration_of, steadied
 from shotbus.workers.late import not_begun, part
 
+#: Versions of what our own code does before and after a backend runs: raised where the numbers change by it.
+#: ``pre``: from text and bindings to what runs, measurement bases and seeds included; ``post``: from raw
+#: outcomes to counts, expectation values and their errors.
+PROCESSING: Mapping[str, int] = {"pre": 1, "post": 1}
 #: Purposes of bundles that submit nothing.
 ASKING = frozenset({LOOK_UP, CANCEL})
 
 
 class Ran(NamedTuple):
-    """Items that ran together, one result each, and what describes the run of them all."""
+    """Items that ran together, one result each, and what describes the run of them all.
+
+    ``calibrations`` are the ids of all that the description names; ``calibration_id`` is that of the run.
+    """
 
     items: Sequence[BatchItem]
     results: list[ItemResult]
     provenance: bytes
     calibration_id: str
+    calibrations: Sequence[str] = ()
 
 
 def run_bundle(
@@ -67,7 +75,9 @@ def run_bundle(
             judged = purpose not in ASKING and not adapter.capabilities.dated
             before = calibration_of(adapter) if judged else ""
             results = steadied(adapter, before, work(adapter, batch))
-            yield Ran(timely, results, *_described(adapter, batch))
+            # What answers within microseconds has no times worth a clock.
+            ran_ms = None if adapter.capabilities.inline else (now_ms, wall_ms())
+            yield Ran(timely, results, *_described(adapter, batch, ran_ms))
 
 
 def _groups(items: Sequence[BatchItem]) -> Sequence[Sequence[BatchItem]]:
@@ -173,13 +183,27 @@ def _templates(items: Sequence[BatchItem]) -> dict[str, str]:
     return found
 
 
-def _described(adapter: Adapter, batch: Batch) -> tuple[bytes, str]:
-    """Return the JSON bytes that say how the batch was run, and the calibration it ran under."""
+@cache
+def _host() -> str:
+    return node()
+
+
+def _described(
+    adapter: Adapter, batch: Batch, ran_ms: tuple[int, int] | None
+) -> tuple[bytes, str, Sequence[str]]:
+    """Return the JSON bytes that say how the batch was run, and the calibration it ran under.
+
+    ``ran_ms``: when it began and ended, wall time.
+    """
     facts: dict[str, Any] = adapter.provenance(batch)
     versions = {**_own_versions(), **facts.pop("versions", {})}
-    told = {**facts, "versions": versions}
+    told = {"kind": adapter.capabilities.kind, "host": _host(), "versions": versions, **facts}
+    if ran_ms is not None:
+        told |= {"processing": PROCESSING, "ran_ms": ran_ms}
     if batch.items and (replaced := batch.items[0].replaced):
         told["overrides"] = replaced
     if adapter.capabilities.needs_circuits and (templates := _templates(batch.items)):
         told["templates"] = templates
-    return json.dumps(told, separators=(",", ":")).encode(), facts.get("calibration_id", "")
+    calibration = facts.get("calibration_id", "")
+    named = facts.get("calibrations", [calibration] if calibration else ())
+    return json.dumps(told, separators=(",", ":")).encode(), calibration, named

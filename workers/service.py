@@ -23,6 +23,7 @@ from shotbus.broker.topics import Topics
 from shotbus.workers.adapters.base import Adapter, CanCancel, CanCompile, CanSense, load
 from shotbus.workers.advertise import HEALTHY, Advertiser
 from shotbus.workers.ahead import Ahead
+from shotbus.workers.calibrations import Calibrations
 from shotbus.workers.claims import Claims
 from shotbus.workers.compiled.settings import CacheSettings
 from shotbus.workers.grants import Grants
@@ -96,6 +97,7 @@ class WorkerService:
             clock=self._clock,
             seconds=settings.revocation_seconds,
         )
+        self._calibrations = self._make_calibrations(bus, topics)
         self._claims = self._make_claims(source.fetch, means)
         self._intake = Intake(
             bus,
@@ -126,6 +128,10 @@ class WorkerService:
             compiles=compiles,
         )
 
+    def _make_calibrations(self, bus: Bus, topics: Topics) -> Calibrations:
+        pool, name = self._settings.pool, self._capabilities.executed_on
+        return Calibrations(bus, topics, self._clock, self.counters, pool=pool, executed_on=name)
+
     def _make_claims(self, fetch: Fetch, means: Means) -> Claims:
         return Claims(
             self._settings,
@@ -137,6 +143,7 @@ class WorkerService:
             grants=self._grants,
             means=means,
             cancels=isinstance(self._adapter, CanCancel),
+            calibrations=self._calibrations,
         )
 
     def _child(self) -> Child:
@@ -149,6 +156,7 @@ class WorkerService:
             options=settings.options,
             compile_cache=self._cache,
             compiled=self.counters.compiled,
+            calibrated=self._calibrations.learn,
         )
 
     def stop(self) -> None:

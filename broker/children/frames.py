@@ -2,9 +2,10 @@
 
 HELLO is a child's first frame. A worker sends RUN (a JSON head and a WorkBundle record); its child asks for
 circuits that it does not hold with NEED, gets CIRCUIT records and GO, tells with STAGE what it begins, and
-answers with OUTCOME records and DONE; meanwhile the worker says with CANCEL (JSON: a bundle's id, jobs of it)
-what nobody wants any more. Asked between two runs with SENSE, a child says with SENSED how its backend is
-(JSON). A dispatcher sends INSPECT (a circuit's text) and its child answers FACTS (a CircuitFacts record).
+answers with CALIBRATION (an id and the snapshot, which outcomes name), OUTCOME records and DONE. Meanwhile
+the worker says with CANCEL (JSON: a bundle's id, jobs of it) what nobody wants any more. Asked between two
+runs with SENSE, a child says with SENSED how its backend is (JSON). A dispatcher sends INSPECT (a circuit's
+text) and its child answers FACTS (a CircuitFacts record).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class FrameKind(IntEnum):
     SENSE = 11
     SENSED = 12
     CANCEL = 13
+    CALIBRATION = 14
 
 
 _KINDS = {int(kind): kind for kind in FrameKind}

@@ -16,6 +16,7 @@ from shotbus.broker.dispatcher.messages import Submitted
 from shotbus.broker.dispatcher.reuse import age_ms, taken_from, top_up, topped_up
 from shotbus.schemas.codec import decode
 from shotbus.schemas.errors import Problem, ShotbusError
+from shotbus.schemas.jsonbytes import with_member
 from shotbus.schemas.pub import Counts, Estimates, unpack_result
 
 #: A larger record is not sent along with a job; its shots are taken again.
@@ -54,7 +55,12 @@ def enough(event: Submitted, job: Job, now_ms: int) -> dict[str, Any] | None:
     Where earlier shots count it is told to run the missing ones only.
     """
     if event.cached is not None:
-        return taken_from(event.cached, "cache", now_ms)
+        cached = taken_from(event.cached, "cache", now_ms)
+        source = json.dumps(
+            {"job_id": event.cached["job_id"], "age_ms": cached["age_ms"]}, separators=(",", ":")
+        )
+        # What the cache holds was run: it is taken from nobody, and has no such member yet.
+        return cached | {"provenance": with_member(cached["provenance"], "reused", source)}
     if event.earlier is None:
         return None
     told = reused(event.request, event.earlier, now_ms)

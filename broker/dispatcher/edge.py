@@ -128,9 +128,10 @@ class DispatcherEdge:
 
     @property
     def inputs(self) -> Sequence[Input]:
-        """Control before outcomes before requests."""
+        """Control before outcomes before requests; these are kept as long as results, which name them."""
+        keep_ms = self._topics.retention_ms
         requests = [
-            Input(TopicPartition(topic, self._shard), 2 + rank, trimmed=True)
+            Input(TopicPartition(topic, self._shard), 2 + rank, trimmed=True, keep_ms=keep_ms)
             for rank, topic in enumerate(self._requests)
         ]
         control = Input(TopicPartition(self._control, self._shard), 0, trimmed=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from shotbus.broker.dispatcher.answers import answer, answered, problems_of
+from shotbus.broker.dispatcher.attempted import note_attempt, note_lost
 from shotbus.broker.dispatcher.breaker import BLAMED, Report
 from shotbus.broker.dispatcher.bundles import LOOK_UP, RUN, Bundle
 from shotbus.broker.dispatcher.endings import (
@@ -124,6 +125,7 @@ class Judge:
             self._shard.exorcise(bundle, job_id)
             self._shard.counters.fenced += 1
             return []
+        note_attempt(job, bundle, outcome, item)
         if bundle.purpose == LOOK_UP:
             return self._looked_up(job, outcome, item, now)
         if not item["error_class"]:
@@ -352,6 +354,7 @@ class Judge:
                 self._shard.exorcise(bundle, job_id)
                 job = self._shard.jobs.get(job_id)
                 if job is not None and job.bundle_id == bundle.bundle_id:
+                    note_lost(job, bundle, error_class)
                     commands += self._failed(job, Attempted(error_class, problems_of("SB-5002")), now)
         return commands
 

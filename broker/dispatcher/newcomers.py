@@ -6,6 +6,7 @@ from sys import intern
 
 from shotbus.broker.dispatcher import staging
 from shotbus.broker.dispatcher.answers import drawn_seed, unique_mark
+from shotbus.broker.dispatcher.attempted import RERUN_OF
 from shotbus.broker.dispatcher.job import Job, shared_chain
 from shotbus.broker.dispatcher.messages import Submitted
 from shotbus.broker.dispatcher.reuse import remember
@@ -31,6 +32,8 @@ def new_job(event: Submitted, now: Now) -> Job:
         job.keep(unique=unique_mark(request))
     if request["options"] and (gate := quality_of(request["options"])):
         job.keep(quality=gate)
+    if request["rerun_of"]:
+        job.keep(**{RERUN_OF: request["rerun_of"]})
     if request["data_class"] not in PUBLIC:
         job.keep(data_class=request["data_class"])
     if request["max_cost"] is not None:

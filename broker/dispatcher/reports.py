@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from shotbus.broker.bus.base import Headers
+from shotbus.broker.dispatcher.attempted import with_history
 from shotbus.broker.dispatcher.job import Job
 from shotbus.broker.dispatcher.states import WORDS, Cause, Phase
 from shotbus.broker.machine import Emit, Now
@@ -64,6 +65,8 @@ class Reports:
         """Return the terminal result; ``answer`` overrides what a job without an answer has."""
         rule, _, version = job.rule.partition("@")
         timings = _timings(job, answer.get("timings", b""))
+        if job.extras:
+            answer = with_history(job, answer)
         fields = {
             "job_id": job.job_id,
             "tenant": job.tenant,

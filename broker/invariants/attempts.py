@@ -5,17 +5,20 @@ The first word about a bundle in its partition is its lease; what any other leas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shotbus.broker.bus.base import Record
+from shotbus.broker.dispatcher.attempted import ATTEMPTS
 from shotbus.broker.dispatcher.ladders import UNSURE_WHEN_PAID
 from shotbus.broker.invariants.findings import Findings, Look
 from shotbus.broker.invariants.lives import Answer, Life
 from shotbus.schemas.codec import decode
 
 #: What these kinds of worker grant is not bounded by their slots: they may answer inline.
+_ATTEMPTS = f'"{ATTEMPTS}":'.encode()
 _PERHAPS_INLINE = frozenset({"none", "classical", ""})
 
 
@@ -146,9 +149,18 @@ class Attempts:
 
     def _judge_answer(self, job_id: str, answer: Answer) -> None:
         told = self._told.get((job_id, answer.attempt), [])
-        holds = _Told(answer.shots, answer.payload, answer.provenance) in told
+        holds = _Told(answer.shots, answer.payload, _as_reported(answer.provenance)) in told
         seen = f"attempt {answer.attempt}: not what the holder of its lease reported"
         self._findings.judge("I3", "stale-attempts-are-fenced", job_id, seen, holds=holds)
+
+
+def _as_reported(provenance: bytes) -> bytes:
+    """Return a result's provenance without what its dispatcher adds: the attempts before this one."""
+    if _ATTEMPTS not in provenance:
+        return provenance
+    known = json.loads(provenance)
+    known.pop(ATTEMPTS, None)
+    return json.dumps(known, separators=(",", ":")).encode()
 
 
 def _is_over(item: Mapping[str, Any]) -> bool:

@@ -85,7 +85,8 @@ CATALOG: dict[str, Invariant] = {
     ),
     "I10": Invariant(
         "provenance is complete",
-        "a success names its circuit, its seed, where it ran, and carries readable provenance",
+        "a success names its circuit, its seed, where it ran, and carries readable provenance: at least "
+        "backend, kind, host and versions",
         ("results",),
         "that it can be computed again: the acceptance tests do that",
     ),

@@ -23,6 +23,8 @@ _ENDED = frozenset(WORDS[phase].status for phase in TERMINAL)
 _FULL = "SB-1111"
 #: How the detail of an event of what only runs beside a job begins.
 COMPANION = '{"companion_of":'
+#: What the provenance of every answer says, whatever made it; docs/provenance.md has the rest.
+ALWAYS_TOLD = ("backend", "kind", "host", "versions")
 #: Each of these goes to a worker under a number of its own.
 _SENT = frozenset({Cause.FORWARD.value, Cause.LOOK_UP.value})
 
@@ -292,4 +294,6 @@ def _missing(fields: Mapping[str, Any]) -> Sequence[str]:
         document = json.loads(fields["provenance"])
     except ValueError:
         document = None
-    return missing if isinstance(document, dict) else [*missing, "provenance"]
+    if not isinstance(document, dict):
+        return [*missing, "provenance"]
+    return missing + [f"provenance.{name}" for name in ALWAYS_TOLD if not document.get(name)]

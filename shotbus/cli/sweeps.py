@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,10 +219,23 @@ def _show(options: Options, reduction: Reduction, reasons: Sequence[Reason]) -> 
     head = [f"{name:11} {value}" for name, value in data.items()]
     why = [printable(f"  {one}") for one in reasons]
     data |= {"failed_shards": reduction.failed_shards, "reasons": [one.as_json() for one in reasons]}
-    text = "\n".join([*head, *why, *_values(reduction)])
+    data["versions"] = reduction.versions
+    text = "\n".join([*head, *_mixed(reduction), *why, *_values(reduction)])
     emit(options, data | {"arrays": reduction.arrays}, text)
     if reduction.failed:
         raise SystemExit(EXIT_FAILED)
+
+
+def _mixed(reduction: Reduction) -> Iterator[str]:
+    """Yield a line for each set of versions of a sweep that ran on several, with what they differ in."""
+    told = [one["versions"] for one in reduction.versions]
+    names = sorted({name for one in told for name in one})
+    differing = [name for name in names if len({one.get(name, "") for one in told}) > 1]
+    if differing:
+        yield f"versions    {len(told)} sets: these numbers were not made by one"
+    for one in reduction.versions if differing else ():
+        words = ", ".join(f"{name} {one['versions'].get(name, 'none')}" for name in differing)
+        yield printable(f"  {one['shards']} shards: {words}")
 
 
 def _values(reduction: Reduction) -> list[str]:

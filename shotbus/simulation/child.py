@@ -108,7 +108,9 @@ class SimulatedChild(Child):
         if fields["purpose"] in ASKING:
             told = [{**one, "found": self._found(i)} for one, i in zip(told, fields["items"], strict=True)]
         # The lease is part of it, so that a result tells whose report it is.
-        provenance = json.dumps({"lease": head["lease_id"]}).encode()
+        about = {"backend": f"simulated.{fields['pool']}", "kind": "simulator", "host": head["worker"]}
+        told_of = {**about, "versions": {"shotbus": "simulated"}, "lease": head["lease_id"]}
+        provenance = json.dumps(told_of, separators=(",", ":")).encode()
         records = claim.finished(
             self._clock.wall_ms() * 1000,
             told,

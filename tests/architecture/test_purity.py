@@ -12,6 +12,7 @@ MACHINES = [
             "ahead",
             "answers",
             "arbiter",
+            "attempted",
             "beside",
             "breaker",
             "breakers",

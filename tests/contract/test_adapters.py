@@ -10,6 +10,8 @@ from provider_kit import Provider
 from worker_kit import angles, batch, item, request, rotations
 
 from shotbus.broker.config import Config
+from shotbus.broker.dispatcher.bundles import RUN
+from shotbus.broker.invariants.lives import ALWAYS_TOLD
 from shotbus.broker.job_options import READ_BY
 from shotbus.schemas.errors import ShotbusError
 from shotbus.schemas.pub import PauliSums, ProblemStatement, unpack_result
@@ -26,6 +28,7 @@ from shotbus.workers.adapters.base import (
 )
 from shotbus.workers.backend import calibration_of, plausible, state_of
 from shotbus.workers.compiled.cache import CompileCache
+from shotbus.workers.running import run_bundle
 
 TEXT, NAMES = rotations(2)
 ISING = ProblemStatement.ising(np.ones(2), np.array([[0, 1]]), np.ones(1))
@@ -146,6 +149,24 @@ def test_provenance_is_json_and_names_the_backend(adapter):
     known = batch([item(GOOD)], TEXT)
     adapter.run(known)
     assert json.loads(json.dumps(adapter.provenance(known)))["backend"] == adapter.capabilities.executed_on
+
+
+def test_a_run_is_told_in_full(adapter):
+    known = batch([item(GOOD, number=400)], TEXT)
+    (ran,) = run_bundle(adapter, RUN, known.items, known.circuits, lambda: 5)
+    told = json.loads(ran.provenance)
+    assert all(told[name] for name in ALWAYS_TOLD)
+    assert told["kind"] == adapter.capabilities.kind
+    if adapter.capabilities.inline:
+        return
+    assert (told["ran_ms"], told["processing"].keys()) == ([5, 5], {"pre", "post"})
+    assert isinstance(told.get("backend_version", ""), str)
+    circuits = told.get("circuits", {})
+    assert len(circuits) == (1 if adapter.capabilities.needs_circuits else 0)
+    for facts in circuits.values():
+        assert {"target", "depth", "gates", "seed_transpiler", "compiled", "compiled_key"} <= facts.keys()
+        assert [len(facts[name]) for name in ("initial_layout", "layout")] == [2, 2]
+        assert sum(facts["gates"].values()) == facts["operations"]
 
 
 def test_what_it_says_of_its_backend_is_plausible_and_whoever_knows_nothing_is_healthy(adapter):

@@ -43,6 +43,16 @@ def ended(told_):
     )
 
 
+def test_a_job_is_run_again_by_its_request_on_either_bus(place, client):
+    job = client.submit(PROGRAM, shots=5, backend="noop", seed=3)
+    job.result(30)
+    found = told(place.directory, "replay", job.job_id, "--timeout", "30")
+    assert (found["verdict"], found["rerun_of"], found["differences"]) == ("identical", job.job_id, [])
+    (made,) = eventually(lambda: told(place.directory, "why", found["job_id"])["results"])
+    assert made["attempts"] == []
+    assert told(place.directory, "calibration", "0" * 64, code=4)["errors"][0]["code"] == "SB-4013"
+
+
 def test_a_job_that_waits_says_so_and_its_handle_says_the_same(place, client):
     job = client.submit(PROGRAM, shots=5, backend="noop", not_before=3600.0)
     found = job.why()

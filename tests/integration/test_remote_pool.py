@@ -1,5 +1,6 @@
 """A pool at a remote provider, through a real embedded broker: every fault ends as designed, billed once."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -57,6 +58,23 @@ def test_a_job_is_answered_billed_and_says_where_it_was(provider, client):
     assert mine["cost"] == pytest.approx(0.06)
     assert provider.billings()[job.job_id] == 1
     assert mine["provider_job_id"].startswith("qpu-")
+
+
+def test_each_attempt_is_told_with_its_program_and_answer_and_its_calibration_can_be_had(provider, client):
+    provider.plan("fail")
+    job = client.submit(BELL, shots=50, backend="qpu")
+    found = job.result(60).provenance
+    (before,) = found["attempts"]
+    mine = found["provider"]["jobs"][job.job_id]
+    assert (before["attempt"], before["error_class"]) == (1, "TRANSIENT")
+    assert before["provider_job_id"] != mine["provider_job_id"]
+    assert before["submission"] == f"/v1/jobs/{before['provider_job_id']}/submission"
+    for one in (before, mine):
+        handed_in = provider.fetch(one["submission"])
+        assert hashlib.sha256(handed_in).hexdigest() == one["submission_sha256"]
+    kept = client.calibration(found["calibration_id"])
+    assert (kept["backend"], job.calibration()) == ("fake_qpu", kept)
+    assert provider.ask("GET", f"/v1/calibrations/{found['calibration_id']}")[1] == kept["snapshot"]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,11 @@ async def test_circuits_are_asked_for_once(child):
         "depth",
         "operations",
         "two_qubit_gates",
+        "gates",
+        "initial_layout",
         "layout",
+        "target",
+        "compiled_key",
         "seed_transpiler",
         "compiled",
     }

@@ -1,5 +1,7 @@
 """The fold: every order, every duplicate and every restart gives the same final bytes."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,8 +63,9 @@ def result(shard, reduce="minimum", outcome="succeeded", **changes):
     fields = (
         request
         | texts
-        | dict.fromkeys(("timings", "provenance"), b"")
         | {
+            "timings": b"",
+            "provenance": told_by(shard),
             "job_id": f"{shard:032x}",
             "tenant": "ada",
             "sweep_id": "s1",
@@ -80,6 +83,14 @@ def result(shard, reduce="minimum", outcome="succeeded", **changes):
         }
     )
     return ShardResult(fields | changes)
+
+
+def told_by(shard):
+    """Shards of two versions of an SDK, which tell their packages in any order; every fifth tells none."""
+    versions = [("sdk", str(shard % 2)), ("python", "3")]
+    told = dict(versions[:: 1 if shard % 3 else -1])
+    document = {"backend": "b"} if shard % 5 == 4 else {"sdk_versions": {"sdk": "9"}, "versions": told}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def refusal(shard, retry_after_ms=0):
@@ -327,3 +338,15 @@ async def test_the_edge_encodes_reductions_for_the_sweeps_partition():
     (outgoing,) = await edge.materialise(edge.machine.handle(result(0), now()))
     assert (outgoing.topic, outgoing.key) == ("shotbus.reductions", b"s1")
     assert dict(outgoing.headers) == {"sweep-id": b"s1", "final": b"1"}
+
+
+@pytest.mark.parametrize("restarts", [frozenset(), frozenset(range(SHARDS + 1))])
+def test_a_sweep_of_two_versions_says_so_and_how_many_shards_each_has(restarts):
+    events = [result(shard) for shard in range(SHARDS)]
+    ledger = run([SweepDeclared(declaration()), *events], restarts)
+    told = unpack(ledger.finals[0][1]["payload"])[1]["versions"]
+    assert told == [
+        {"versions": {"python": "3", "sdk": "0"}, "shards": 2},
+        {"versions": {"python": "3", "sdk": "1"}, "shards": 3},
+    ]
+    assert ledger.finals[0][1]["executed_on"] == {"sim-0": 3, "sim-1": 3}

@@ -104,7 +104,7 @@ def test_entries_are_the_user_s_alone_and_hold_no_pickle(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     entry = unpack(path.stem, path.read_bytes())
     assert entry.body.startswith(b"QISKIT")
-    assert entry.told == {"wires": [0, 1, 2, 3], "fit": None}
+    assert entry.told == {"wires": [0, 1, 2, 3], "begins": [0, 1, 2, 3], "fit": None}
 
 
 def older(body):

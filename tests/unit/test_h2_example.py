@@ -89,7 +89,7 @@ def reduce(sweep_plan):
     for shard, job in enumerate(jobs):
         fields = {"outcome": "succeeded", "payload": pack_estimates(evaluate(job)), "finished_us": 1}
         fields |= {"points": job.points, "shots": job.shots * job.points * job.observables.count}
-        sweep.count(shard, sweep.digest(shard, fields | {"executed_on": "numpy"}))
+        sweep.count(shard, sweep.digest(shard, fields | {"executed_on": "numpy", "provenance": b""}))
     return Reduction.from_record(encode("sweep_reduction", sweep.reduction(final=True)))
 
 

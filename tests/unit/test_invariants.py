@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from dispatcher_kit import START_MS, job_id, outcome, request_bytes
+from dispatcher_kit import PROVENANCE, START_MS, job_id, outcome, request_bytes
 from dispatcher_kit import item as outcome_item
 
 from shotbus.broker.bus.base import Record
@@ -55,7 +55,7 @@ class Feed:
             "events", encode("event_batch", {**fields, "events": [event(*one) for one in steps]}), **options
         )
 
-    def result(self, outcome="succeeded", attempt=1, tenant="ada", provenance=b"{}", job=JOB):
+    def result(self, outcome="succeeded", attempt=1, tenant="ada", provenance=PROVENANCE, job=JOB):
         texts = ("sweep_id", "pool", "experiment", "intent", "request_topic")
         numbers = ("points", "shots", "seed", "bytes_in", "request_partition", "request_offset")
         times = ("submitted_us", "accepted_us", "finished_us")
@@ -104,6 +104,7 @@ def test_every_move_of_the_table_is_allowed_and_follows_its_source(complete):
         ("attempts-add-up", Feed().events(LIFE[0], ("forward", *FORWARDED, 2))),
         ("states-follow-the-table", Feed().events(*LIFE, LIFE[1])),
         ("provenance-is-complete", Feed().events(*LIFE).result(provenance=b"")),
+        ("provenance-is-complete", Feed().events(*LIFE).result(provenance=PROVENANCE.replace(b"host", b"h"))),
         ("records-are-readable", Feed().take("results", b"nonsense")),
     ],
 )
@@ -116,7 +117,7 @@ def test_what_another_lease_reported_is_no_result(holder):
     told = outcome_item(JOB, 1) | {"payload": b"", "shots": 0}
     feed = Feed().events(*LIFE).result()
     for lease, kind, items in (("first", "started", ()), (holder, "finished", [told])):
-        fields = outcome(kind, "b", lease=lease, items=items) | {"provenance": b"{}"}
+        fields = outcome(kind, "b", lease=lease, items=items) | {"provenance": PROVENANCE}
         feed.take("outcomes", encode("outcome", fields))
     assert feed.rules() == ({"stale-attempts-are-fenced"} if holder == "second" else set())
 
@@ -144,7 +145,7 @@ def test_another_bill_is_right_only_after_the_providers_word_that_the_first_is_o
     feed = Feed().events(*LIFE[:2], *again).result(attempt=2)
     first = outcome_item(JOB, 1, error_class or "UNSTABLE") | {"provider_job_id": "p" if error_class else ""}
     for bundle, told in (("a", first), ("b", outcome_item(JOB, 2) | {"payload": b"", "shots": 0})):
-        fields = outcome("finished", bundle, items=[told]) | {"provenance": b"{}", "pool": "paid"}
+        fields = outcome("finished", bundle, items=[told]) | {"provenance": PROVENANCE, "pool": "paid"}
         feed.take("outcomes", encode("outcome", fields))
     bills = [Submission(token, JOB, number, 1.0) for number, token in enumerate(tokens, 1)]
     right = error_class == "UNSTABLE" and tokens == "tu"

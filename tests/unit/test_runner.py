@@ -222,6 +222,23 @@ async def test_inputs_are_trimmed_behind_durable_positions_only(plant):
     await (await taken(plant)).step(wait=0)
 
 
+async def test_what_is_kept_for_a_time_is_not_trimmed_before(plant):
+    runner = await taken(plant)
+    place = runner._held.edge.inputs[1]
+    runner._held.edge.inputs[1] = place._replace(keep_ms=60_000)
+    offsets, begins, bus = await plant.put(b"a"), list[int](), await plant.bus()
+    await drain(runner)
+    for seconds in (20.0, 31.0):
+        plant.clock.now += seconds
+        # Positions that moved are written, then what is behind them may go.
+        offsets += await plant.put(b"nothing")
+        await drain(runner)
+        plant.clock.now += 10.0
+        await runner.step(wait=0)
+        begins.append((await bus.begins([IN]))[IN])
+    assert begins == offsets[:2]
+
+
 async def test_a_gap_in_the_inputs_is_an_error_and_never_a_skip(plant):
     runner = await taken(plant)
     await plant.put(b"a")

@@ -55,6 +55,7 @@ GOLDEN = {
     1044: ("job_row", 4),
     1043: ("work_bundle", 3),
     1045: ("treasury_row", 3),
+    1050: ("calibration", 1),
     1055: ("template", 1),
     1056: ("circuit_request", 3),
 }

@@ -120,7 +120,7 @@ def test_a_bundle_that_is_late_as_a_whole_asks_its_backend_for_nothing():
 
 
 def test_what_waits_for_another_part_of_its_bundle_may_become_late_meanwhile():
-    spy, times = Spy(), iter([1, 3])
+    spy, times = Spy(), iter([1, 1, 3])
     items = [attempt(0, deadline_ms=2), attempt(1, deadline_ms=2, shots=5)]
     parts = run_bundle(spy, "run", items, {}, lambda: next(times))
     assert [one.error_class for part in parts for one in part.results] == ["", "EXPIRED"]

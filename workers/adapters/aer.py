@@ -58,6 +58,7 @@ class AerAdapter(GroupedAdapter):
         packages = ("qiskit", "qiskit-aer", "numpy")
         return {
             "backend": self.capabilities.executed_on,
+            "backend_version": version("qiskit-aer"),
             "device": self._device,
             "versions": {name: version(name) for name in packages},
             "seeds": f"row i of basis b, call c: seed + offset(b) + offset(c) + {SEED_STRIDE} i modulo 2**64",

@@ -21,6 +21,7 @@ from shotbus.schemas.codec import Fields
 from shotbus.schemas.errors import fail
 from shotbus.schemas.openqasm import CircuitFacts, inspect
 from shotbus.workers.adapters.aer_device import Calibrated
+from shotbus.workers.adapters.aer_facts import layouts_of
 from shotbus.workers.adapters.aer_fit import errors_at, places_of, topology_of
 from shotbus.workers.adapters.aer_kept import (
     KeptCircuit,
@@ -238,15 +239,15 @@ class Compiler:
         if not anew:
             if (found := read_kept(self.kept, key)) is not None:
                 self.origin = "disk"
-                return self._formed(found)
+                return self._formed(found, kind, key)
             earlier, why = self._earlier(kind)
             if earlier is not None:
                 self.kept.counts.reused += 1
                 return earlier
         self.origin = "anew"
         made = self._transpile(parsed, kind)
-        keep(self.kept, key, KeptCircuit(made.circuit, made.wires, made.fit))
-        return replace(made, why=why)
+        keep(self.kept, key, made)
+        return replace(self._formed(made, kind, key), why=why)
 
     def _earlier(self, kind: _Kind) -> tuple[Transpiled | None, str]:
         """Return what was compiled for an earlier calibration and may be used now, or why the newest may not.
@@ -267,7 +268,7 @@ class Compiler:
             reuse, because = self._judged(fit)
             if reuse and (found := loaded(self.kept, key, entry)) is not None:
                 self.origin = "disk"
-                return replace(self._formed(found), why=because), ""
+                return replace(self._formed(found, kind, key), why=because), ""
             why = why or because
         return None, why
 
@@ -281,10 +282,13 @@ class Compiler:
     def _key(self, group: str) -> str:
         return group if self._calibration is None else entry_key(group, self._calibration)
 
-    def _formed(self, found: KeptCircuit) -> Transpiled:
-        return self.form(found.circuit, found.wires, native=self._calibration is not None, fit=found.fit)
+    def _formed(self, found: KeptCircuit, kind: _Kind, key: str) -> Transpiled:
+        native = self._calibration is not None
+        return self.form(
+            found.circuit, found.wires, found.begins, native, fit=found.fit, key=key, target=kind.target
+        )
 
-    def _transpile(self, parsed: Parsed, kind: _Kind) -> Transpiled:
+    def _transpile(self, parsed: Parsed, kind: _Kind) -> KeptCircuit:
         options = kind.options
         with refusals():
             body = self.prepared(parsed.circuit)
@@ -294,9 +298,8 @@ class Compiler:
                 circuit = self._translated(body, options, initial_layout=self._elsewhere(body, options))
             else:
                 circuit = self._translated(body, options)
-        layout = circuit.layout
-        wires = layout.final_index_layout() if layout is not None else range(parsed.facts.qubits)
-        return self._formed(KeptCircuit(circuit, tuple(wires), self._fit(circuit, wires, bare=kind.bare)))
+        wires, begins = layouts_of(circuit, parsed.facts.qubits)
+        return KeptCircuit(circuit, wires, begins, self._fit(circuit, wires, bare=kind.bare))
 
     def _fit(self, circuit: Any, wires: Sequence[int], *, bare: bool) -> Fit | None:
         """Return the errors that a circuit uses."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,14 +32,18 @@ class Target(NamedTuple):
     topology: str = ""
 
 
+NO_TARGET = Target("")
+
+
 class KeptCircuit(NamedTuple):
-    """A transpiled circuit; ``wires[i]`` is where qubit i of the text ends up.
+    """A transpiled circuit; qubit i of the text begins at ``begins[i]`` and ends up at ``wires[i]``.
 
     ``fit`` is what it was compiled for, None where there are no calibrations.
     """
 
     circuit: Any
     wires: tuple[int, ...]
+    begins: tuple[int, ...]
     fit: Fit | None = None
 
 
@@ -83,7 +87,7 @@ def loaded(kept: CompileCache, key: str, entry: Entry) -> KeptCircuit | None:
     if circuit is None:
         kept.discard(key)
         return None
-    return KeptCircuit(circuit, tuple(entry.told["wires"]), fit_of(entry))
+    return KeptCircuit(circuit, tuple(entry.told["wires"]), tuple(entry.told["begins"]), fit_of(entry))
 
 
 def keep(kept: CompileCache, key: str, made: KeptCircuit) -> None:
@@ -94,8 +98,13 @@ def keep(kept: CompileCache, key: str, made: KeptCircuit) -> None:
     if body is None:
         kept.counts.failed += 1
         return
-    told = {"wires": [int(wire) for wire in made.wires], "fit": made.fit.as_json() if made.fit else None}
+    fit = made.fit.as_json() if made.fit else None
+    told = {"wires": _numbers(made.wires), "begins": _numbers(made.begins), "fit": fit}
     kept.put(key, Entry(told, body))
+
+
+def _numbers(places: Sequence[int]) -> list[int]:
+    return [int(place) for place in places]
 
 
 def _dump(circuit: Any) -> bytes | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from shotbus.broker.lru import Lru
 from shotbus.schemas.errors import fail
+from shotbus.workers.adapters.aer_facts import counted, registers_of
+from shotbus.workers.adapters.aer_kept import NO_TARGET, Target
 from shotbus.workers.adapters.bases import Basis, X, Y
 from shotbus.workers.compiled.reuse import Fit
 
@@ -18,35 +20,38 @@ _UNITARY_ONLY = ("reset", "measure", "if_else", "for_loop", "while_loop", "switc
 
 @dataclass
 class Transpiled:
-    """A circuit for the Aer target. ``wires[i]`` is where qubit i of the text ends up.
+    """A circuit for the Aer target. Qubit i of the text begins at ``begins[i]`` and ends up at ``wires[i]``.
 
     ``native``: what is added to it has to be made of the device's own gates. ``fit``: what it was compiled
     for, where that is a calibration; ``why`` it runs under another one, or was compiled although there was
-    one for an earlier.
+    one for an earlier. ``key``: under what it is kept.
     """
 
     circuit: Any
     wires: tuple[int, ...]
+    begins: tuple[int, ...]
     native: bool = False
     fit: Fit | None = None
     why: str = ""
+    key: str = ""
+    target: Target = NO_TARGET
     _bases: Lru[bytes, Any] = field(default_factory=lambda: Lru(_BASES))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What transpiling made of it, for provenance."""
-        operations = [item for item in self.circuit.data if not item.operation._directive]  # noqa: SLF001
         return {
-            "depth": int(self.circuit.depth()),
-            "operations": len(operations),
-            "two_qubit_gates": sum(len(item.qubits) == 2 for item in operations),
+            "target": self.target.name,
+            "compiled_key": self.key,
+            **counted(self.circuit),
+            "initial_layout": list(self.begins),
             "layout": list(self.wires),
         }
 
     @cached_property
     def registers(self) -> tuple[tuple[str, int], ...]:
         """The classical registers as (name, width) from bit 0 up, single bits included."""
-        return _registers(self.circuit)
+        return registers_of(self.circuit)
 
     def in_basis(self, basis: Basis) -> Any:
         """Return the circuit with the rotations and measurements of ``basis`` behind it.
@@ -95,16 +100,6 @@ def _turn_natively(circuit: Any, wire: int, pauli: int) -> None:
         circuit.rz(math.pi / 2, wire)
     if pauli in (X, Y):
         circuit.sx(wire)
-
-
-def _registers(circuit: Any) -> tuple[tuple[str, int], ...]:
-    """Name registers as Qiskit does; a bit declared alone has lost its name and is called after its place."""
-    registers: dict[str, int] = {}
-    for number, bit in enumerate(circuit.clbits):
-        homes = circuit.find_bit(bit).registers
-        name, width = (homes[0][0].name, homes[0][0].size) if homes else (f"bit{number}", 1)
-        registers[name] = width
-    return tuple(registers.items())
 
 
 def check_exact(circuit: Any) -> None:

@@ -210,7 +210,8 @@ class Adapter(Protocol):
     def provenance(self, batch: Batch) -> dict[str, Any]:
         """Return facts about the batch that just ran: backend, versions, options, transpiled circuits.
 
-        ``calibration_id``, where there is one, is the content address of the calibration it ran under.
+        ``calibration_id``, where there is one, is the content address of the calibration it ran under;
+        ``calibrations`` are all that it names, where those are others, too.
         """
         ...
 

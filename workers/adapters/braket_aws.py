@@ -178,6 +178,10 @@ class BraketAws:
             "local": False,
         }
 
+    def version(self) -> str:
+        """Return none: Braket tells of no device which of its versions it is."""
+        return ""
+
     def packages(self) -> tuple[str, ...]:
         return ("qiskit", "amazon-braket-sdk", "boto3", "numpy")
 

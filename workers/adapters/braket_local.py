@@ -136,6 +136,10 @@ class BraketLocal:
     def told(self) -> Mapping[str, Any]:
         return {"device": self._settings.device, "local": True}
 
+    def version(self) -> str:
+        """Return none: the simulator's is that of its package."""
+        return ""
+
     def packages(self) -> tuple[str, ...]:
         return ("qiskit", "amazon-braket-default-simulator", "numpy")
 

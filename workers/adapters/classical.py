@@ -65,6 +65,7 @@ class ClassicalAdapter:
         del batch
         return {
             "backend": _CAPABILITIES.executed_on,
+            "backend_version": version("shotbus"),
             "versions": {name: version(name) for name in ("numpy", "scipy")},
         }
 

@@ -198,6 +198,9 @@ class IbmService:
         del view
         return {}
 
+    def version(self) -> str:
+        return self._device.version
+
     def told(self) -> Mapping[str, Any]:
         known = {
             "backend": self._settings.backend,

@@ -32,6 +32,11 @@ class IbmDevice(Lately):
         self._service: Any = None
         self._backend: Any = None
 
+    @property
+    def version(self) -> str:
+        """The backend's version as it was told last, empty before it was."""
+        return self._known[0].version if self._known is not None else ""
+
     def service(self) -> Any:
         """Return the account; only real backends have one. Raises DownError."""
         if self._service is None:

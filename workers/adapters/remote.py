@@ -66,7 +66,7 @@ class RemoteService:
         return self._device.state()
 
     def find_calibration(self, calibration_id: str) -> bytes | None:
-        """Return one of the last snapshots."""
+        """Return a snapshot; the provider is asked for one that is none of the last."""
         found = self._device.find(calibration_id)
         return found.snapshot if found is not None else None
 
@@ -118,6 +118,9 @@ class RemoteService:
     def places(self, view: JobView) -> Mapping[str, str]:
         """Return the paths below the service's address."""
         return {"submission": f"/v1/jobs/{view.id}/submission", "answer": f"/v1/jobs/{view.id}/result"}
+
+    def version(self) -> str:
+        return self._device.version
 
     def told(self) -> Mapping[str, Any]:
         return {"url": self._settings.url}

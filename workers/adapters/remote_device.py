@@ -21,6 +21,7 @@ from shotbus.workers.adapters.remote_settings import RemoteSettings
 from shotbus.workers.providers.base import DownError, ImplausibleError, NoAnswerError, NotSentError
 from shotbus.workers.providers.device import Shape, both_ways, summary
 
+_LONGEST_VERSION = 64
 _KEPT = 8
 _MOST_QUBITS = 100_000
 
@@ -83,6 +84,12 @@ class RemoteDevice:
         self._asked = -math.inf
         self._kept: Lru[str, RemoteCalibration] = Lru(_KEPT)
 
+    @property
+    def version(self) -> str:
+        """The device's version as it was told last, empty where it tells none."""
+        told = self._told.get("version", "")
+        return told[:_LONGEST_VERSION] if isinstance(told, str) else ""
+
     def current(self) -> RemoteCalibration:
         """Return the calibration that holds now. Raises DownError."""
         told = self._ask()
@@ -103,8 +110,11 @@ class RemoteDevice:
         return replace(state, provider_queue_seconds=waits)
 
     def find(self, calibration_id: str) -> RemoteCalibration | None:
-        """Return one of the last calibrations."""
-        return self._kept.get(calibration_id)
+        """Return a calibration: one of the last, or as its provider has it; None where it cannot be had."""
+        try:
+            return self._kept.get(calibration_id) or self._fetch(calibration_id)
+        except DownError:
+            return None
 
     def _ask(self) -> Mapping[str, Any]:
         now = self._clock.monotonic()

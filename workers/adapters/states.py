@@ -57,7 +57,7 @@ class StateAdapter(GroupedAdapter):
 
     Args:
         capabilities: what it declares; circuits of more qubits are refused.
-        packages: whose versions go into the provenance.
+        packages: whose versions go into the provenance; the last one's is the backend's.
         chunk_bytes: of amplitudes that are computed at once; temporaries come to a few times as much.
 
     """
@@ -75,6 +75,7 @@ class StateAdapter(GroupedAdapter):
         del batch
         return {
             "backend": self.capabilities.executed_on,
+            "backend_version": version(self._packages[-1]),
             "method": "statevector",
             "versions": {name: version(name) for name in ("qiskit", "numpy", *self._packages)},
             "seeds": "row i of basis b, call c: Philox keyed by seed + offset(b) + offset(c)"

@@ -81,6 +81,7 @@ class ProviderAdapter:
         self._jobs: dict[str, Any] = {}
         self._circuits: dict[str, Any] = {}
         self._calibrations: dict[str, None] = {}
+        self._seen: dict[str, None] = {}
 
     @property
     def capabilities(self) -> AdapterCapabilities:
@@ -119,10 +120,12 @@ class ProviderAdapter:
         ran = list(self._calibrations)
         return {
             "backend": self.capabilities.executed_on,
+            "backend_version": self._service.version(),
             "versions": {name: version(name) for name in self._service.packages()},
             "provider": {**self._service.told(), "jobs": self._jobs},
             "circuits": self._circuits,
             "calibration_id": ran[0] if len(ran) == 1 else "",
+            **({"calibrations": seen} if (seen := list(self._seen)) != ran[:1] else {}),
         }
 
     def sense(self) -> BackendState:
@@ -142,7 +145,7 @@ class ProviderAdapter:
         self._programs.compiler.kept = cache
 
     def _forget(self) -> None:
-        self._jobs, self._circuits, self._calibrations = {}, {}, {}
+        self._jobs, self._circuits, self._calibrations, self._seen = {}, {}, {}, {}
 
     def _compile(self, batch: Batch, item: BatchItem) -> Compiled:
         begun = self._clock.monotonic()
@@ -250,6 +253,7 @@ class ProviderAdapter:
         self._jobs[one.item.job_id] = {**one.told(fetched), **self._service.places(one.view)}
         if one.view.calibrations[0]:
             self._calibrations[one.view.calibrations[0]] = None
+        self._seen.update(dict.fromkeys(filter(None, one.view.calibrations)))
         if one.is_own:
             self._circuits[one.item.request["circuit_id"]] = dict(one.order.facts)
 

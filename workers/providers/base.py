@@ -198,6 +198,10 @@ class Service(Protocol):
         """Return where the provider keeps ``submission`` and ``answer`` of a job, for provenance."""
         ...
 
+    def version(self) -> str:
+        """Return the device's version as the provider told it last, empty where it tells none."""
+        ...
+
     def told(self) -> Mapping[str, Any]:
         """Return what provenance says of the provider: address, mode; nothing that is secret."""
         ...

@@ -18,7 +18,7 @@ class TargetCalibration:
         name: of the device.
         target: Qiskit's.
         calibrated_ms: wall time of the last measurement, 0 is unknown.
-        more: further facts for the snapshot, in JSON's types.
+        more: further facts for the snapshot, in JSON's types; ``version`` is the device's.
 
     """
 
@@ -27,6 +27,7 @@ class TargetCalibration:
 
     def __init__(self, name: str, target: Any, calibrated_ms: int, more: Mapping[str, Any]) -> None:
         self.target, self.calibrated_ms = target, calibrated_ms
+        self.version = str(more.get("version", ""))
         self._told = _measured(target)
         document = {"device": name, "calibrated_ms": calibrated_ms, **more, **self._told}
         self.snapshot = json.dumps(document, separators=(",", ":"), sort_keys=True).encode()

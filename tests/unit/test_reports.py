@@ -1,7 +1,7 @@
 """What the dispatcher publishes: every record fits its schema, and goes where its reader looks."""
 
 import pytest
-from dispatcher_kit import START_MS, item, job_id, outcome, request
+from dispatcher_kit import PROVENANCE, START_MS, item, job_id, outcome, request
 
 from shotbus.broker.dispatcher.job import Job, Reference
 from shotbus.broker.dispatcher.reports import EVENTS_A_RECORD, Reports
@@ -55,7 +55,7 @@ def test_a_result_carries_what_is_needed_to_run_it_again(reports):
         "request_offset": 42,
         "executed_on": "aer_simulator",
         "payload": b"answer",
-        "provenance": b"{}",
+        "provenance": PROVENANCE,
         "finished_us": NOW.wall_ms * 1_000,
     }
     assert {name: fields[name] for name in expected} == expected

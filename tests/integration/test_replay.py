@@ -79,13 +79,18 @@ def test_a_shard_that_nobody_seeded_replays_alone_with_the_seed_it_drew(client):
 def test_an_answer_from_the_cache_and_one_of_a_replay_are_run_again(folder, client):
     asked = {"shots": 40, "seed": 3, "backend": "vector"}
     first = client.submit(BELL, **asked).result(60)
+    ran = {first.job_id}
 
     def served():
         found = client.submit(BELL, **asked).result(60)
-        return found.outcome == "served_from_cache" and found
+        if found.outcome == "served_from_cache":
+            return found
+        # Nothing was filed yet: it ran, and may be what is.
+        ran.add(found.job_id)
+        return None
 
     cached = eventually(served)
-    assert cached.provenance["reused"]["job_id"] == first.job_id
+    assert cached.provenance["reused"]["job_id"] in ran
     once = told(folder, "replay", cached.job_id)
     twice = told(folder, "replay", once["job_id"])
     assert (once["verdict"], twice["verdict"], twice["rerun_of"]) == (

@@ -35,7 +35,8 @@ def circuits(draw, most=5):
 
 
 def flat(circuit):
-    return FlatBody(circuit, tuple(range(circuit.num_qubits))).flat
+    places = tuple(range(circuit.num_qubits))
+    return FlatBody(circuit, places, places).flat
 
 
 def columns(points, seed):

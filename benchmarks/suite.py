@@ -111,7 +111,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
                 "finished": 7_500,
                 "first": 900,
                 "live": 100_000,
-                "repeats": 3,
+                "repeats": 7,
             },
             "quick": {
                 "jobs": 50_000,

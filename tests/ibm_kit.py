@@ -38,8 +38,8 @@ class FakeIbm:
 
         self.device, self.jobs, self.sessions = FakeManilaV2(), {}, []
         self.faults, self.fail, self.wrong_shots, self.online = [], "", False, True
-        #: While set, jobs stay queued.
-        self.hold = False
+        #: While set, jobs stay queued; jobs are listed, but nothing is told of how they ran.
+        self.hold, self.mute = False, False
         self.running = threading.Lock()
         outer = self
 
@@ -70,6 +70,7 @@ class FakeIbm:
 
     def clear(self):
         self.faults, self.fail, self.wrong_shots, self.online, self.hold = [], "", False, True, False
+        self.mute = False
 
     def taken(self, token):
         return [job for job in self.jobs.values() if token in job["tags"]]
@@ -197,6 +198,8 @@ class FakeIbm:
             self.run(job)
         if what == "results":
             return 200, job.get("result", b"")
+        if what == "metrics" and self.mute:
+            return 400, {"errors": [{"message": "not now"}]}
         if what == "metrics":
             times = {when: job[when] for when in ("created", "running", "finished")}
             return 200, {"timestamps": times, "usage": {"status": "done", "qpu_charge_time_seconds": 2.5}}

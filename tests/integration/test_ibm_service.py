@@ -166,3 +166,15 @@ def test_the_jobs_of_a_bundle_share_a_batch_which_is_closed_behind_them(server, 
     assert [result.problems for result in results] == [(), ()]
     assert {job["session_id"] for each in (one, other) for job in server.taken(each.token)} == {"session-1"}
     assert [verb for verb, _ in server.sessions] == ["POST", "PATCH"]
+
+
+def test_a_job_that_is_listed_is_never_called_absent_though_nothing_more_is_told_of_it(
+    ibm, server, monkeypatch, tmp_path
+):
+    known, _ = work()
+    ibm.run(known)
+    other = adapter(server, monkeypatch, tmp_path, settle_seconds=0.0)
+    server.mute = True
+    assert [one.found for one in other.look_up(known)] == ["unknown"]
+    server.mute = False
+    assert [one.found for one in other.look_up(known)] == ["done"]

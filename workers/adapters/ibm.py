@@ -62,7 +62,7 @@ class IbmService:
         #: By token, the calibration that its job was compiled for.
         self._compiled_for: Lru[str, str] = Lru(_KEPT)
         self._settling = Settling(settings.settle_seconds, clock)
-        self._cancelled: set[str] = set()
+        self._cancelled: Lru[str, None] = Lru(_KEPT)
         self._surplus = 0
 
     @property
@@ -115,10 +115,10 @@ class IbmService:
         """Hand a job in. Raises NotSentError, NoAnswerError, ImplausibleError, RefusedError."""
         pubs = _pubs(order)
         try:
-            backend, calibration = self._device.backend(), self._device.current()
+            backend = self._device.backend()
         except DownError as error:
             raise NotSentError(str(error)) from None
-        self._compiled_for.put(item.token, calibration.calibration_id)
+        self._compiled_for.put(item.token, order.calibration_id)
         if self._settings.local:
             return self._run_here(backend, pubs, order, item)
         if item.attempt > 1 and (known := self.find(item.token)) is not None:
@@ -131,19 +131,7 @@ class IbmService:
 
     def find(self, token: str) -> JobView | None:
         """Return the first job with this tag; those that came of the client's own repeats are cancelled."""
-        if self._settings.local:
-            name = self._by_token.get(token)
-            return None if name is None else self._view(self._jobs.get(name), token)
-        try:
-            found = self._device.service().jobs(job_tags=[token], limit=None, descending=False)
-        except Exception:  # noqa: BLE001 (whatever an SDK raises here, it is no answer)
-            return None
-        ours = [job for job in found if token in (job.tags or [])]
-        live = [job for job in ours if str(job.status()) not in ("CANCELLED", "ERROR")] or ours[:1]
-        for job in live[1:]:
-            self._surplus += 1
-            _quietly(job.cancel)
-        return self._view(self._jobs.put(str(live[0].job_id()), live[0]), token) if live else None
+        return self._find(token)[0]
 
     def job(self, view: JobView, token: str) -> JobView | None:
         job = self._jobs.get(view.id)
@@ -171,21 +159,17 @@ class IbmService:
 
         What ran in a process that is gone is gone with it.
         """
-        view = self.find(token)
-        if view is not None or self._settings.local:
-            return Closed(view, absent=view is None)
-        try:
-            self._device.service().jobs(limit=1)
-        except Exception:  # noqa: BLE001 (whatever an SDK raises here, nobody can tell)
-            return Closed()
-        return Closed(absent=self._settling.is_over(token))
+        view, nobodys = self._find(token)
+        if not nobodys:
+            return Closed(view)
+        return Closed(absent=self._settings.local or self._settling.is_over(token))
 
     def cancel(self, view: JobView, token: str) -> tuple[JobView, bool]:
         """Ask for a job's end."""
         job = self._jobs.get(view.id) or self._ask_for(view.id)
         if job is None:
             return view, False
-        self._cancelled.add(view.id)
+        self._cancelled.put(view.id, None)
         try:
             job.cancel()
         except Exception as error:  # noqa: BLE001 (a refusal is an answer, anything else is none)
@@ -212,6 +196,24 @@ class IbmService:
     def packages(self) -> tuple[str, ...]:
         local = ("qiskit-aer",) if self._settings.local else ()
         return ("qiskit", "qiskit-ibm-runtime", *local, "numpy")
+
+    def _find(self, token: str) -> tuple[JobView | None, bool]:
+        """Return the job with this tag, and whether the tag is nobody's now: no answer does not say so."""
+        if self._settings.local:
+            name = self._by_token.get(token)
+            return (None, True) if name is None else (self._view(self._jobs.get(name), token), False)
+        try:
+            found = self._device.service().jobs(job_tags=[token], limit=None, descending=False)
+            ours = [job for job in found if token in (job.tags or [])]
+            live = [job for job in ours if str(job.status()) not in ("CANCELLED", "ERROR")] or ours[:1]
+        except Exception:  # noqa: BLE001 (whatever an SDK raises here, it is no answer)
+            return None, False
+        if not live:
+            return None, True
+        for job in live[1:]:
+            self._surplus += 1
+            _quietly(job.cancel)
+        return self._view(self._jobs.put(str(live[0].job_id()), live[0]), token), False
 
     def _run_here(self, backend: Any, pubs: list[tuple[Any, ...]], order: Order, item: BatchItem) -> JobView:
         if self._queue is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -92,17 +93,19 @@ class ProviderAdapter:
         self._forget()
         results: dict[int, ItemResult] = {}
         pending: list[Pending] = []
-        try:
-            calibration = self._service.current()
-            with self._service.together():
-                for index, item in enumerate(batch.items):
-                    begun = self._begin(batch, index, item, calibration)
-                    if isinstance(begun, Pending):
-                        pending.append(begun)
-                    else:
-                        results[index] = begun
-        except DownError as error:
-            return [failed(fail("SB-5008", "$", detail=error)) for _ in batch.items]
+        with ExitStack() as stack:
+            # Nothing was handed in yet, so this may say so; what is below may not.
+            try:
+                calibration = self._service.current()
+                stack.enter_context(self._service.together())
+            except DownError as error:
+                return [failed(fail("SB-5008", "$", detail=error)) for _ in batch.items]
+            for index, item in enumerate(batch.items):
+                begun = self._begin(batch, index, item, calibration)
+                if isinstance(begun, Pending):
+                    pending.append(begun)
+                else:
+                    results[index] = begun
         self._wait(pending, results)
         return [results[index] for index in range(len(batch.items))]
 
